@@ -1,0 +1,41 @@
+"""Semantic segmentation with a frozen CLIP and no training: by names, by examples, by weak labels.
+
+Public names are imported on first use, so ``import clipseg_ws`` does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Segmenter": "pipeline",
+    "Config": "pipeline",
+    "Segmentation": "structures",
+    "Support": "structures",
+    "WeakLabels": "structures",
+    "Vocabulary": "structures",
+    "Tokens": "structures",
+    "load_backbone": "backbones",
+}
+
+__all__ = ["Config", "Segmentation", "Segmenter", "Support", "Tokens", "Vocabulary", "WeakLabels", "load_backbone"]
+
+if TYPE_CHECKING:
+    from clipseg_ws.backbones import load_backbone
+    from clipseg_ws.pipeline import Config, Segmenter
+    from clipseg_ws.structures import Segmentation, Support, Tokens, Vocabulary, WeakLabels
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,1 @@
+"""Picture maps on the patch grid from frozen tokens: one method, one file."""

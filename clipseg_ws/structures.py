@@ -1,0 +1,157 @@
+"""The frozen dataclasses that every layer shares, and the glossary of shapes.
+
+Letters used in all docstrings: B images, H x W pixels, p patch size, h x w = H/p x W/p patches, N = h*w, D token
+width, E embedding width, T texts, C classes, K maps, S supports. Tensors are batch first; patches run row by row.
+
+Labels: 0 is background, class ``names[i]`` has label ``i + 1``, 255 is "ignored" (never a class).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # torch, numpy and PIL are not needed to describe the shapes
+    import numpy as np
+    import torch
+    from PIL import Image
+
+IGNORE = 255
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """What one forward pass of a frozen backbone leaves behind.
+
+    Attributes:
+        last_input: [B, 1+N, D] residual stream entering the last block; class token first.
+        attention: [B, N, N] softmax attention, mean over heads and over the last k blocks (the last one included),
+            class token's row and column dropped, not renormalised; None where it was not asked for.
+        layers: block index -> [B, N, D] patch tokens that leave that block.
+        grid: (h, w) patches.
+    """
+
+    last_input: torch.Tensor
+    attention: torch.Tensor | None
+    layers: Mapping[int, torch.Tensor]
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Class names with synonyms, background words and prompt templates: text only, no embeddings.
+
+    Attributes:
+        names: C display names; label i+1 belongs to ``names[i]``.
+        synonyms: for each class the words that stand for it, at least one (by default the name itself).
+        background: words that compete as background; may be empty.
+        templates: prompt templates, each with exactly one ``{}``.
+        fusion: "string" joins the synonyms inside one prompt (CLIP-ES), "max" encodes each synonym on its own and
+            takes the maximum of their scores.
+    """
+
+    names: tuple[str, ...]
+    synonyms: tuple[tuple[str, ...], ...]
+    background: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ("a clean origami {}.",)
+    fusion: str = "string"
+
+
+@dataclass(frozen=True, eq=False)
+class TextEmbeddings:
+    """A vocabulary after the text tower.
+
+    Attributes:
+        vectors: [T, E] float32 unit vectors: all class words first (class by class), then the background words.
+        owner: [T] int64; ``owner[t]`` is the class index (0-based, into ``vocabulary.names``) of word t, -1 for
+            background.
+        vocabulary: what was encoded.
+    """
+
+    vectors: torch.Tensor
+    owner: torch.Tensor
+    vocabulary: Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class Support:
+    """One example picture. ``mask`` [H, W]: non-zero (and not 255) is the object; None for weak-few (tag only)."""
+
+    image: Any
+    mask: Any = None
+    label: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class WeakLabels:
+    """Marks of one image, in pixels of the original (EXIF-rotated) picture, x to the right, y down.
+
+    Attributes:
+        tags: names of the classes that are present (None: not known).
+        boxes: (name, x0, y0, x1, y1), ends exclusive.
+        points: (name, x, y); the name "background" marks background.
+        scribbles: [H, W] uint8 label map (0 = background stroke, i+1 = class i, 255 = unmarked), or None.
+    """
+
+    tags: tuple[str, ...] | None = None
+    boxes: tuple[tuple[str, float, float, float, float], ...] = ()
+    points: tuple[tuple[str, float, float], ...] = ()
+    scribbles: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """The answer for one image.
+
+    Attributes:
+        labels: [H, W] uint8 (int32 from 255 classes on) at the original size; 0 background, i+1 = ``names[i]``.
+        names: the classes that could be answered.
+        scores: name -> image-level score in [0, 1] (presence; in the weak setting the share of a class's evidence).
+        confidence: [H, W] float32 in [0, 1], probability of the chosen label.
+        setting: "zero", "weak", "few", "few+text" or "weak-few".
+        config: the resolved configuration that made it, JSON-able.
+        source: where the picture came from, None for arrays.
+        image: the picture as it was segmented (EXIF applied), kept for the overlay; None where it was dropped.
+        extras: further maps by name (e.g. "maps" [C, H, W]), empty by default.
+    """
+
+    labels: np.ndarray
+    names: tuple[str, ...]
+    scores: Mapping[str, float]
+    confidence: np.ndarray
+    setting: str = "zero"
+    config: Mapping[str, Any] = field(default_factory=dict)
+    source: str | None = None
+    image: Image.Image | None = None
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+    def mask(self, name: str) -> np.ndarray:
+        """[H, W] bool mask of one class, or of ``"background"``. Raises KeyError for a name that was not asked for."""
+        if name == "background" and name not in self.names:
+            return self.labels == 0
+        if name not in self.names:
+            raise KeyError(f"class {name!r} was not asked for; names are {', '.join(self.names)}")
+        return self.labels == self.names.index(name) + 1
+
+    def shares(self) -> dict[str, float]:
+        """Share of the picture's pixels in [0, 1] for the background and every class, in label order."""
+        size = self.labels.size
+        shares = {"background": float((self.labels == 0).sum()) / size}
+        return shares | {n: float((self.labels == i + 1).sum()) / size for i, n in enumerate(self.names)}
+
+    # The two methods below are doors into layer 6 for interactive use; they are imported on call.
+    def overlay(self, image: Any = None, alpha: float = 0.5) -> Image.Image:
+        """The picture with coloured classes and a legend; ``image`` replaces the kept picture (same size)."""
+        from clipseg_ws import output
+
+        return output.overlay(self, image=image, alpha=alpha)
+
+    def save(
+        self, directory: str | Path, formats: Sequence[str] = ("png", "overlay", "json"), stem: str | None = None
+    ) -> list[Path]:
+        """Write the asked files into ``directory`` (made if missing) through temporary names; returns their paths."""
+        from clipseg_ws import output
+
+        return output.save(self, Path(directory), formats=formats, stem=stem)

@@ -1,0 +1,65 @@
+"""Fixtures shared by all tests: the developers' data (skipped with a reason where absent) and small random CLIPs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The developers' data folder beside the checkout; a clone on a user's machine has none."""
+    if not (SHARED / "golden").is_dir():
+        pytest.skip("no ../shared beside this checkout (developers' data, not part of the product)")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def golden_manifest(shared: Path) -> dict:
+    """Case name -> its manifest entry."""
+    manifest = json.loads((shared / "golden" / "manifest.json").read_text())
+    return {Path(case["file"]).stem: case for case in manifest["cases"]}
+
+
+@pytest.fixture(scope="session")
+def golden(shared: Path):
+    """``golden(case)`` -> dict of tensors, floating point ones as stored (float32)."""
+    from safetensors.torch import load_file
+
+    return lambda case: load_file(str(shared / "golden" / f"{case}.safetensors"))
+
+
+def golden_cases(kind: str) -> list[str]:
+    """Names of the recorded cases of one kind, for parametrize; one placeholder that skips where there are none."""
+    path = SHARED / "golden" / "manifest.json"
+    if not path.is_file():
+        return ["no-shared-folder"]
+    return [Path(case["file"]).stem for case in json.loads(path.read_text())["cases"] if case["kind"] == kind]
+
+
+def tiny_clip(*, width: int = 64, layers: int = 3, image_size: int = 64, embed: int = 32, quick_gelu: bool = True):
+    """A small random open_clip.CLIP (patch 16, CLIP's tokenizer vocabulary), seeded, float32, eval mode."""
+    import open_clip
+
+    torch.manual_seed(0)
+    model = open_clip.model.CLIP(
+        embed_dim=embed,
+        vision_cfg={"image_size": image_size, "layers": layers, "width": width, "head_width": 32, "patch_size": 16},
+        text_cfg={"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+        quick_gelu=quick_gelu,
+    )
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone():
+    """An OpenClipBackbone around ``tiny_clip()``."""
+    from clipseg_ws.backbones.openclip import OpenClipBackbone
+
+    return OpenClipBackbone(tiny_clip())
