@@ -1,0 +1,206 @@
+"""From a `Vocabulary` to unit text vectors, with a disk cache, and back from word scores to class scores.
+
+A word's vector: every template filled with the word goes through the text tower to unit length, their mean, unit
+length again (CLIP, Radford et al. 2021, arXiv 2103.00020, section 3.1.4). Synonyms are fused either inside the prompt
+(CLIP-ES, Lin et al., CVPR 2023, arXiv 2212.09506) or as the maximum over the scores of their own vectors.
+
+The cache holds one safetensors file per (weights, templates) in ``<cache>/text``, with one [E] vector per word, so
+only new words are encoded. It is written through a temporary name and `os.replace`: a reader never sees half a file,
+and of two processes writing at once one may lose its new words, which are then encoded again. A file that cannot be
+read counts as empty. torch is imported on call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipseg_ws.structures import TextEmbeddings, Vocabulary
+
+if TYPE_CHECKING:
+    import torch
+
+VERSION = 1  # part of every cache key; raise it when a word's vector is computed differently
+EncodeText = Callable[[list[str]], "torch.Tensor"]
+
+
+def texts(vocabulary: Vocabulary) -> tuple[list[str], list[int]]:
+    """The T words to encode and their owners: all class words, class by class, then the background words.
+
+    With fusion "string" a class has one word, its synonyms joined by "," ("person with clothes,people,human"); with
+    "max" it has one word per synonym. ``owner[t]`` is the class index of word t, -1 for background.
+    """
+    words: list[str] = []
+    owner: list[int] = []
+    for index, synonyms in enumerate(vocabulary.synonyms):
+        own = [",".join(synonyms)] if vocabulary.fusion == "string" else list(synonyms)
+        words += own
+        owner += [index] * len(own)
+    return words + list(vocabulary.background), owner + [-1] * len(vocabulary.background)
+
+
+def embed_vocabulary(
+    vocabulary: Vocabulary,
+    encode_text: EncodeText,
+    *,
+    weights_key: str | None = None,
+    cache_dir: str | Path | None = None,
+) -> TextEmbeddings:
+    """Encode a vocabulary, reading and filling the disk cache.
+
+    Args:
+        vocabulary: what to encode.
+        encode_text: list of L texts -> [L, E] vectors (any device and floating dtype; brought to unit length here).
+        weights_key: what identifies the text tower, such as the sha256 of its weights. None: no disk cache.
+        cache_dir: folder of the cache files; None: `default_cache_dir()`.
+
+    Returns:
+        TextEmbeddings with vectors [T, E] float32 on the CPU, owner [T] int64, rows in the order of `texts`.
+
+    Raises:
+        ValueError: ``encode_text`` gave another shape, or values that are not finite.
+    """
+    import torch
+
+    words, owner = texts(vocabulary)
+    needed = list(dict.fromkeys(words))
+    path = None if weights_key is None else _cache_file(weights_key, vocabulary.templates, cache_dir)
+    known = {} if path is None else _read_cache(path, needed)
+    missing = [word for word in needed if word not in known]
+    if missing:
+        fresh = _encode(missing, vocabulary.templates, encode_text)
+        width = next(iter(fresh.values())).shape
+        if any(vector.shape != width for vector in known.values()):  # the key did not tell two towers apart
+            fresh, known = _encode(needed, vocabulary.templates, encode_text), {}
+        known = known | fresh
+        if path is not None:
+            _write_cache(path, fresh)
+    vectors = torch.stack([known[word] for word in words])
+    return TextEmbeddings(vectors=vectors, owner=torch.tensor(owner, dtype=torch.int64), vocabulary=vocabulary)
+
+
+def class_scores(scores: torch.Tensor, owner: torch.Tensor | Sequence[int], num_classes: int) -> torch.Tensor:
+    """Scores of words [..., T] to scores of classes [..., C]: maximum over the words of a class.
+
+    Background words (owner -1) are left out. Differentiable; dtype and device are those of ``scores``.
+    Raises ValueError if the owners do not fit the scores or a class has no word.
+    """
+    import torch
+
+    owner = torch.as_tensor(owner, dtype=torch.int64, device=scores.device)
+    if owner.shape != scores.shape[-1:]:
+        raise ValueError(f"scores {tuple(scores.shape)} need one owner per word, got owners {tuple(owner.shape)}")
+    rows = torch.nonzero(owner >= 0).squeeze(1)
+    kept = owner[rows]
+    if set(kept.tolist()) != set(range(num_classes)):
+        raise ValueError(f"the words belong to classes {sorted(set(kept.tolist()))}, expected 0 to {num_classes - 1}")
+    words = scores[..., rows]
+    classes = words.new_zeros((*words.shape[:-1], num_classes))
+    return classes.scatter_reduce(-1, kept.expand_as(words), words, "amax", include_self=False)
+
+
+def select(embeddings: TextEmbeddings, class_indices: Sequence[int]) -> TextEmbeddings:
+    """The rows of some classes, in the order asked for, and all background rows; owners count from 0 again.
+
+    Raises ValueError for an index outside the vocabulary or asked for twice.
+    """
+    import torch
+
+    vocabulary, indices = embeddings.vocabulary, [int(index) for index in class_indices]
+    count = len(vocabulary.names)
+    if len(set(indices)) != len(indices) or any(not 0 <= index < count for index in indices):
+        raise ValueError(f"class indices {indices} must be different and between 0 and {count - 1}")
+    owner = embeddings.owner.tolist()
+    rows = [row for index in [*indices, -1] for row, own in enumerate(owner) if own == index]
+    place = {index: new for new, index in enumerate(indices)} | {-1: -1}
+    at = torch.tensor(rows, dtype=torch.int64, device=embeddings.vectors.device)
+    return TextEmbeddings(
+        vectors=embeddings.vectors[at],
+        owner=torch.tensor([place[owner[row]] for row in rows], dtype=torch.int64, device=embeddings.owner.device),
+        vocabulary=Vocabulary(
+            names=tuple(vocabulary.names[index] for index in indices),
+            synonyms=tuple(vocabulary.synonyms[index] for index in indices),
+            background=vocabulary.background,
+            templates=vocabulary.templates,
+            fusion=vocabulary.fusion,
+        ),
+    )
+
+
+def default_cache_dir() -> Path:
+    """``$CLIPSEG_WS_CACHE/text`` where that variable is set, else ``text`` in the user's cache folder."""
+    import platformdirs
+
+    root = os.environ.get("CLIPSEG_WS_CACHE") or platformdirs.user_cache_dir("clipseg_ws", appauthor=False)
+    return Path(root).expanduser() / "text"
+
+
+def _encode(words: Sequence[str], templates: Sequence[str], encode_text: EncodeText) -> dict[str, torch.Tensor]:
+    """word -> [E] float32 unit vector on the CPU."""
+    import torch
+    from torch.nn.functional import normalize
+
+    prompts = [template.replace("{}", word) for word in words for template in templates]
+    encoded = encode_text(prompts).detach().to("cpu", torch.float32)
+    if encoded.ndim != 2 or len(encoded) != len(prompts) or not torch.isfinite(encoded).all():
+        raise ValueError(f"encode_text gave {tuple(encoded.shape)}, expected ({len(prompts)}, E), all finite")
+    encoded = normalize(encoded, dim=-1).unflatten(0, (len(words), len(templates)))  # [W * P, E] -> [W, P, E]
+    vectors = normalize(encoded.mean(dim=1), dim=-1)
+    return dict(zip(words, vectors.unbind(0), strict=True))
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps([VERSION, *parts]).encode()).hexdigest()
+
+
+def _cache_file(weights_key: str, templates: Sequence[str], cache_dir: str | Path | None) -> Path:
+    folder = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
+    return folder / f"{_digest(weights_key, list(templates))}.safetensors"
+
+
+def _read_cache(path: Path, words: Sequence[str]) -> dict[str, torch.Tensor]:
+    """The vectors of those of ``words`` that the file holds; nothing for a missing or broken file."""
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    found: dict[str, torch.Tensor] = {}
+    try:
+        with safe_open(path, "pt") as file:
+            keys = set(file.keys())
+            for word in words:
+                if (key := _digest(word)) in keys:
+                    found[word] = file.get_tensor(key)
+    except (OSError, SafetensorError):
+        return {}
+    # damage inside the data shows, mostly, in the length: such words are encoded again
+    return {w: v for w, v in found.items() if v.dtype == torch.float32 and v.ndim == 1 and abs(v.norm() - 1) < 1e-3}
+
+
+def _write_cache(path: Path, fresh: dict[str, torch.Tensor]) -> None:
+    """Add vectors to the file, through a temporary name; a folder that cannot be written is a warning, no error."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file, save_file
+
+    new = {_digest(word): vector.contiguous().clone() for word, vector in fresh.items()}
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            held = load_file(path)  # again: another process may have added words meanwhile
+        except (OSError, SafetensorError):
+            held = {}
+        width = next(iter(new.values())).shape
+        save_file({key: vector for key, vector in held.items() if vector.shape == width} | new, temporary)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        warnings.warn(f"text embeddings are not cached in {path.parent}: {error}", RuntimeWarning, stacklevel=3)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
