@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from clipseg_ws.activations.last_block import (
+    LastBlock,
     forward_last_block,
     mean_gradient,
     normalize,
@@ -60,16 +61,22 @@ def gradcam_and_probabilities(
     logit_scale: float | None = None,
     pool: str = "patch",
     competitors: Tensor | None = None,
+    block: LastBlock | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """``softmax_gradcam`` and the image's probabilities [B, T] float32 it was taken from (0 for non-competitors)."""
+    """``softmax_gradcam`` and the image's probabilities [B, T] float32 it was taken from (0 for non-competitors).
+
+    ``block`` is the last block's forward pass where it was run before.
+    """
     _check(text, targets, pool, tokens.last_input.shape[0])
     scale = backbone.logit_scale if logit_scale is None else logit_scale
-    block = forward_last_block(backbone, tokens.last_input)
+    block = forward_last_block(backbone, tokens.last_input) if block is None else block
     feature = pool_embedding(backbone, block.out, pool)  # [B, E]
     logits = scale * normalize(feature) @ text.float().t()
     if competitors is not None:
         logits = logits.masked_fill(~_with_targets(competitors, targets), float("-inf"))
     probs = logits.softmax(-1)
+    if not targets.shape[1]:
+        return probs.new_zeros(len(probs), 0, *tokens.grid), probs
     signed = torch.cat(
         [
             _signed_maps(backbone, block, feature, probs, text.float(), lane, scale, pool)

@@ -84,7 +84,7 @@ def mean_gradient(backbone: OpenClipBackbone, block: LastBlock, d_out: Tensor, *
 
 
 def _attention_backward(block: LastBlock, d_o: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums over the patches of dq, dk, dv, each [B, heads, K, d]; d_o is [B, heads, M, K, d] for the tokens ``rows``."""
+    """Sums over the patches of dq, dk, dv, each [B, heads, K, d]; d_o [B, heads, M, K, d] belongs to ``rows``."""
     q, k, v = block.q[:, :, rows], block.k, block.v
     probs, context = block.probs[:, :, rows], block.context[:, :, rows]
     scale = q.shape[-1] ** -0.5

@@ -6,8 +6,9 @@ The blocks are read through ``ln_1``, ``attn.in_proj_weight``, ``attn.in_proj_bi
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -32,6 +33,8 @@ class OpenClipBackbone:
             without antialias at scale (h + 0.1) / h0 (the dense family). At the native grid all are the identity.
         name: the name it was loaded by. mean, std: RGB normalisation of pixels in [0, 1].
         tokenizer: list of T strings -> [T, context] int64; by default CLIP's BPE from open_clip.
+        recommended: settings that suit these weights better than the general defaults (``pipeline.Config`` keys).
+        known_classes: what the weights know, for a model that knows only certain things (nano); empty otherwise.
 
     Raises:
         ValueError: an unknown ``position_interpolation`` or a tower without the CLIP layout.
@@ -46,12 +49,11 @@ class OpenClipBackbone:
         mean: Sequence[float] = CLIP_MEAN,
         std: Sequence[float] = CLIP_STD,
         tokenizer: Callable[[list[str]], Tensor] | None = None,
+        recommended: Mapping[str, Any] | None = None,
+        known_classes: Sequence[str] = (),
     ) -> None:
         if position_interpolation not in POSITION_INTERPOLATIONS:
-            raise ValueError(
-                f"position_interpolation={position_interpolation!r} is unknown; choose one of "
-                f"{', '.join(POSITION_INTERPOLATIONS)}, for example 'bicubic'"
-            )
+            raise ValueError(unknown_interpolation(position_interpolation))
         check_layout(model)
         self.model = model.eval().requires_grad_(False)
         self.visual = model.visual
@@ -59,6 +61,8 @@ class OpenClipBackbone:
         self.name = name
         self.mean = tuple(float(v) for v in mean)
         self.std = tuple(float(v) for v in std)
+        self.recommended = dict(recommended or {})
+        self.known_classes = tuple(known_classes)
         self._tokenizer = tokenizer
         self.blocks: list[Any] = list(self.visual.transformer.resblocks)
         self.patch_size = int(self.visual.patch_size[0])
@@ -87,6 +91,14 @@ class OpenClipBackbone:
             digest.update(f"{key}{tuple(value.shape)}".encode())
             digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+    def with_positions(self, position_interpolation: str) -> OpenClipBackbone:
+        """The same weights with another position interpolation; nothing is copied."""
+        if position_interpolation not in POSITION_INTERPOLATIONS:
+            raise ValueError(unknown_interpolation(position_interpolation))
+        twin = copy.copy(self)
+        twin.position_interpolation = position_interpolation
+        return twin
 
     # ---- the walk -------------------------------------------------------------------------------------------------
 
@@ -185,7 +197,9 @@ class OpenClipBackbone:
                 f"is needed, for example [1, 3, {24 * p}, {32 * p}] (images.to_pixels resizes so)"
             )
         if attention_blocks < 0:
-            raise ValueError(f"attention_blocks={attention_blocks}; 0 (none) to {self.depth} are possible, for example 8")
+            raise ValueError(
+                f"attention_blocks={attention_blocks}; 0 (none) to {self.depth} are possible, for example 8"
+            )
         if any(not 0 <= i < self.depth - 1 for i in keep_layers):
             raise ValueError(f"keep_layers={tuple(keep_layers)}; indices 0 to {self.depth - 2} can be kept")
 
@@ -209,6 +223,12 @@ class OpenClipBackbone:
             image = F.interpolate(image, size=grid, mode=mode, antialias=mode == "bicubic", align_corners=False)
         rows = image.permute(0, 2, 3, 1).reshape(grid[0] * grid[1], -1)  # [1, D, h, w] -> [N, D]
         return torch.cat([table[:1].float(), rows])
+
+
+def unknown_interpolation(value: str) -> str:
+    """The message for an unknown position interpolation."""
+    choices = ", ".join(POSITION_INTERPOLATIONS)
+    return f"position_interpolation={value!r} is unknown; choose one of {choices}, for example 'bicubic'"
 
 
 def check_layout(model: Any) -> None:

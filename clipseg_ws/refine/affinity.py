@@ -39,7 +39,7 @@ def class_aware_affinity(
     Raises:
         ValueError: the attention does not fit the maps.
     """
-    batch, count, height, width = maps.shape
+    batch, _, height, width = maps.shape
     if attention.shape != (batch, height * width, height * width):
         raise ValueError(
             f"attention has shape {tuple(attention.shape)}, maps {tuple(maps.shape)}; [B, h*w, h*w] is needed, "

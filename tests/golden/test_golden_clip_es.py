@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -61,7 +63,7 @@ def test_backbone_stages(name, tower, golden, golden_manifest):
     assert_close("ln1_last", tower.last_norm(tokens.last_input), case, entry)
     assert_close("attn_mean", tokens.attention[0], case, entry)
     last8 = [tower.encode(case["pixels"], attention_blocks=k).attention[0] * k for k in range(9) if k]
-    single = [last8[0], *[b - a for a, b in zip(last8, last8[1:], strict=False)]]
+    single = [last8[0], *[b - a for a, b in pairwise(last8)]]
     assert_close("attn_last8", torch.stack(single[::-1]), case, entry)
 
 

@@ -1,0 +1,182 @@
+"""Which classes of a vocabulary are in the picture: decided before anything is refined.
+
+Three signals, all from one encoding, all probabilities against every class and every background word:
+
+* **image**: softmax of the class token and of the mean patch token (the larger counts). Dominated by what fills the
+  picture, hardly fooled by a single odd patch.
+* **local** (local-to-global tagging, TagCLIP, Lin et al., AAAI 2024, arXiv 2312.12828): patch probabilities averaged
+  along the mean attention, so that only what its whole region agrees on survives (the stability that FreeCP asks for,
+  Chen et al., ICCV 2025, arXiv 2508.00557), then the mean of the best patches of each class.
+* **region** (TagCLIP's class-wise re-identification): the mean embedding of those best patches is classified again.
+
+Recurrence (CaR, Sun et al., CVPR 2024, arXiv 2312.07661): absent classes leave the softmax and the rest is judged
+anew, until the set is stable. Every image is treated on its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clipseg_ws.activations.correlated import row_normalised
+from clipseg_ws.activations.dense import dense_embeddings
+from clipseg_ws.activations.last_block import LastBlock, forward_last_block, normalize, pool_embedding
+from clipseg_ws.activations.textscores import best_words, word_logits
+from clipseg_ws.structures import TextEmbeddings, Tokens
+
+THRESHOLD = 0.3  # score from which a class counts as present
+TOP_SHARE = 0.02  # share of the patches that stand for a class
+
+
+@torch.no_grad()
+def presence(
+    backbone: Any,
+    tokens: Tokens,
+    text: TextEmbeddings,
+    *,
+    block: LastBlock | None = None,
+    mode: str = "maskclip",
+    logit_scale: float | None = None,
+    threshold: float = THRESHOLD,
+    rounds: int = 3,
+) -> Tensor:
+    """Presence score of every class of the vocabulary in every image: [B, C] float32 in [0, 1].
+
+    A class is present from ``threshold`` on: ``present = presence(...) >= threshold``. A class that left in an earlier
+    round keeps the score it left with. With a single word and nothing to compete the softmax is 1 and the class counts
+    as present: give background words (the vocabularies in ``prompts/`` do).
+
+    Args:
+        tokens: of ``backbone.encode`` with attention (without it the local signal is not smoothed).
+        text: the embedded vocabulary, on any device.
+        block: ``forward_last_block(backbone, tokens.last_input)`` where the caller has it already.
+        mode: dense mode of the patch embeddings, see ``dense.MODES``.
+        logit_scale: factor of the cosine; the model's own by default.
+        threshold: below it a class leaves the softmax of the next round. rounds: at most that many, at least 1.
+
+    Raises:
+        ValueError: an unknown mode, or ``rounds`` below 1.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds={rounds}; at least one is needed, for example 3")
+    block = forward_last_block(backbone, tokens.last_input) if block is None else block
+    scale = backbone.logit_scale if logit_scale is None else logit_scale
+    vectors, owner = text.vectors.to(block.out.device).float(), text.owner.to(block.out.device)
+    count = len(text.vocabulary.names)
+    pooled = torch.stack([normalize(pool_embedding(backbone, block.out, pool)) for pool in ("cls", "patch")], 2)
+    image = scale * best_words(torch.einsum("bep,te->btp", pooled, vectors), owner, count)  # [B, C+G, 2]
+    patches = dense_embeddings(backbone, tokens, mode).float()
+    local = scale * best_words(word_logits(patches, vectors), owner, count)  # [B, C+G, h, w]
+    alive = torch.ones(local.shape[0], count, dtype=torch.bool, device=local.device)
+    scores = torch.zeros_like(alive, dtype=torch.float32)
+    for _ in range(rounds):
+        judged = _judge(image, local, patches, vectors, owner, scale, alive, tokens.attention)
+        scores = torch.where(alive, judged, scores)
+        still = alive & (scores >= threshold)
+        if torch.equal(still, alive):
+            break
+        alive = still
+    return scores
+
+
+def class_presence(
+    image_scores: Tensor,
+    patch_probabilities: Tensor,
+    attention: Tensor | None = None,
+    region_scores: Tensor | None = None,
+    *,
+    top_share: float = TOP_SHARE,
+) -> Tensor:
+    """Image, local and region signal combined: [B, C] in [0, 1], the mean of the first with the other two's.
+
+    Args:
+        image_scores: [B, C] image-level probabilities. patch_probabilities: [B, C, h, w].
+        attention: [B, N, N] mean attention, None: no smoothing.
+        region_scores: [B, C] probability of each class for its own best patches; None: left out.
+        top_share: share of the patches that stand for a class, at least one patch.
+    """
+    local = local_presence(smoothed(patch_probabilities, attention), top_share)
+    if region_scores is not None:
+        local = (local * region_scores).sqrt()
+    return (image_scores + local) / 2
+
+
+def smoothed(patch_probabilities: Tensor, attention: Tensor | None) -> Tensor:
+    """[B, C, h, w] averaged along the rows of the mean attention [B, N, N]; unchanged without one."""
+    if attention is None:
+        return patch_probabilities
+    flat = patch_probabilities.flatten(2).transpose(1, 2)  # [B, C, h, w] -> [B, N, C]
+    mixed = row_normalised(attention.to(flat.dtype)) @ flat
+    return mixed.transpose(1, 2).unflatten(2, patch_probabilities.shape[2:])
+
+
+def local_presence(patch_probabilities: Tensor, top_share: float = TOP_SHARE) -> Tensor:
+    """Mean of each class's best patches: [B, C, h, w] -> [B, C]."""
+    flat = patch_probabilities.flatten(2)
+    return flat.topk(best_count(flat.shape[2], top_share), dim=2).values.mean(2)
+
+
+def best_count(patches: int, top_share: float) -> int:
+    """How many patches stand for a class: ``top_share`` of them, at least one."""
+    return max(1, round(top_share * patches))
+
+
+def stability(patch_probabilities: Tensor, attention: Tensor) -> Tensor:
+    """Soft intersection over union of each class's map before and after smoothing (FreeCP): [B, C, h, w] -> [B, C]."""
+    before, after = patch_probabilities.flatten(2), smoothed(patch_probabilities, attention).flatten(2)
+    return torch.minimum(before, after).sum(2) / torch.maximum(before, after).sum(2).clamp_min(1e-12)
+
+
+def region_scores(
+    embeddings: Tensor, weights: Tensor, vectors: Tensor, owner: Tensor, scale: float, alive: Tensor
+) -> Tensor:
+    """Classify the mean embedding of each class's own region again: [B, C] probability of the class itself.
+
+    Args:
+        embeddings: [B, h, w, E] unit patches. weights: [B, C, h, w] non-negative, the region of each class.
+        vectors, owner: the T words. alive: [B, C] classes that still compete (background words always do).
+    """
+    regions = F.normalize(weights.flatten(2) @ embeddings.flatten(1, 2), dim=-1)  # [B, C, N] x [B, N, E]
+    logits = scale * best_words((regions @ vectors.T).transpose(1, 2), owner, alive.shape[1])  # [B, C+G, C]
+    probabilities = competing(logits, alive)[:, : alive.shape[1]]
+    return probabilities.diagonal(dim1=1, dim2=2)
+
+
+def competing(logits: Tensor, alive: Tensor) -> Tensor:
+    """Softmax over classes that are ``alive`` [B, C] and all background words: [B, C+G, ...] -> the same shape.
+
+    An image without any competitor left gets zeros.
+    """
+    open_to_all = alive.new_ones(alive.shape[0], logits.shape[1] - alive.shape[1])
+    mask = torch.cat([alive, open_to_all], 1)
+    mask = mask.view(*mask.shape, *[1] * (logits.ndim - 2))
+    return logits.masked_fill(~mask, -torch.inf).softmax(1).nan_to_num(0.0)
+
+
+def best_patches(maps: Tensor, top_share: float = TOP_SHARE) -> Tensor:
+    """[B, C, h, w] -> 1 on each class's best patches, 0 elsewhere."""
+    flat = maps.flatten(2)
+    index = flat.topk(best_count(flat.shape[2], top_share), dim=2).indices
+    return torch.zeros_like(flat).scatter(2, index, 1.0).view_as(maps)
+
+
+def _judge(
+    image: Tensor,
+    local: Tensor,
+    patches: Tensor,
+    vectors: Tensor,
+    owner: Tensor,
+    scale: float,
+    alive: Tensor,
+    attention: Tensor | None,
+) -> Tensor:
+    """Scores [B, C] of one round."""
+    count = alive.shape[1]
+    whole = competing(image, alive)[:, :count].amax(2)  # the larger of class token and mean patch
+    maps = competing(local, alive)[:, :count]
+    chosen = best_patches(smoothed(maps, attention))
+    regions = region_scores(patches, chosen, vectors, owner, scale, alive)
+    return class_presence(whole, maps, attention, regions)

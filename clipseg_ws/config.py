@@ -1,0 +1,112 @@
+"""The configuration of a segmentation: one frozen dataclass, the presets by method name, and how they combine."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from clipseg_ws.decide import BACKGROUND_RULES
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every setting of the pipeline, in the order in which the data meets it. Unknown keys raise."""
+
+    method: str = "default"  # the preset this configuration started from
+    # picture
+    short_side: int | None = None  # resize the short side to this before rounding up to patches; None: original size
+    max_patches: int = 2304  # larger pictures are shrunk to this many patches (48 x 48); memory grows with the square
+    position_interpolation: str = "bicubic"  # "bicubic", "bilinear" (CLIP-ES), "bicubic-offset" (dense family)
+    # text
+    templates: str | tuple[str, ...] | None = None  # a list's name, one template or several; None: the class file's
+    background: str | tuple[str, ...] | None = None  # competing words; None: the class file's own, else "voc-clip-es"
+    fusion: str | None = None  # synonyms: "string" (inside one prompt) or "max" (best word); None: the class file's own
+    logit_scale: float | None = None  # factor of the cosine before a softmax; None: the model's own
+    # presence (zero setting only)
+    presence: bool = True  # drop the names that are not in the picture before the affinity
+    presence_threshold: float = 0.3  # score from which a name counts as present
+    # maps
+    activation: str = "gradcam"  # "gradcam", "dense" or "fused" (product of both)
+    dense_mode: str = "maskclip"  # attention of the last block for dense maps, see activations/dense.py
+    pool: str = "patch"  # image embedding of the CAM: "patch" (mean of the patches) or "cls"
+    # refinement on the patch grid
+    affinity: bool = True  # class-aware attention affinity
+    attention_blocks: int = 8  # last blocks whose attention is averaged
+    affinity_threshold: float = 0.4  # share of a map's maximum above which its regions are boxed (0.7 for COCO)
+    sinkhorn_iterations: int = 3
+    exclude_last: bool = False  # reproduce the reference's boxes, which never hold the last row and column
+    # refinement on the picture
+    refine: str = "none"  # see refine/picture.py
+    # decision
+    background_rule: str = "power"  # "power", "constant" or "prompts"
+    alpha: float = 1.0  # exponent of the power rule
+    background_threshold: float = 0.4  # the constant rule's score
+    min_area: float = 0.0  # share of the picture below which a class is dropped
+    # result
+    keep_maps: bool = False  # put the class maps [C, H, W] into Segmentation.extras["maps"]
+    batch_size: int = 8  # pictures of one size that go through the backbone together
+    cache_tokens: int = 0  # pictures whose tokens are kept for the next call (variants share them)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # the best that was measured on drawn scenes, see README
+    "default": {},
+    # CLIP-ES without its CRF (add refine="crf"): Lin et al., CVPR 2023, arXiv 2212.09506
+    "clip-es": {
+        "position_interpolation": "bilinear",
+        "templates": "clip-es",
+        "exclude_last": True,
+    },
+    # the same before the affinity: softmax-GradCAM alone
+    "cam": {"position_interpolation": "bilinear", "templates": "clip-es", "affinity": False},
+}
+
+_CHOICES = {
+    "activation": ("gradcam", "dense", "fused"),
+    "background_rule": BACKGROUND_RULES,
+    "pool": ("patch", "cls"),
+}
+
+
+def resolve(method: str, given: Mapping[str, Any], recommended: Mapping[str, Any] | None = None) -> Config:
+    """Defaults, then the method's preset, then what the model's own directory recommends, then what was given.
+
+    Args:
+        method: a key of ``PRESETS``. given: keyword arguments of the user. recommended: ``backbone.recommended``.
+
+    Raises:
+        ValueError: an unknown method, key or choice; the message lists what is allowed.
+    """
+    if method not in PRESETS:
+        raise ValueError(f"method {method!r} is unknown; choose one of {', '.join(PRESETS)}, for example 'default'")
+    merged = PRESETS[method] | dict(recommended or {}) | dict(given) | {"method": method}
+    known = {field.name for field in fields(Config)}
+    for key in merged:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"configuration key {key!r} is unknown{hint} Known keys: {', '.join(sorted(known))}")
+    config = Config(**{key: tuple(value) if isinstance(value, list) else value for key, value in merged.items()})
+    _check(config)
+    return config
+
+
+def _check(config: Config) -> None:
+    for key, choices in _CHOICES.items():
+        if getattr(config, key) not in choices:
+            value = getattr(config, key)
+            raise ValueError(
+                f"{key}={value!r} is unknown; choose one of {', '.join(choices)}, for example {choices[0]!r}"
+            )
+    for key, low in (("batch_size", 1), ("max_patches", 1), ("attention_blocks", 0), ("cache_tokens", 0)):
+        if getattr(config, key) < low:
+            raise ValueError(f"{key}={getattr(config, key)}; a whole number of at least {low} is needed")
+    for key in ("presence_threshold", "affinity_threshold", "background_threshold", "min_area"):
+        if not 0 <= getattr(config, key) <= 1:
+            raise ValueError(f"{key}={getattr(config, key)}; a number in [0, 1] is needed, for example 0.4")

@@ -1,0 +1,96 @@
+"""Files that nobody ever sees half of, and tables that several writers append to. Standard library only."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: O_APPEND alone, rows of one process stay whole
+    fcntl = None  # type: ignore[assignment]
+
+TEMPORARY = ".clipseg_ws-"  # how the names of unfinished files begin; what a killed process leaves may be deleted
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yields a new, empty temporary file beside ``path`` (made with its folder); on success it becomes ``path``.
+
+    On an error the temporary file is removed and ``path`` stays as it was. Names are unique, so several writers of the
+    same path do not disturb one another: the last one stays. The temporary name is hidden and keeps the suffix.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}{path.suffix}")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # honours the umask, unlike mkstemp
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """``atomic_write`` of UTF-8 text; bytes of file names that are no text become ``\\udcxx``."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+def append_csv(path: str | Path, row: Mapping[str, object]) -> None:
+    """Append one row, with the header (the row's keys) where the file is new; safe with many threads and processes.
+
+    The row goes out in one write under a file lock. A last line that a killed writer left unfinished is closed first.
+
+    Raises:
+        ValueError: the file's header has other columns.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b", buffering=0) as file:  # O_APPEND: whatever is written goes to the end
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
+        end = file.seek(0, os.SEEK_END)
+        data = _csv_line(row.values())
+        if end == 0:
+            data = _csv_line(row) + data
+        else:
+            _check_header(path, list(row))
+            file.seek(end - 1)
+            data = data if file.read(1) == b"\n" else b"\n" + data
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
+
+
+def _csv_line(cells: object) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)  # type: ignore[arg-type]
+    return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _check_header(path: Path, columns: list[str]) -> None:
+    with open(path, encoding="utf-8", errors="replace", newline="") as file:
+        header = next(csv.reader(file), [])
+    if header != columns:
+        raise ValueError(f"{str(path)!r} has the columns {', '.join(header)}; the row has {', '.join(columns)}")
+
+
+class ErrorsCsv:
+    """``errors.csv``: one line (image, error, message) a picture that failed; the file appears with the first one."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.count = 0  # failures added through this object
+
+    def add(self, image: object, error: BaseException) -> None:
+        """Record a failure; line breaks in the message become spaces."""
+        message = " ".join(str(error).split())
+        append_csv(self.path, {"image": str(image), "error": type(error).__name__, "message": message})
+        self.count += 1

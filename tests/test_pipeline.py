@@ -1,0 +1,161 @@
+"""The Segmenter on a small random CLIP: shapes, settings, batches, errors. No claim about the content."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipseg_ws import Segmenter
+from clipseg_ws.config import PRESETS, Config, resolve
+
+
+@pytest.fixture(scope="module")
+def segmenter(tiny_backbone, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLIPSEG_WS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield Segmenter(backbone=tiny_backbone, attention_blocks=2)
+
+
+def picture(seed: int, width: int = 90, height: int = 60) -> Image.Image:
+    """A reproducible noise picture with some structure."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+CLASSES = "cat; person, people, human; sofa"
+
+
+def test_one_picture_by_names(segmenter):
+    result = segmenter(picture(0), classes=CLASSES)
+    assert result.labels.shape == (60, 90) and result.labels.dtype == np.uint8
+    assert result.names == ("cat", "person", "sofa") and set(result.scores) == set(result.names)
+    assert all(0 <= s <= 1 for s in result.scores.values())
+    assert result.confidence.shape == (60, 90) and 0 <= result.confidence.min() <= result.confidence.max() <= 1
+    assert result.setting == "zero" and result.config["method"] == "default" and result.source is None
+
+
+def test_tags_limit_the_classes(segmenter):
+    results = segmenter([picture(0), picture(1), picture(2)], classes=CLASSES, tags=[["sofa"], ["human", "cat"], []])
+    assert set(np.unique(results[0].labels)) <= {0, 3}
+    assert set(np.unique(results[1].labels)) <= {0, 1, 2}
+    assert (results[2].labels == 0).all()
+    assert [r.setting for r in results] == ["weak"] * 3
+    assert results[0].scores["cat"] == 0 and results[0].scores["sofa"] > 0
+
+
+def test_tags_alone_are_the_vocabulary(segmenter):
+    assert segmenter(picture(0), tags=["dog", "cat"]).names == ("cat", "dog")
+
+
+@pytest.mark.parametrize("method", PRESETS)
+def test_alone_equals_in_a_batch_of_eight(segmenter, method):
+    variant = segmenter.variant(method, attention_blocks=2, keep_maps=True)
+    pictures = [picture(i, *((90, 60) if i % 3 else (64, 100))) for i in range(8)]
+    tags = [["cat", "sofa"], ["person"], ["sofa"], ["cat"], ["cat", "person", "sofa"], [], ["person"], ["cat"]]
+    for given in (None, tags):
+        together = variant(pictures, classes=CLASSES, tags=given)
+        for i in (0, 1, 4, 7):
+            alone = variant(pictures[i], classes=CLASSES, tags=None if given is None else given[i])
+            assert np.abs(together[i].extras["maps"] - alone.extras["maps"]).max() < 1e-4
+            assert max(abs(together[i].scores[n] - alone.scores[n]) for n in alone.names) < 1e-4
+            assert (together[i].labels != alone.labels).mean() < 0.01  # ties may fall either way
+
+
+@pytest.mark.parametrize("fusion", ["string", "max"])
+@pytest.mark.parametrize("rule", ["power", "constant", "prompts"])
+@pytest.mark.parametrize("activation", ["gradcam", "dense", "fused"])
+def test_settings_run(segmenter, fusion, rule, activation):
+    variant = segmenter.variant(fusion=fusion, background_rule=rule, activation=activation, min_area=0.01)
+    result = variant(picture(3), classes=CLASSES, tags=["person", "cat"])
+    assert set(np.unique(result.labels)) <= {0, 1, 2}
+
+
+def test_background_words_that_are_classes_are_left_out(segmenter):
+    vocabulary = segmenter.vocabulary("cat; tree, oak")
+    assert "tree" not in vocabulary.background and "sky" in vocabulary.background
+    assert segmenter.vocabulary("cat", background=["sky"]).background == ("sky",)
+
+
+def test_large_picture_is_bounded_and_answer_has_its_size(segmenter):
+    variant = segmenter.variant(max_patches=20)
+    big = picture(4, 700, 300)
+    assert variant.grid(big.size)[0] * variant.grid(big.size)[1] <= 20
+    assert variant(big, classes="cat").labels.shape == (300, 700)
+
+
+def test_cached_tokens_give_the_same_answer_and_are_bounded(segmenter, monkeypatch):
+    cached = segmenter.variant(cache_tokens=2)
+    other = cached.variant("cam", cache_tokens=2, attention_blocks=2, position_interpolation="bicubic")
+    calls = []
+    encode = type(cached.backbone).encode
+    monkeypatch.setattr(type(cached.backbone), "encode", lambda self, *a, **k: calls.append(1) or encode(self, *a, **k))
+    first = cached(picture(5), classes=CLASSES, tags=["cat"])
+    again = cached(picture(5), classes=CLASSES, tags=["cat"])
+    other(picture(5), classes=CLASSES, tags=["cat"])
+    assert len(calls) == 1 and np.array_equal(first.labels, again.labels)
+    cached([picture(6), picture(7), picture(8)], classes=CLASSES)
+    assert len(cached._tokens) <= 3
+
+
+def test_sources_are_kept(segmenter, tmp_path):
+    path = tmp_path / "a.png"
+    picture(0).save(path)
+    results = segmenter([str(path), picture(0), np.asarray(picture(0))], classes="cat")
+    assert results[0].source == str(path) and results[1].source is None
+    assert np.array_equal(results[0].labels, results[1].labels) and np.array_equal(results[0].labels, results[2].labels)
+
+
+def test_save_and_mask(segmenter, tmp_path):
+    result = segmenter(picture(0), classes=CLASSES, tags=["cat"])
+    paths = result.save(tmp_path, stem="x")
+    assert sorted(p.name for p in paths) == ["x.json", "x.png", "x_overlay.png"]
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "x.png")), result.labels)
+    assert result.mask("cat").sum() == (result.labels == 1).sum()
+    with pytest.raises(KeyError, match="dog"):
+        result.mask("dog")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"classes": None}, "no classes were given"),
+        ({"classes": "cat", "tags": ["dog"]}, "tag 'dog' is no class; known: cat"),
+        ({"classes": "cat", "tags": "cat"}, "a list of names"),
+        ({"classes": ""}, "."),
+    ],
+)
+def test_bad_calls(segmenter, call, message):
+    with pytest.raises(ValueError, match=message):
+        segmenter(picture(0), **call)
+
+
+def test_tag_lists_must_fit_the_pictures(segmenter):
+    with pytest.raises(ValueError, match="2 tag lists for 1"):
+        segmenter([picture(0)], classes="cat", tags=[["cat"], ["cat"]])
+    with pytest.raises(ValueError, match="list of lists"):
+        segmenter([picture(0), picture(1)], classes="cat", tags=["cat", "cat"])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"alhpa": 2}, "did you mean 'alpha'"),
+        ({"activation": "max"}, "gradcam, dense, fused"),
+        ({"batch_size": 0}, "at least 1"),
+        ({"min_area": 2.0}, r"\[0, 1\]"),
+    ],
+)
+def test_configuration_errors(given, message):
+    with pytest.raises(ValueError, match=message):
+        resolve("default", given)
+
+
+def test_configuration_order():
+    """Defaults < preset < the model's recommendation < what the user gives."""
+    assert resolve("clip-es", {}).exclude_last and not Config().exclude_last
+    assert resolve("cam", {}, {"alpha": 2.0}).alpha == 2.0
+    assert resolve("cam", {"alpha": 3.0}, {"alpha": 2.0}).alpha == 3.0
+    with pytest.raises(ValueError, match="clip-es"):
+        resolve("clipes", {})
