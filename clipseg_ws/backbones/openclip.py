@@ -233,7 +233,7 @@ def unknown_interpolation(value: str) -> str:
 
 def check_layout(model: Any) -> None:
     """Raise ValueError unless ``model`` is a CLIP whose vision tower is a ViT with the CLIP layout."""
-    visual = getattr(model, "visual", None)
+    visual: Any = getattr(model, "visual", None)
     blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
     wrong = None
     if blocks is None or not hasattr(visual, "class_embedding"):

@@ -1,0 +1,148 @@
+"""Models in a folder: open_clip's format and transformers' format, and the embedded ``nano``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from clipseg_ws.backbones.errors import UnsupportedBackbone
+from clipseg_ws.backbones.layout import Checkpoint, build_clip, check_architecture, make_tokenizer
+from clipseg_ws.backbones.preprocessing import check_tokenizer, from_open_clip, from_transformers, read_json
+from clipseg_ws.backbones.weights import PICKLED, read_weights
+
+OPEN_CLIP_CONFIG = "open_clip_config.json"
+TRANSFORMERS_CONFIG = "config.json"
+OPEN_CLIP_WEIGHTS = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "nano.safetensors",
+)
+TRANSFORMERS_WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+NANO = Path(__file__).resolve().parents[1] / "nano"
+_TREE = f"""one of
+  open_clip's format: {OPEN_CLIP_CONFIG} + open_clip_model.safetensors (or open_clip_pytorch_model.bin, or one *.pt)
+  transformers' format: {TRANSFORMERS_CONFIG} + model.safetensors (or model.safetensors.index.json and its shards)
+                        + preprocessor_config.json"""
+
+
+def load_local(path: str, *, offline: bool = False) -> Checkpoint:
+    """The model of ``local-dir:PATH``. ``offline`` changes nothing.
+
+    Raises:
+        FileNotFoundError: no such folder, or files are missing in it (the message shows the expected files).
+        UnsupportedBackbone: the model is no CLIP ViT.
+        ValueError: damaged or unsafe files, weights or preprocessing that contradict the configuration.
+    """
+    folder = Path(path).expanduser()
+    if folder.is_file():
+        raise FileNotFoundError(f"local-dir:{path} is a file; name the folder that holds it: {_TREE}")
+    if not path or not folder.is_dir():
+        raise FileNotFoundError(f"local-dir:{path} is no folder; expected is a folder with {_TREE}")
+    return load_folder(folder)
+
+
+def load_nano(_: str = "", *, offline: bool = False) -> Checkpoint:
+    """The embedded model. Raises FileNotFoundError where the package was installed without its data files."""
+    if not (NANO / OPEN_CLIP_CONFIG).is_file() or not (NANO / "nano.safetensors").is_file():
+        raise FileNotFoundError(
+            f"the embedded model is not in {NANO} ({OPEN_CLIP_CONFIG}, nano.safetensors); install clipseg_ws again"
+        )
+    return load_folder(NANO)
+
+
+def load_folder(folder: Path) -> Checkpoint:
+    """A folder in either format; where it holds both, open_clip's is read. Raises as ``load_local``."""
+    weights = find_weights(folder)
+    if weights.name in TRANSFORMERS_WEIGHTS and not _is_open_clip_only(folder):
+        return _load_transformers(folder, weights)
+    return _load_open_clip(folder, weights)
+
+
+def find_weights(folder: Path) -> Path:
+    """The weight file that ``load_folder`` reads. Raises FileNotFoundError with the expected files, ValueError where
+    several could be meant."""
+    kinds = [name for name in (OPEN_CLIP_CONFIG, TRANSFORMERS_CONFIG) if (folder / name).is_file()]
+    names: tuple[str, ...] = ()
+    if OPEN_CLIP_CONFIG in kinds:
+        names += OPEN_CLIP_WEIGHTS
+    if kinds:
+        names += TRANSFORMERS_WEIGHTS
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    others = sorted(f for f in folder.iterdir() if f.suffix in (".safetensors", *PICKLED))
+    if OPEN_CLIP_CONFIG in kinds and len(others) == 1:
+        return others[0]
+    if OPEN_CLIP_CONFIG in kinds and others:
+        listed = ", ".join(f.name for f in others)
+        raise ValueError(f"{folder} holds several weight files ({listed}); name the right one {OPEN_CLIP_WEIGHTS[0]}")
+    found = ", ".join(sorted(f.name for f in folder.iterdir())[:8]) or "nothing"
+    raise FileNotFoundError(f"{folder} holds {found}; expected is {_TREE}")
+
+
+def check_folder_config(folder: Path) -> None:
+    """Judge a folder by its configuration alone, before large files are fetched. Raises UnsupportedBackbone."""
+    if (folder / OPEN_CLIP_CONFIG).is_file():
+        check_architecture(_open_clip_model_cfg(folder), str(folder))
+    elif (folder / TRANSFORMERS_CONFIG).is_file():
+        _transformers_config(folder)
+
+
+def _is_open_clip_only(folder: Path) -> bool:
+    """True where ``model.safetensors`` beside open_clip's configuration can only be open_clip's."""
+    return (folder / OPEN_CLIP_CONFIG).is_file() and not (folder / TRANSFORMERS_CONFIG).is_file()
+
+
+def _open_clip_model_cfg(folder: Path) -> dict[str, Any]:
+    content = read_json(folder / OPEN_CLIP_CONFIG)
+    return content.get("model_cfg", content)
+
+
+def _load_open_clip(folder: Path, weights: Path) -> Checkpoint:
+    model_cfg = _open_clip_model_cfg(folder)
+    check_architecture(model_cfg, str(folder))
+    check_tokenizer(folder)
+    mean, std = from_open_clip(read_json(folder / OPEN_CLIP_CONFIG), model_cfg, folder / OPEN_CLIP_CONFIG)
+    model = build_clip(model_cfg, read_weights(weights), str(weights))
+    ours = read_json(folder / OPEN_CLIP_CONFIG).get("clipseg_ws", {})  # settings that suit these weights, see nano
+    return Checkpoint(
+        model,
+        mean,
+        std,
+        make_tokenizer(model_cfg["text_cfg"]),
+        recommended=ours.get("recommended", {}),
+        known_classes=tuple(ours.get("known_classes", ())),
+    )
+
+
+def _transformers_config(folder: Path) -> Any:
+    """The ``CLIPConfig`` of a folder. Raises UnsupportedBackbone for any other kind of model."""
+    content = read_json(folder / TRANSFORMERS_CONFIG)
+    kind = content.get("model_type")
+    if kind != "clip":
+        raise UnsupportedBackbone(
+            f"{folder / TRANSFORMERS_CONFIG} describes a model of type {kind!r}; 'clip' with both towers is supported, "
+            "for example hf:openai/clip-vit-base-patch16 or ViT-B-16-quickgelu/openai"
+        )
+    from transformers import CLIPConfig
+
+    try:
+        return CLIPConfig.from_dict(content)
+    except Exception as error:  # transformers' own kinds of error differ between releases
+        raise ValueError(f"{folder / TRANSFORMERS_CONFIG} is no CLIP configuration: {error}") from error
+
+
+def _load_transformers(folder: Path, weights: Path) -> Checkpoint:
+    from clipseg_ws.backbones.convert import convert_clip
+
+    config = _transformers_config(folder)
+    check_tokenizer(folder)
+    mean, std = from_transformers(folder, config.vision_config.image_size)
+    model = convert_clip(config, read_weights(weights), str(weights))
+    return Checkpoint(model, mean, std, make_tokenizer({"context_length": model.context_length}))
