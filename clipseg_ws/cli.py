@@ -17,6 +17,8 @@ app = typer.Typer(
 )
 prompts_app = typer.Typer(help="Inspect vocabularies and templates; rank templates by sharpness.", no_args_is_help=True)
 app.add_typer(prompts_app, name="prompts")
+bench_app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
 
 DEFAULT_MODEL = "ViT-B-16-quickgelu/openai"
 
@@ -283,10 +285,12 @@ def prompts_rank(
 
 
 def _mount_evaluation() -> None:
-    """``eval``, ``report`` and ``bench`` come from the evaluation package; importing them is light."""
-    from clipseg_ws.eval.cli import mount
+    """``eval``, ``report`` and ``bench`` come from the evaluation package; importing their front is light."""
+    from clipseg_ws.eval.cli import bench_eval, eval_app, report
 
-    mount(app)
+    app.add_typer(eval_app, name="eval")
+    app.command("report")(report)
+    bench_app.command("eval")(bench_eval)
 
 
 _mount_evaluation()

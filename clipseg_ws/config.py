@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from clipseg_ws.activations.dense import MODES
+from clipseg_ws.backbones.openclip import POSITION_INTERPOLATIONS
 from clipseg_ws.decide import BACKGROUND_RULES
+from clipseg_ws.refine.picture import REFINERS
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,7 @@ class Config:
     method: str = "default"  # the preset this configuration started from
     # picture
     short_side: int | None = None  # resize the short side to this before rounding up to patches; None: original size
+    long_side: int | None = None  # upper limit of the long side, in pixels
     max_patches: int = 2304  # larger pictures are shrunk to this many patches (48 x 48); memory grows with the square
     position_interpolation: str = "bicubic"  # "bicubic", "bilinear" (CLIP-ES), "bicubic-offset" (dense family)
     # text
@@ -31,6 +35,12 @@ class Config:
     activation: str = "gradcam"  # "gradcam", "dense" or "fused" (product of both)
     dense_mode: str = "maskclip"  # attention of the last block for dense maps, see activations/dense.py
     pool: str = "patch"  # image embedding of the CAM: "patch" (mean of the patches) or "cls"
+    decision: str = (
+        "maps"  # "maps" (a map per class, background rule) or "words" (softmax over all words at every pixel)
+    )
+    window: int = 0  # side of the sliding window in pixels, for decision "words"; 0: the whole picture at once
+    stride: int = 0  # step of the window; 0: half of it
+    pad_windows: bool = False  # pad windows to whole patches (ClearCLIP) instead of cutting the rest
     # refinement on the patch grid
     affinity: bool = True  # class-aware attention affinity
     attention_blocks: int = 8  # last blocks whose attention is averaged
@@ -42,7 +52,8 @@ class Config:
     # decision
     background_rule: str = "power"  # "power", "constant" or "prompts"
     alpha: float = 1.0  # exponent of the power rule
-    background_threshold: float = 0.4  # the constant rule's score
+    background_threshold: float = 0.4  # the constant rule's score; with "words" the least probability of a class
+    area_threshold: float = 0.0  # with "words": share of the foreground below which a class is dropped (SCLIP)
     min_area: float = 0.0  # share of the picture below which a class is dropped
     # result
     keep_maps: bool = False  # put the class maps [C, H, W] into Segmentation.extras["maps"]
@@ -67,9 +78,42 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cam": {"position_interpolation": "bilinear", "templates": "clip-es", "affinity": False},
 }
 
+# changed attention in the last block, softmax over words, sliding windows; sizes and thresholds of VOC-like pictures,
+# other data sets have theirs in eval/protocols.py
+_DENSE = {
+    "decision": "words",
+    "activation": "dense",
+    "presence": False,
+    "affinity": False,
+    "attention_blocks": 0,
+    "position_interpolation": "bicubic-offset",
+    "templates": "imagenet80",
+    "fusion": "max",
+    "short_side": 336,
+    "long_side": 2048,
+    "logit_scale": 40.0,
+    "background_threshold": 0.1,
+}
+PRESETS |= {
+    # Zhou et al., ECCV 2022, arXiv 2112.01071
+    "maskclip": _DENSE | {"dense_mode": "maskclip", "window": 224, "stride": 112},
+    # Wang et al., ECCV 2024, arXiv 2312.01597
+    "sclip": _DENSE | {"dense_mode": "sclip", "window": 224, "stride": 112},
+    # Lan et al., ECCV 2024, arXiv 2407.12442
+    "clearclip": _DENSE
+    | {"dense_mode": "clearclip", "short_side": 448, "window": 448, "stride": 224, "pad_windows": True}
+    | {"logit_scale": 50.0, "background_threshold": 0.5},
+    # Hajimiri et al., WACV 2025, arXiv 2404.08181; PAMR is its last step
+    "naclip": _DENSE | {"dense_mode": "naclip", "refine": "pamr"},
+}
+
 _CHOICES = {
     "activation": ("gradcam", "dense", "fused"),
     "background_rule": BACKGROUND_RULES,
+    "dense_mode": tuple(MODES),
+    "decision": ("maps", "words"),
+    "position_interpolation": POSITION_INTERPOLATIONS,
+    "refine": tuple(REFINERS),
     "pool": ("patch", "cls"),
 }
 
@@ -91,7 +135,7 @@ def resolve(method: str, given: Mapping[str, Any], recommended: Mapping[str, Any
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"configuration key {key!r} is unknown{hint} Known keys: {', '.join(sorted(known))}")
+            raise ValueError(f"configuration key {key!r} is unknown{hint}; known keys: {', '.join(sorted(known))}")
     config = Config(**{key: tuple(value) if isinstance(value, list) else value for key, value in merged.items()})
     _check(config)
     return config
@@ -104,9 +148,10 @@ def _check(config: Config) -> None:
             raise ValueError(
                 f"{key}={value!r} is unknown; choose one of {', '.join(choices)}, for example {choices[0]!r}"
             )
-    for key, low in (("batch_size", 1), ("max_patches", 1), ("attention_blocks", 0), ("cache_tokens", 0)):
+    least = {"batch_size": 1, "max_patches": 1, "attention_blocks": 0, "cache_tokens": 0, "window": 0, "stride": 0}
+    for key, low in least.items():
         if getattr(config, key) < low:
             raise ValueError(f"{key}={getattr(config, key)}; a whole number of at least {low} is needed")
-    for key in ("presence_threshold", "affinity_threshold", "background_threshold", "min_area"):
+    for key in ("presence_threshold", "affinity_threshold", "background_threshold", "area_threshold", "min_area"):
         if not 0 <= getattr(config, key) <= 1:
             raise ValueError(f"{key}={getattr(config, key)}; a number in [0, 1] is needed, for example 0.4")

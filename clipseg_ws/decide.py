@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from clipseg_ws.activations.textscores import class_labels, drop_small_classes
+
 BACKGROUND_RULES = ("power", "constant", "prompts")
 
 
@@ -75,6 +77,25 @@ def label(scores: Tensor, *, min_area: float = 0.0) -> tuple[Tensor, Tensor]:
         best, labels = scores.max(1)
     total = scores.float().sum(1)
     return labels, torch.where(total > 0, best.float() / total.clamp_min(1e-12), torch.zeros_like(total))
+
+
+def label_words(probabilities: Tensor, threshold: float, area_threshold: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Arg-max over class probabilities as the dense zero-shot papers decide.
+
+    Args:
+        probabilities: [B, 1+C, H, W] in [0, 1], background first (0 where no word belongs to it).
+        threshold: a pixel whose best probability is lower becomes background.
+        area_threshold: share of the foreground below which a class is dropped first (SCLIP); 0 drops none.
+
+    Returns:
+        labels [B, H, W] int64 in 0..C, and confidence [B, H, W] float32: the winner's probability, and for pixels that
+        fell below the threshold one minus it.
+    """
+    if area_threshold > 0:
+        probabilities = drop_small_classes(probabilities, area_threshold)
+    labels = class_labels(probabilities, threshold)
+    best = probabilities.amax(1).float()
+    return labels, torch.where((labels == 0) & (best < threshold), 1 - best, best)
 
 
 def spread_labels(labels: Tensor, classes: Tensor) -> Tensor:

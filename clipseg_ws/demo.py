@@ -32,7 +32,7 @@ def run_demo(directory: Path, *, seed: int, size: int) -> Iterator[str]:
         matrix = ConfusionMatrix(len(KINDS) + 1)
         matrix.update(result.labels, scene.labels)
         yield ""
-        yield f"{title}: mIoU {matrix.compute()['miou']:.3f} on this scene"
+        yield f"{title}: mIoU {matrix.compute()['mIoU']:.3f} on this scene"
         yield format_table(result)
         result.save(directory, stem=stem)
     yield ""

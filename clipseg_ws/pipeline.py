@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -18,12 +17,13 @@ from clipseg_ws.activations.last_block import forward_last_block, pool_embedding
 from clipseg_ws.backbones import load_backbone
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.config import PRESETS, Config, resolve
-from clipseg_ws.decide import label, spread_labels, with_background
-from clipseg_ws.images import resize_maps, target_size, to_image, to_pixels
+from clipseg_ws.decisions import Decision, decide_maps, decide_words
+from clipseg_ws.images import target_size, to_image, to_pixels
 from clipseg_ws.prompt_lists import load_background
-from clipseg_ws.stages import ClassMaps, class_maps
+from clipseg_ws.stages import class_maps
 from clipseg_ws.structures import Segmentation, TextEmbeddings, Tokens, Vocabulary
 from clipseg_ws.text_embeddings import embed_vocabulary
+from clipseg_ws.token_cache import TokenCache
 from clipseg_ws.vocabulary import parse_classes
 
 __all__ = ["PRESETS", "Config", "Segmenter"]
@@ -66,7 +66,7 @@ class Segmenter:
         self.config = resolve(method, config, backbone.recommended)
         self.backbone = backbone.with_positions(self.config.position_interpolation)
         self._texts: dict[Vocabulary, TextEmbeddings] = {}
-        self._tokens: OrderedDict[tuple, Tokens] = OrderedDict()
+        self._tokens = TokenCache()
 
     def variant(self, method: str | None = None, **config: Any) -> Segmenter:
         """Another method or setting on the same weights; text embeddings and cached tokens are shared."""
@@ -133,7 +133,7 @@ class Segmenter:
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """Patch grid (h, w) that a picture of ``size`` (width, height) gets: pictures of one grid share a batch."""
         p = self.backbone.patch_size
-        height, width = target_size(*size, p, self.config.short_side, None, self.config.max_patches)
+        height, width = target_size(*size, p, self.config.short_side, self.config.long_side, self.config.max_patches)
         return height // p, width // p
 
     def embed_images(self, pictures: Sequence[Image.Image]) -> Tensor:
@@ -158,21 +158,40 @@ class Segmenter:
     def _segment(
         self, pictures: list[Image.Image], vocabulary: Vocabulary, tags: list[list[int]] | None
     ) -> list[Segmentation]:
-        """Group the pictures by grid, run batch by batch, and put the answers back in order."""
         text = self._embed(vocabulary)
+        if self.config.decision == "words":
+            decided = [
+                decide_words(self.backbone, picture, text, self.config, None if tags is None else tags[i])
+                for i, picture in enumerate(pictures)
+            ]
+        else:
+            decided = self._by_maps(pictures, text, tags)
+        record = self._record(vocabulary)
+        setting = "zero" if tags is None else "weak"
+        return [
+            self._result(picture, answer, vocabulary, setting, record)
+            for picture, answer in zip(pictures, decided, strict=True)
+        ]
+
+    def _by_maps(
+        self, pictures: list[Image.Image], text: TextEmbeddings, tags: list[list[int]] | None
+    ) -> list[Decision]:
+        """Group the pictures by grid, run batch by batch, and put the answers back in order."""
         groups: dict[tuple[int, int], list[int]] = {}
         for index, picture in enumerate(pictures):
             groups.setdefault(self.grid(picture.size), []).append(index)
-        results: dict[int, Segmentation] = {}
+        answers: dict[int, Decision] = {}
         for members in groups.values():
             for start in range(0, len(members), self.config.batch_size):
                 batch = members[start : start + self.config.batch_size]
                 tokens = self._encode([pictures[i] for i in batch])
-                present = None if tags is None else _present_mask([tags[i] for i in batch], len(vocabulary.names))
+                present = None
+                if tags is not None:
+                    present = _present_mask([tags[i] for i in batch], len(text.vocabulary.names)).to(text.owner.device)
                 maps = class_maps(self.backbone, tokens, text, self.config, present)
                 for row, index in enumerate(batch):
-                    results[index] = self._decide(pictures[index], maps, row, vocabulary, tags is not None)
-        return [results[i] for i in range(len(pictures))]
+                    answers[index] = decide_maps(pictures[index], maps, row, self.config)
+        return [answers[i] for i in range(len(pictures))]
 
     def _embed(self, vocabulary: Vocabulary) -> TextEmbeddings:
         if vocabulary not in self._texts:
@@ -186,17 +205,9 @@ class Segmenter:
         if not self.config.cache_tokens:
             return self._encode_now(pictures)
         keys = [self._key(picture) for picture in pictures]
-        missing = [i for i, key in enumerate(keys) if key not in self._tokens]
-        if missing:
-            fresh = self._encode_now([pictures[i] for i in missing])
-            for row, i in enumerate(missing):
-                self._tokens[keys[i]] = _row(fresh, row)
-        parts = [self._tokens[key] for key in keys]
-        for key in keys:
-            self._tokens.move_to_end(key)
-        while len(self._tokens) > max(self.config.cache_tokens, len(keys)):
-            self._tokens.popitem(last=False)
-        return _join(parts)
+        return self._tokens.fetch(
+            keys, lambda missing: self._encode_now([pictures[i] for i in missing]), self.config.cache_tokens
+        )
 
     def _encode_now(self, pictures: list[Image.Image]) -> Tokens:
         backbone, config = self.backbone, self.config
@@ -210,40 +221,23 @@ class Segmenter:
     def _key(self, picture: Image.Image) -> tuple:
         digest = hashlib.blake2b(picture.tobytes(), digest_size=16).digest()
         config = self.config
-        sizes = (picture.size, config.short_side, config.max_patches)
+        sizes = (picture.size, config.short_side, config.long_side, config.max_patches)
         return (digest, *sizes, config.position_interpolation, config.attention_blocks)
 
-    def _decide(
-        self, picture: Image.Image, maps: ClassMaps, row: int, vocabulary: Vocabulary, weak: bool
+    def _result(
+        self, picture: Image.Image, answer: Decision, vocabulary: Vocabulary, setting: str, record: dict[str, Any]
     ) -> Segmentation:
-        """One picture's maps at its original size -> labels, confidence, scores."""
-        config = self.config
-        size = (picture.height, picture.width)
-        classes = maps.classes[row]
-        kept = resize_maps(maps.maps[row : row + 1, : len(classes)].float(), size)
-        other = maps.background
-        background = None if other is None else resize_maps(other[row : row + 1, None].float(), size)[:, 0]
-        scores = with_background(
-            kept, config.background_rule, alpha=config.alpha, threshold=config.background_threshold,
-            background=background,
-        )  # fmt: skip
-        labels, confidence = label(scores, min_area=config.min_area)
-        labels = spread_labels(labels[0], torch.tensor(classes, dtype=torch.int64, device=labels.device))
-        dtype = np.uint8 if len(vocabulary.names) < 255 else np.int32
-        extras: dict[str, Any] = {}
-        if config.keep_maps:
-            full = torch.zeros(len(vocabulary.names), *size)
-            full[classes] = kept[0].cpu()
-            extras["maps"] = full.numpy()
+        names = vocabulary.names
+        dtype = np.uint8 if len(names) < 255 else np.int32
         return Segmentation(
-            labels=labels.cpu().numpy().astype(dtype),
-            names=vocabulary.names,
-            scores=dict(zip(vocabulary.names, maps.scores[row].tolist(), strict=True)),
-            confidence=confidence[0].cpu().numpy(),
-            setting="weak" if weak else "zero",
-            config=self._record(vocabulary),
+            labels=answer.labels.cpu().numpy().astype(dtype),
+            names=names,
+            scores=dict(zip(names, answer.scores.tolist(), strict=True)),
+            confidence=answer.confidence.float().cpu().numpy(),
+            setting=setting,
+            config=record,
             image=picture,
-            extras=extras,
+            extras={"maps": answer.maps().cpu().numpy()} if self.config.keep_maps else {},
         )
 
     def _record(self, vocabulary: Vocabulary) -> dict[str, Any]:
@@ -290,18 +284,3 @@ def _present_mask(indices: list[list[int]], count: int) -> Tensor:
     for row, members in enumerate(indices):
         mask[row, members] = True
     return mask
-
-
-def _row(tokens: Tokens, row: int) -> Tokens:
-    """One image's tokens, B = 1, in their own memory (a view would keep the whole batch alive)."""
-    pick: Callable[[Tensor], Tensor] = lambda t: t[row : row + 1].clone()  # noqa: E731
-    attention = None if tokens.attention is None else pick(tokens.attention)
-    return Tokens(pick(tokens.last_input), attention, {i: pick(t) for i, t in tokens.layers.items()}, tokens.grid)
-
-
-def _join(parts: Sequence[Tokens]) -> Tokens:
-    """Tokens of single images of one grid -> one batch."""
-    first = parts[0]
-    attention = None if first.attention is None else torch.cat([p.attention for p in parts if p.attention is not None])
-    layers: Mapping[int, Tensor] = {i: torch.cat([p.layers[i] for p in parts]) for i in first.layers}
-    return Tokens(torch.cat([p.last_input for p in parts]), attention, layers, first.grid)

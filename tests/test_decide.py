@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipseg_ws.decide import label, spread_labels, with_background
+from clipseg_ws.decide import label, label_words, spread_labels, with_background
 
 
 def test_power_constant_and_prompts():
@@ -50,6 +50,17 @@ def test_every_kept_class_reaches_the_area(seed, count, min_area):
     assert confidence.min() >= 0 and confidence.max() <= 1
     alone, _ = label(with_background(maps[1:]), min_area=min_area)
     assert torch.equal(labels[1:], alone)
+
+
+def test_words_threshold_and_area():
+    probabilities = torch.tensor([0.0, 0.6, 0.3])[None, :, None, None].repeat(1, 1, 2, 5).clone()
+    probabilities[0, :, 0, 0] = torch.tensor([0.0, 0.05, 0.08])
+    probabilities[0, :, 1, 1] = torch.tensor([0.0, 0.2, 0.7])
+    labels, confidence = label_words(probabilities, 0.1)
+    assert labels[0, 0, 0] == 0 and labels[0, 1, 1] == 2 and labels[0, 0, 1] == 1
+    assert float(confidence[0, 0, 0]) == pytest.approx(0.92) and float(confidence[0, 1, 1]) == pytest.approx(0.7)
+    dropped, _ = label_words(probabilities, 0.1, area_threshold=0.3)
+    assert dropped[0, 1, 1] == 1
 
 
 def test_spread_labels():

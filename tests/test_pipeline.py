@@ -51,7 +51,8 @@ def test_tags_alone_are_the_vocabulary(segmenter):
 
 @pytest.mark.parametrize("method", PRESETS)
 def test_alone_equals_in_a_batch_of_eight(segmenter, method):
-    variant = segmenter.variant(method, attention_blocks=2, keep_maps=True)
+    variant = segmenter.variant(method, attention_blocks=2, keep_maps=True, templates="plain", refine="none")
+    variant = variant.variant(short_side=None, window=min(variant.config.window, 48), stride=0)
     pictures = [picture(i, *((90, 60) if i % 3 else (64, 100))) for i in range(8)]
     tags = [["cat", "sofa"], ["person"], ["sofa"], ["cat"], ["cat", "person", "sofa"], [], ["person"], ["cat"]]
     for given in (None, tags):
@@ -159,3 +160,28 @@ def test_configuration_order():
     assert resolve("cam", {"alpha": 3.0}, {"alpha": 2.0}).alpha == 3.0
     with pytest.raises(ValueError, match="clip-es"):
         resolve("clipes", {})
+
+
+def test_window_results_do_not_depend_on_the_batch_size(segmenter):
+    """A picture of eight windows gives the same probabilities however many go through together."""
+    settings = {"short_side": 60, "window": 32, "stride": 16, "templates": "plain", "keep_maps": True}
+    one = segmenter.variant("sclip", batch_size=1, **settings)(picture(9), classes=CLASSES)
+    many = segmenter.variant("sclip", batch_size=7, **settings)(picture(9), classes=CLASSES)
+    assert np.abs(one.extras["maps"] - many.extras["maps"]).max() < 1e-4
+
+
+@pytest.mark.parametrize("method", ["sclip", "clearclip"])
+@pytest.mark.parametrize("size", [(90, 60), (10, 7), (33, 200)])
+def test_word_methods_take_any_size_and_respect_tags(segmenter, method, size):
+    variant = segmenter.variant(
+        method, short_side=None, window=48, stride=24, templates="plain", background_threshold=0.0
+    )
+    result = variant(picture(2, *size), classes=CLASSES, tags=["sofa"])
+    assert result.labels.shape == size[::-1] and set(np.unique(result.labels)) <= {0, 3}
+
+
+@pytest.mark.parametrize("refine", ["pamr", "guided"])
+def test_picture_refinement_runs_in_both_decisions(segmenter, refine):
+    for method in ("clip-es", "maskclip"):
+        variant = segmenter.variant(method, attention_blocks=2, refine=refine, templates="plain", short_side=None)
+        assert variant(picture(1), classes=CLASSES, tags=["cat", "sofa"]).labels.shape == (60, 90)

@@ -1,0 +1,94 @@
+"""One picture's scores at its own size, refined with the picture, and decided: the last step before a result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from clipseg_ws.activations.textscores import class_probabilities
+from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.config import Config
+from clipseg_ws.decide import label, label_words, spread_labels, with_background
+from clipseg_ws.images import resize_maps
+from clipseg_ws.refine.picture import refine_picture
+from clipseg_ws.stages import ClassMaps
+from clipseg_ws.structures import TextEmbeddings
+from clipseg_ws.windows import picture_word_logits
+
+WITH_BACKGROUND = ("crf",)  # refiners that need the background among the scores
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """One picture's answer.
+
+    Attributes:
+        labels: [H, W] int64 in the whole vocabulary. confidence: [H, W] in [0, 1].
+        scores: [C] image-level score of every class.
+        classes: vocabulary indices of the K classes that were scored at every pixel. kept: [K, H, W] their scores.
+    """
+
+    labels: Tensor
+    confidence: Tensor
+    scores: Tensor
+    classes: list[int]
+    kept: Tensor
+
+    def maps(self) -> Tensor:
+        """[C, H, W] float32, zero for classes that were not scored."""
+        full = self.kept.new_zeros(len(self.scores), *self.kept.shape[1:], dtype=torch.float32)
+        full[self.classes] = self.kept.float()
+        return full
+
+
+def decide_maps(picture: Image.Image, maps: ClassMaps, row: int, config: Config) -> Decision:
+    """Image ``row`` of a batch of maps: enlarged, refined, background put in front, arg-max."""
+    size = (picture.height, picture.width)
+    classes = maps.classes[row]
+    kept = resize_maps(maps.maps[row : row + 1, : len(classes)].float(), size)
+    if config.refine not in WITH_BACKGROUND:
+        kept = _refined(kept, picture, config)
+    other = None if maps.background is None else resize_maps(maps.background[row : row + 1, None].float(), size)[:, 0]
+    scores = with_background(
+        kept, config.background_rule, alpha=config.alpha, threshold=config.background_threshold, background=other
+    )
+    if config.refine in WITH_BACKGROUND:
+        scores = _refined(scores, picture, config)
+    labels, confidence = label(scores, min_area=config.min_area)
+    index = torch.tensor(classes, dtype=torch.int64, device=labels.device)
+    return Decision(spread_labels(labels[0], index), confidence[0], maps.scores[row], classes, scores[0, 1:])
+
+
+def decide_words(
+    backbone: OpenClipBackbone, picture: Image.Image, text: TextEmbeddings, config: Config, tags: list[int] | None
+) -> Decision:
+    """Softmax over all words at every pixel; the words of classes that are not among ``tags`` do not take part."""
+    logits = picture_word_logits(backbone, picture, text.vectors.float(), config)
+    logits = resize_maps(logits, (picture.height, picture.width))
+    if config.refine != "none":
+        # only the words that win somewhere: refining all of a large vocabulary takes seconds and gigabytes
+        winners = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
+        winners[logits[0].argmax(0).unique()] = True
+        logits = _refined(logits, picture, config, channels=winners)
+    count = len(text.vocabulary.names)
+    allowed = None
+    if tags is not None:
+        allowed = torch.zeros(1, count, dtype=torch.bool, device=logits.device)
+        allowed[0, tags] = True
+    scale = backbone.logit_scale if config.logit_scale is None else config.logit_scale
+    probabilities = class_probabilities(logits, text.owner, count, scale, allowed)
+    labels, confidence = label_words(probabilities, config.background_threshold, config.area_threshold)
+    kept = probabilities[0, 1:]
+    return Decision(labels[0], confidence[0], kept.flatten(1).amax(1), list(range(count)), kept)
+
+
+def _refined(scores: Tensor, picture: Image.Image, config: Config, channels: Tensor | None = None) -> Tensor:
+    """``refine_picture`` with the configured refiner; scores [1, C, H, W]."""
+    if config.refine == "none" or not scores.shape[1]:
+        return scores
+    image = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)[None]  # [H, W, 3] -> [1, 3, H, W]
+    return refine_picture(config.refine, scores, image.to(scores.device), channels=channels)
