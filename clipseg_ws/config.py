@@ -67,7 +67,7 @@ class Config:
 
 PRESETS: dict[str, dict[str, Any]] = {
     # the best that was measured on drawn scenes, see README
-    "default": {},
+    "default": {"refine": "guided"},
     # CLIP-ES without its CRF (add refine="crf"): Lin et al., CVPR 2023, arXiv 2212.09506
     "clip-es": {
         "position_interpolation": "bilinear",

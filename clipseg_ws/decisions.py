@@ -19,8 +19,6 @@ from clipseg_ws.stages import ClassMaps
 from clipseg_ws.structures import TextEmbeddings
 from clipseg_ws.windows import picture_word_logits
 
-WITH_BACKGROUND = ("crf",)  # refiners that need the background among the scores
-
 
 @dataclass(frozen=True, eq=False)
 class Decision:
@@ -50,14 +48,11 @@ def decide_maps(picture: Image.Image, maps: ClassMaps, row: int, config: Config)
     size = (picture.height, picture.width)
     classes = maps.classes[row]
     kept = resize_maps(maps.maps[row : row + 1, : len(classes)].float(), size)
-    if config.refine not in WITH_BACKGROUND:
-        kept = _refined(kept, picture, config)
     other = None if maps.background is None else resize_maps(maps.background[row : row + 1, None].float(), size)[:, 0]
     scores = with_background(
         kept, config.background_rule, alpha=config.alpha, threshold=config.background_threshold, background=other
     )
-    if config.refine in WITH_BACKGROUND:
-        scores = _refined(scores, picture, config)
+    scores = _refined(scores, picture, config)
     labels, confidence = label(scores, min_area=config.min_area)
     index = torch.tensor(classes, dtype=torch.int64, device=labels.device)
     return Decision(spread_labels(labels[0], index), confidence[0], maps.scores[row], classes, scores[0, 1:])

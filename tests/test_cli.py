@@ -71,7 +71,7 @@ def test_existing_results_are_kept(scene_file, tmp_path):
         (("SCENE", "-c", "house", "--set", "alpha"), "KEY=VALUE"),
         (("SCENE", "-c", "house", "--set", "alhpa=2"), "did you mean 'alpha'"),
         (("SCENE", "-c", "house", "--tags", "missing.csv"), "missing.csv"),
-        (("SCENE", "-c", ";"), "."),
+        (("SCENE", "-c", ";"), "person, people"),
     ],
 )
 def test_mistakes_are_one_line(scene_file, tmp_path, args, message, monkeypatch, capsys):

@@ -20,7 +20,7 @@ LAYERS = {
     "activations": 3,
     "refine": 4,
     "decide": 5, "heads": 5,
-    "output": 6, "palette": 6, "exports": 6,
+    "output": 6, "palette": 6, "exports": 6, "export_tools": 6, "outlines": 6,
     "config": 7, "windows": 7, "token_cache": 7, "decisions": 7, "stages": 7, "pipeline": 7,
     "runner": 8,
     "supports": 1, "cli": 9, "demo": 9, "doctor": 9, "__main__": 9,

@@ -124,7 +124,7 @@ def test_save_and_mask(segmenter, tmp_path):
         ({"classes": None}, "no classes were given"),
         ({"classes": "cat", "tags": ["dog"]}, "tag 'dog' is no class; known: cat"),
         ({"classes": "cat", "tags": "cat"}, "a list of names"),
-        ({"classes": ""}, "."),
+        ({"classes": ""}, "cat; person"),
     ],
 )
 def test_bad_calls(segmenter, call, message):
