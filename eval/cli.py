@@ -1,0 +1,158 @@
+"""The evaluation's commands: ``eval_app`` (run, prepare, episodes, list), ``report`` and ``bench_eval``.
+
+Only typer is imported here; the bodies import what they need, so that ``clipseg-ws --help`` stays light.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+
+class RunByDefault(TyperGroup):
+    """``clipseg-ws eval DATASET …`` is ``clipseg-ws eval run DATASET …``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put "run" in front where the first word is no sub-command (and there is one besides --help)."""
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+eval_app = typer.Typer(
+    cls=RunByDefault,
+    no_args_is_help=True,
+    help="Evaluate methods on a data set: clipseg-ws eval scenes --setting weak --model nano.",
+)
+Root = Annotated[Path | None, typer.Option(help="Folder of the data set; the error of a missing one shows its tree.")]
+Output = Annotated[Path, typer.Option("-o", "--output", help="Folder for results.csv and the other tables.")]
+
+
+@eval_app.command("run")
+def run(
+    dataset: Annotated[str, typer.Argument(help="Name of a data set: clipseg-ws eval list.")],
+    setting: Annotated[
+        str | None, typer.Option(help="zero, weak, boxes, points, scribbles, few-K, weak-few-K or oracle.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="One or several: default,cam,clip-es; oracle and noise check the harness.")
+    ] = "",
+    root: Root = None,
+    output: Output = Path("results"),
+    split: Annotated[str | None, typer.Option(help="Official split; val, for weak VOC train, by default.")] = None,
+    protocol: Annotated[str, typer.Option(help="Preset of a paper: clipseg-ws eval list.")] = "default",
+    model: Annotated[str, typer.Option(help='"ARCH/PRETRAINED", "hf:REPO", "local-dir:PATH" or "nano".')] = "",
+    prompts: Annotated[
+        str | None, typer.Option(help="Vocabulary name or class file in place of the data set's.")
+    ] = None,
+    fold: Annotated[int | None, typer.Option(help="Few-shot: fold 0 to 3.")] = None,
+    episodes: Annotated[Path | None, typer.Option(help="Few-shot: frozen list (.csv, .csv.gz).")] = None,
+    count: Annotated[int | None, typer.Option(help="Scenes, or episodes to draw.")] = None,
+    size: Annotated[int | None, typer.Option(help="Side of the scenes in pixels.")] = None,
+    seed: Annotated[int, typer.Option(help="Of drawn episodes and of noise.")] = 0,
+    limit: Annotated[int | None, typer.Option(help="First pictures only.")] = None,
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Every N-th picture from the I-th on, I from 0.")] = "0/1",
+    save_every: Annotated[int, typer.Option(help="Pictures between two saved states.")] = 50,
+    batch_size: Annotated[int, typer.Option(help="Pictures a call.")] = 1,
+    boundary: Annotated[bool, typer.Option(help="Boundary IoU.")] = True,
+    sweep: Annotated[
+        bool | None, typer.Option(help="Background thresholds in one pass; on for the weak setting.")
+    ] = None,
+    gallery: Annotated[int, typer.Option(help="Worst and best pictures to draw for the report.")] = 6,
+    device: Annotated[str, typer.Option(help='"auto", "cpu", "cuda", …')] = "auto",
+    dtype: Annotated[str, typer.Option(help='"auto", "float32", "bfloat16" or "float16".')] = "auto",
+    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew instead of going on.")] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any configuration field. Repeatable.")
+    ] = None,
+) -> None:
+    """Evaluate one or several methods; a rerun of the same command goes on where the last one ended."""
+    options = dict(locals())  # the parameters, by the names that Request has
+    from clipseg_ws.eval.command import Request, run_request
+
+    code = run_request(Request(**options), typer.echo)
+    if code:
+        raise typer.Exit(code)
+
+
+@eval_app.command("prepare")
+def prepare_command(
+    task: Annotated[str, typer.Argument(help="voc-aug, coco-stuff, coco-object, coco14 or context.")],
+    root: Annotated[Path, typer.Option(help="Folder of the data set.")],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="voc-aug: SBD or ready masks; coco-object: stuffthingmaps or instances; context: .mat or JSON."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make again what is there.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Threads.")] = 2,
+) -> None:
+    """Make the label maps that the official layout lacks; what is already there stays."""
+    from clipseg_ws.eval.prepare import prepare
+
+    done = prepare(task, root, source=source, overwrite=overwrite, workers=workers)
+    typer.echo(f"{done.made} made, {done.kept} already there, in {', '.join(done.folders)}")
+
+
+@eval_app.command("episodes")
+def episodes_command(
+    dataset: Annotated[str, typer.Argument(help="A data set with few-shot settings, or folder, or scenes.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="List to write (.csv or .csv.gz).")],
+    shots: Annotated[int, typer.Option(min=1, help="Supports an episode.")] = 1,
+    root: Root = None,
+    fold: Annotated[int | None, typer.Option(help="Fold 0 to 3.")] = None,
+    count: Annotated[int | None, typer.Option(help="Episodes.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+) -> None:
+    """Draw a few-shot episode list, the same on every machine, and write it for --episodes."""
+    from clipseg_ws.eval.datasets import EpisodeSet, load_dataset
+    from clipseg_ws.eval.episodes import write_episodes
+
+    found = load_dataset(dataset, root, setting=f"few-{shots}", fold=fold, count=count, seed=seed)
+    if isinstance(found, EpisodeSet):
+        write_episodes(output, found.episodes)
+        typer.echo(f"{len(found.episodes)} episodes of {len(found.classes)} classes in {output}")
+
+
+@eval_app.command("list")
+def list_command() -> None:
+    """Names of the data sets and protocols."""
+    from clipseg_ws.eval.command import listing
+
+    for line in listing():
+        typer.echo(line)
+
+
+def report(
+    results: Annotated[Path, typer.Argument(help="Folder that clipseg-ws eval wrote.")] = Path("results"),
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for report.md and report.html; default: the same.")
+    ] = None,
+) -> None:
+    """A Markdown and an HTML page: the runs beside the published numbers, with warnings where protocols differ."""
+    from clipseg_ws.eval.report import write_report
+
+    for path in write_report(results, output):
+        typer.echo(str(path))
+
+
+def bench_eval(
+    root: Annotated[Path | None, typer.Option(help="VOC folder; without one VOC-size masks are drawn.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="Drawn masks.")] = 600,
+    workers: Annotated[int, typer.Option(min=1, help="Decoding threads.")] = 2,
+) -> None:
+    """Pictures a second of the harness itself, with perfect predictions read from disk."""
+    from clipseg_ws.eval.bench import bench_eval as measure
+
+    result = measure(root, count=count, workers=workers)
+    typer.echo(f"{result['images']} pictures of VOC size, {result['cores']} cores, mIoU {result['mIoU']}")
+    for name, title in (("plain", "scores"), ("with_boundary", "with boundary IoU")):
+        typer.echo(f"{title}: {result[name]} pictures a second, {result[f'{name}_cpu_ms']} ms of processor time each")
+    typer.echo(f"target: {result['target']:.0f} a second")
+    if result["plain"] < result["target"]:
+        raise typer.Exit(1)
