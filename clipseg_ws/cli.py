@@ -284,16 +284,18 @@ def prompts_rank(
         typer.echo(f"{value:.6f}  {template}")
 
 
-def _mount_evaluation() -> None:
-    """``eval``, ``report`` and ``bench`` come from the evaluation package; importing their front is light."""
+def _mount() -> None:
+    """Commands that live in files of their own; importing their fronts is light."""
+    from clipseg_ws.commands_weak import pseudo
     from clipseg_ws.eval.cli import bench_eval, eval_app, report
 
+    app.command("pseudo")(pseudo)
     app.add_typer(eval_app, name="eval")
     app.command("report")(report)
     bench_app.command("eval")(bench_eval)
 
 
-_mount_evaluation()
+_mount()
 
 if __name__ == "__main__":
     main()

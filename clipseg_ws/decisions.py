@@ -12,11 +12,13 @@ from torch import Tensor
 from clipseg_ws.activations.textscores import class_probabilities
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.config import Config
+from clipseg_ws.constrain import apply_constraints, box_maps, constrained_label, spread_seeds
 from clipseg_ws.decide import label, label_words, spread_labels, with_background
 from clipseg_ws.images import resize_maps
 from clipseg_ws.refine.picture import refine_picture
 from clipseg_ws.stages import ClassMaps
 from clipseg_ws.structures import TextEmbeddings
+from clipseg_ws.weak_constraints import Constraints
 from clipseg_ws.windows import picture_word_logits
 
 
@@ -43,23 +45,35 @@ class Decision:
         return full
 
 
-def decide_maps(picture: Image.Image, maps: ClassMaps, row: int, config: Config) -> Decision:
-    """Image ``row`` of a batch of maps: enlarged, refined, background put in front, arg-max."""
+def decide_maps(
+    picture: Image.Image, maps: ClassMaps, row: int, config: Config, marks: Constraints | None = None
+) -> Decision:
+    """Image ``row`` of a batch of maps: enlarged, background put in front, refined, arg-max that respects ``marks``."""
     size = (picture.height, picture.width)
     classes = maps.classes[row]
     kept = resize_maps(maps.maps[row : row + 1, : len(classes)].float(), size)
+    if marks is not None:
+        marks = marks.select(classes)
+        kept = box_maps(kept[0], marks)[None]
     other = None if maps.background is None else resize_maps(maps.background[row : row + 1, None].float(), size)[:, 0]
     scores = with_background(
         kept, config.background_rule, alpha=config.alpha, threshold=config.background_threshold, background=other
     )
+    if marks is not None:
+        scores = apply_constraints(spread_seeds(scores[0], _pixels(picture, scores)[0], marks)[None], marks)
     scores = _refined(scores, picture, config)
-    labels, confidence = label(scores, min_area=config.min_area)
+    labels, confidence = _labelled(scores, marks, config.min_area)
     index = torch.tensor(classes, dtype=torch.int64, device=labels.device)
     return Decision(spread_labels(labels[0], index), confidence[0], maps.scores[row], classes, scores[0, 1:])
 
 
 def decide_words(
-    backbone: OpenClipBackbone, picture: Image.Image, text: TextEmbeddings, config: Config, tags: list[int] | None
+    backbone: OpenClipBackbone,
+    picture: Image.Image,
+    text: TextEmbeddings,
+    config: Config,
+    tags: list[int] | None,
+    marks: Constraints | None = None,
 ) -> Decision:
     """Softmax over all words at every pixel; the words of classes that are not among ``tags`` do not take part."""
     logits = picture_word_logits(backbone, picture, text.vectors.float(), config)
@@ -77,6 +91,13 @@ def decide_words(
     scale = backbone.logit_scale if config.logit_scale is None else config.logit_scale
     probabilities = class_probabilities(logits, text.owner, count, scale, allowed)
     labels, confidence = label_words(probabilities, config.background_threshold, config.area_threshold)
+    if marks is not None:
+        floor = torch.zeros_like(probabilities)
+        floor[:, 0] = config.background_threshold
+        probabilities = spread_seeds(
+            torch.maximum(probabilities, floor)[0], _pixels(picture, probabilities)[0], marks
+        )[None]
+        labels, confidence = constrained_label(probabilities, marks)
     kept = probabilities[0, 1:]
     return Decision(labels[0], confidence[0], kept.flatten(1).amax(1), list(range(count)), kept)
 
@@ -85,5 +106,15 @@ def _refined(scores: Tensor, picture: Image.Image, config: Config, channels: Ten
     """``refine_picture`` with the configured refiner; scores [1, C, H, W]."""
     if config.refine == "none" or not scores.shape[1]:
         return scores
-    image = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)[None]  # [H, W, 3] -> [1, 3, H, W]
-    return refine_picture(config.refine, scores, image.to(scores.device), channels=channels)
+    return refine_picture(config.refine, scores, _pixels(picture, scores), channels=channels)
+
+
+def _pixels(picture: Image.Image, like: Tensor) -> Tensor:
+    """uint8 [1, 3, H, W] on the device of ``like``."""
+    return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)[None].to(like.device)
+
+
+def _labelled(scores: Tensor, marks: Constraints | None, min_area: float) -> tuple[Tensor, Tensor]:
+    if marks is None:
+        return label(scores, min_area=min_area)
+    return constrained_label(scores, marks, min_area=min_area)

@@ -21,10 +21,12 @@ from clipseg_ws.decisions import Decision, decide_maps, decide_words
 from clipseg_ws.images import target_size, to_image, to_pixels
 from clipseg_ws.prompt_lists import load_background
 from clipseg_ws.stages import class_maps
-from clipseg_ws.structures import Segmentation, TextEmbeddings, Tokens, Vocabulary
+from clipseg_ws.structures import Segmentation, TextEmbeddings, Tokens, Vocabulary, WeakLabels
 from clipseg_ws.text_embeddings import embed_vocabulary
 from clipseg_ws.token_cache import TokenCache
 from clipseg_ws.vocabulary import parse_classes
+from clipseg_ws.weak_constraints import Constraints, constraints
+from clipseg_ws.weak_marks import mark_names
 
 __all__ = ["PRESETS", "Config", "Segmenter"]
 
@@ -84,6 +86,7 @@ class Segmenter:
         classes: Any = None,
         background: str | Sequence[str] | None = None,
         tags: Sequence[Any] | None = None,
+        weak: WeakLabels | Sequence[WeakLabels] | None = None,
     ) -> Segmentation | list[Segmentation]:
         """Segment one picture or a list of pictures.
 
@@ -95,18 +98,31 @@ class Segmenter:
             background: words that compete as background; the class file's own, else the configuration's, by default.
             tags: the weak setting: the classes that are in the picture (a list of lists for several pictures); an
                 empty list means that only background is there.
+            weak: the weak setting with boxes, points and scribbles (one ``WeakLabels`` per picture); the answer never
+                contradicts them. Not together with ``tags``, which are a field of it.
 
         Returns:
             One ``Segmentation`` for one picture, a list for a list.
 
         Raises:
-            ValueError: no classes, unknown tags, tags that do not fit the pictures, a picture that cannot be read.
+            ValueError: no classes, unknown tags, tags that do not fit the pictures, a picture that cannot be read,
+                weak labels that contradict one another.
         """
         single = not isinstance(images, (list, tuple))
         pictures = [to_image(image) for image in ([images] if single else images)]
         per_image = _per_image_tags(tags, len(pictures), single)
-        vocabulary = self.vocabulary(classes, background, per_image)
-        results = self._segment(pictures, vocabulary, _tag_indices(per_image, vocabulary))
+        given = None if weak is None else _weak_list(weak, len(pictures), tags)
+        named = per_image if given is None else [sorted(mark_names(labels)) for labels in given]
+        vocabulary = self.vocabulary(classes, background, named)
+        indices, marks = _tag_indices(per_image, vocabulary), None
+        if given is not None:
+            marks = [
+                constraints(labels, vocabulary, (picture.height, picture.width))
+                for labels, picture in zip(given, pictures, strict=True)
+            ]
+            everything = range(len(vocabulary.names))
+            indices = [list(everything if m.present is None else m.present) for m in marks]
+        results = self._segment(pictures, vocabulary, indices, marks)
         sources = [images] if single else list(images)
         results = [
             r if isinstance(s, (Image.Image, np.ndarray)) else replace(r, source=str(s))
@@ -156,16 +172,23 @@ class Segmenter:
         return named
 
     def _segment(
-        self, pictures: list[Image.Image], vocabulary: Vocabulary, tags: list[list[int]] | None
+        self,
+        pictures: list[Image.Image],
+        vocabulary: Vocabulary,
+        tags: list[list[int]] | None,
+        marks: list[Constraints] | None = None,
     ) -> list[Segmentation]:
         text = self._embed(vocabulary)
         if self.config.decision == "words":
             decided = [
-                decide_words(self.backbone, picture, text, self.config, None if tags is None else tags[i])
+                decide_words(
+                    self.backbone, picture, text, self.config, None if tags is None else tags[i],
+                    None if marks is None else marks[i].to(text.owner.device),
+                )
                 for i, picture in enumerate(pictures)
             ]
         else:
-            decided = self._by_maps(pictures, text, tags)
+            decided = self._by_maps(pictures, text, tags, marks)
         record = self._record(vocabulary)
         setting = "zero" if tags is None else "weak"
         return [
@@ -174,7 +197,11 @@ class Segmenter:
         ]
 
     def _by_maps(
-        self, pictures: list[Image.Image], text: TextEmbeddings, tags: list[list[int]] | None
+        self,
+        pictures: list[Image.Image],
+        text: TextEmbeddings,
+        tags: list[list[int]] | None,
+        marks: list[Constraints] | None = None,
     ) -> list[Decision]:
         """Group the pictures by grid, run batch by batch, and put the answers back in order."""
         groups: dict[tuple[int, int], list[int]] = {}
@@ -188,9 +215,11 @@ class Segmenter:
                 present = None
                 if tags is not None:
                     present = _present_mask([tags[i] for i in batch], len(text.vocabulary.names)).to(text.owner.device)
-                maps = class_maps(self.backbone, tokens, text, self.config, present)
+                mine = None if marks is None else [marks[i].to(text.owner.device) for i in batch]
+                maps = class_maps(self.backbone, tokens, text, self.config, present, mine)
                 for row, index in enumerate(batch):
-                    answers[index] = decide_maps(pictures[index], maps, row, self.config)
+                    mark = None if mine is None else mine[row]
+                    answers[index] = decide_maps(pictures[index], maps, row, self.config, mark)
         return [answers[i] for i in range(len(pictures))]
 
     def _embed(self, vocabulary: Vocabulary) -> TextEmbeddings:
@@ -264,6 +293,17 @@ def _per_image_tags(tags: Sequence[Any] | None, count: int, single: bool) -> lis
     if len(per_image) != count:
         raise ValueError(f"{len(per_image)} tag lists for {count} pictures; one list per picture is needed")
     return per_image
+
+
+def _weak_list(weak: Any, count: int, tags: Any) -> list[WeakLabels]:
+    """One ``WeakLabels`` per picture."""
+    if tags is not None:
+        raise ValueError("tags= and weak= were both given; put the tags into WeakLabels(tags=('cat',), ...)")
+    labels = [weak] if isinstance(weak, WeakLabels) else list(weak)
+    if len(labels) != count or not all(isinstance(item, WeakLabels) for item in labels):
+        kinds = ", ".join(sorted({type(item).__name__ for item in labels}))
+        raise ValueError(f"{len(labels)} weak labels ({kinds}) for {count} pictures; one WeakLabels each is needed")
+    return labels
 
 
 def _tag_indices(tags: list[list[str]] | None, vocabulary: Vocabulary) -> list[list[int]] | None:

@@ -17,9 +17,11 @@ from clipseg_ws.images import read_image
 from clipseg_ws.output import ErrorsCsv, output_paths, save
 from clipseg_ws.pipeline import Segmenter
 from clipseg_ws.sources import Source
-from clipseg_ws.structures import Segmentation
+from clipseg_ws.structures import Segmentation, WeakLabels
 
 Tags = Callable[[Source], Sequence[str]]
+Weak = Callable[[Source], WeakLabels]
+Finish = Callable[[Source, Segmentation], Segmentation]
 Fail = Callable[[Source, Exception], None]
 
 
@@ -55,6 +57,9 @@ def run_folder(
     background: Any = None,
     workers: int = 2,
     on_result: Callable[[Source, Segmentation], None] | None = None,
+    weak: Weak | None = None,
+    finish: Finish | None = None,
+    errors_file: str | Path | None = None,
 ) -> Summary:
     """Segment pictures and write their files; one bad picture never stops the rest.
 
@@ -66,6 +71,9 @@ def run_folder(
         tags: source -> its class names (weak setting); a ValueError of it is that picture's failure.
         classes, background: as for ``Segmenter``. workers: threads that decode, and as many that write.
         on_result: called with every finished picture, in the order in which they finish.
+        weak: source -> its weak labels, instead of ``tags``; ``classes`` are then needed.
+        finish: last change of a result before it is counted and written; it may write more files (its own business).
+        errors_file: instead of ``directory/errors.csv``.
 
     Raises:
         ValueError: classes or formats that are wrong for every picture.
@@ -78,15 +86,18 @@ def run_folder(
         s for s in sources if overwrite or not all(p.exists() for p in output_paths(directory, s.relative, formats))
     ]
     summary = Summary(total=len(sources), skipped=len(sources) - len(todo))
-    (directory / "errors.csv").unlink(missing_ok=True)
-    errors = ErrorsCsv(directory / "errors.csv")
+    errors_file = directory / "errors.csv" if errors_file is None else Path(errors_file)
+    errors_file.unlink(missing_ok=True)
+    errors = ErrorsCsv(errors_file)
 
     def fail(source: Source, error: Exception) -> None:
         errors.add(source, error)
 
     with tqdm(total=len(todo), unit="img", disable=None) as bar, _Writer(workers, fail) as writer:
         for batch in _batches(segmenter, _decoded(todo, workers, 4 * segmenter.config.batch_size, fail)):
-            for source, result in _segmented(segmenter, batch, vocabulary, tags, fail):
+            for source, result in _segmented(segmenter, batch, vocabulary, tags, weak, fail):
+                if finish is not None:
+                    result = finish(source, result)
                 summary.add(result)
                 writer.submit(
                     source, lambda s=source, r=result: save(r, directory, formats=formats, relative=s.relative)
@@ -147,13 +158,15 @@ def _segmented(
     batch: list[tuple[Source, Image.Image]],
     vocabulary: Any,
     tags: Tags | None,
+    weak: Weak | None,
     fail: Fail,
 ) -> Iterator[tuple[Source, Segmentation]]:
     """Results of a batch; where the batch fails its pictures are tried one by one."""
 
     def run(members: list[tuple[Source, Image.Image]]) -> list[Segmentation]:
         names = None if tags is None else [tags(source) for source, _ in members]
-        results = segmenter([picture for _, picture in members], classes=vocabulary, tags=names)
+        marks = None if weak is None else [weak(source) for source, _ in members]
+        results = segmenter([picture for _, picture in members], classes=vocabulary, tags=names, weak=marks)
         return [replace(r, source=str(s)) for (s, _), r in zip(members, results, strict=True)]  # type: ignore[arg-type]
 
     try:

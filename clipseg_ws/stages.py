@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,8 +14,10 @@ from clipseg_ws.activations.last_block import LastBlock, forward_last_block, nor
 from clipseg_ws.activations.presence import presence
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.config import Config
+from clipseg_ws.constrain import constrain_maps
 from clipseg_ws.refine.affinity import class_aware_affinity
 from clipseg_ws.structures import TextEmbeddings, Tokens
+from clipseg_ws.weak_constraints import Constraints
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +38,19 @@ class ClassMaps:
 
 
 def class_maps(
-    backbone: OpenClipBackbone, tokens: Tokens, text: TextEmbeddings, config: Config, present: Tensor | None
+    backbone: OpenClipBackbone,
+    tokens: Tokens,
+    text: TextEmbeddings,
+    config: Config,
+    present: Tensor | None,
+    marks: Sequence[Constraints | None] | None = None,
 ) -> ClassMaps:
     """Run the stages that ``config`` asks for.
 
     Args:
         tokens: of B images. text: the embedded vocabulary on the same device.
         present: [B, C] bool, the known classes (weak setting); None: decide by presence, or take all names.
+        marks: what boxes, points and scribbles say of each image; None where there are none.
     """
     block = forward_last_block(backbone, tokens.last_input)
     scores = None
@@ -53,6 +62,7 @@ def class_maps(
     maps, probs = activation(backbone, tokens, text, config, block, targets, competitors)
     if scores is None:
         scores = tag_scores(probs, targets, classes, present.shape[1])
+    maps = _marked(maps, classes, marks)
     if config.affinity and maps.shape[1]:
         assert tokens.attention is not None
         maps = class_aware_affinity(
@@ -62,10 +72,22 @@ def class_maps(
             sinkhorn_iterations=config.sinkhorn_iterations,
             exclude_last=config.exclude_last,
         )
+        maps = _marked(maps, classes, marks)
     background = None
     if config.background_rule == "prompts":
         background = dense_probabilities(backbone, tokens, text, config, competitors)[:, text.owner < 0].sum(1)
     return ClassMaps(classes, maps, scores, background)
+
+
+def _marked(maps: Tensor, classes: list[list[int]], marks: Sequence[Constraints | None] | None) -> Tensor:
+    """Maps [B, K, h, w] with every image's marks respected."""
+    if marks is None or all(m is None for m in marks):
+        return maps
+    maps = maps.clone()
+    for row, (members, mark) in enumerate(zip(classes, marks, strict=True)):
+        if mark is not None:
+            maps[row, : len(members)] = constrain_maps(maps[row, : len(members)], mark.select(members))
+    return maps
 
 
 def find_present(

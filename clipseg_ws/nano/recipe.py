@@ -39,6 +39,7 @@ class TrainConfig:
 
     steps: int = 2800  # optimiser steps of the main part
     polish: int = 400  # further steps at a restarted, lower rate: the map is trained for what spreading makes of it
+    polish_rounds: int = 2  # how often
     polish_pace: float = 0.2  # their peak learning rate as a share of the main part's
     batch: int = 32  # pictures a step
     size: int = 224  # largest picture side; a multiple of the patch
@@ -63,7 +64,7 @@ class TrainConfig:
     @property
     def total(self) -> int:
         """All optimiser steps."""
-        return self.steps + self.polish
+        return self.steps + self.polish * self.polish_rounds
 
     def sizes(self, step: int) -> tuple[int, ...]:
         """Picture sides that may be drawn at ``step``: small ones first, finer grids in the last two fifths."""
@@ -93,8 +94,8 @@ def make_optimisers(model: Any, config: TrainConfig) -> list[torch.optim.Optimiz
 def pace(config: TrainConfig, step: int) -> float:
     """Learning rate as a share of its peak: linear warm-up, then a cosine down to a hundredth; the polish likewise."""
     if step >= config.steps:
-        way = (step - config.steps) / max(1, config.polish)
-        return config.polish_pace * min(1.0, (step - config.steps + 1) / 20) * 0.5 * (1 + math.cos(math.pi * way))
+        since = (step - config.steps) % config.polish
+        return config.polish_pace * min(1.0, (since + 1) / 20) * 0.5 * (1 + math.cos(math.pi * since / config.polish))
     if step < config.warmup:
         return (step + 1) / config.warmup
     way = (step - config.warmup) / max(1, config.steps - config.warmup)

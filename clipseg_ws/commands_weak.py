@@ -1,0 +1,160 @@
+"""The command ``pseudo``; its body imports what it needs, so that ``--help`` stays light."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+DEFAULT_MODEL = "ViT-B-16-quickgelu/openai"
+
+
+def pseudo(
+    sources: Annotated[list[str], typer.Argument(help="Files, folders, globs, list.txt files.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the masks.")] = Path("clipseg_ws_pseudo"),
+    tags: Annotated[
+        str | None,
+        typer.Option(help="CSV, JSON, COCO json, a folder of VOC XML, the word folders, or names for all pictures."),
+    ] = None,
+    marks: Annotated[
+        list[Path] | None,
+        typer.Option(help="Boxes, points, scribbles: VOC XML, COCO, LabelMe, Label Studio json, PNG. Repeatable."),
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option("-c", "--classes", help="As for predict; by default those that the labels name.")
+    ] = None,
+    background: Annotated[str | None, typer.Option(help='Background words: a list name, or "sky, grass".')] = None,
+    model: Annotated[
+        str, typer.Option(help='"ARCH/PRETRAINED", "hf:REPO", "local-dir:PATH" or "nano".')
+    ] = DEFAULT_MODEL,
+    method: Annotated[str, typer.Option(help="Preset: clip-es, default, cam, ...")] = "clip-es",
+    refine: Annotated[
+        str | None, typer.Option(help="Picture refinement; by default crf where it is installed, else pamr.")
+    ] = None,
+    confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Less certain pixels become 255; 0 keeps all.")
+    ] = 0.95,
+    maps: Annotated[bool, typer.Option("--maps", help="Write the class maps too (float16, .npz).")] = False,
+    format: Annotated[
+        str, typer.Option(help="The data set once more as: coco, yolo, voc, labelstudio, cvat; commas between.")
+    ] = "",
+    review: Annotated[bool, typer.Option("--review", help="Write review.html, least certain pictures first.")] = False,
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Do only every N-th picture, from the I-th.")] = "1/1",
+    device: Annotated[str, typer.Option(help='"auto", "cpu", "cuda", "cuda:1", "mps".')] = "auto",
+    dtype: Annotated[str, typer.Option(help='"auto", "float32", "bfloat16" or "float16".')] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures of one size that go through together.")] = 8,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that decode, and as many that write.")] = 2,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do pictures again whose files exist.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any configuration field. Repeatable.")
+    ] = None,
+) -> None:
+    """Pseudo masks for a data set from tags, boxes, points or scribbles; a killed run continues where it was."""
+    from clipseg_ws.pipeline import Segmenter
+    from clipseg_ws.pseudo import check_exports, export_masks, make_pseudo, parse_shard
+    from clipseg_ws.sources import list_sources
+    from clipseg_ws.vocabulary import parse_classes
+
+    formats = [name.strip() for name in format.split(",") if name.strip()]
+    check_exports(formats)
+    part = parse_shard(shard)
+    found = list_sources(sources)
+    wanted = None if classes is None else parse_classes(classes)
+    weak, named = weak_reader(tags, marks or [], found, wanted)
+    config: dict[str, Any] = {"batch_size": batch_size, "refine": refine or _best_refiner(), "keep_maps": maps}
+    segmenter = Segmenter(
+        model, method=method, device=device, dtype=dtype, offline=offline, **config | _parse_settings(settings)
+    )
+    vocabulary = segmenter.vocabulary(wanted if wanted is not None else named or None, background)
+    summary = make_pseudo(
+        segmenter, found, output, weak, vocabulary, confidence=confidence, maps=maps, shard=part,
+        overwrite=overwrite, workers=workers,
+    )  # fmt: skip
+    for line in summary.lines():
+        typer.echo(line)
+    if (formats or review) and part[1] > 1:
+        typer.echo("--format and --review look at the whole data set: run again without --shard when all are done")
+    elif formats or review:
+        export_masks(found, output, vocabulary.names, formats)
+        if review:
+            typer.echo(f"{_review(found, output, vocabulary.names)} pictures in {output / 'review.html'}")
+    if summary.run.failed:
+        typer.echo(f"failures are listed in errors*.csv in {output}", err=True)
+        raise typer.Exit(1)
+
+
+def weak_reader(
+    tags: str | None, marks: list[Path], sources: list[Any], classes: Any
+) -> tuple[Callable[[Any], Any], list[str]]:
+    """(source -> its ``WeakLabels``, the names that occur) from a tags option and files of marks.
+
+    Raises ValueError where neither is given; the function raises it for a picture that no file holds.
+    """
+    from clipseg_ws.structures import WeakLabels
+    from clipseg_ws.weak import lookup_tags, read_tags, tags_from_folders
+    from clipseg_ws.weak_marks import lookup_marks, merge_marks, read_marks
+
+    if tags is None and not marks:
+        raise ValueError("no weak labels were given; pass --tags tags.csv, --tags 'cat; dog' or --marks boxes.json")
+    everywhere: tuple[str, ...] | None = None
+    table = None
+    if tags == "folders":
+        table = tags_from_folders(sources, classes)
+    elif tags is not None and Path(tags).exists():
+        table = read_tags(tags, classes)
+    elif tags is not None:
+        if Path(tags).suffix:
+            raise FileNotFoundError(f"no tags file {tags!r}; a CSV, JSON or XML folder is needed, or names 'cat; dog'")
+        everywhere = tuple(name.strip() for name in tags.split(";") if name.strip())
+    files = [read_marks(path, classes) for path in marks]
+    names = {name for entry in (table or {}).values() for name in entry} | set(everywhere or ())
+    names |= {name for file in files for name in file.classes()}
+
+    def find(source: Any) -> WeakLabels:
+        listed = everywhere if table is None else lookup_tags(table, source)
+        parts = [] if listed is None else [WeakLabels(tags=listed)]
+        parts += [entry for file in files if (entry := lookup_marks(file, source)) is not None]
+        if not parts:
+            raise ValueError(f"{source} has no entry in the weak labels")
+        result = parts[0]
+        for part in parts[1:]:
+            result = merge_marks(result, part)
+        return result
+
+    return find, sorted(names)
+
+
+def _best_refiner() -> str:
+    from importlib.util import find_spec
+
+    return "crf" if find_spec("pydensecrf") else "pamr"
+
+
+def _review(sources: list[Any], output: Path, names: tuple[str, ...]) -> int:
+    from clipseg_ws.output import output_paths
+    from clipseg_ws.pseudo import MASK_FORMATS, picture_name
+    from clipseg_ws.review import Reviewed, write_review
+
+    def pictures():  # type: ignore[no-untyped-def]
+        for source in sources:
+            confidence, mask = output_paths(output / "masks", source.relative, MASK_FORMATS)
+            if confidence.exists() and mask.exists():
+                yield Reviewed(picture_name(source), str(source), mask, confidence)
+
+    return write_review(output / "review.html", pictures(), names)
+
+
+def _parse_settings(settings: list[str] | None) -> dict[str, Any]:
+    """["alpha=2", "affinity=false"] -> values as YAML reads them."""
+    import yaml
+
+    parsed = {}
+    for item in settings or []:
+        key, sign, value = item.partition("=")
+        if not sign:
+            raise ValueError(f"--set {item!r} has no '='; write KEY=VALUE, for example --set alpha=2")
+        parsed[key.strip()] = yaml.safe_load(value)
+    return parsed
