@@ -117,7 +117,7 @@ def predict(
 
 def _segmenter(
     model: str, method: str, device: str, dtype: str, offline: bool, settings: list[str] | None, **config: Any
-):  # type: ignore[no-untyped-def]
+) -> Any:
     """A Segmenter from command-line options; None means "not given"."""
     from clipseg_ws.pipeline import Segmenter
 

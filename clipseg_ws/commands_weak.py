@@ -138,7 +138,7 @@ def _review(sources: list[Any], output: Path, names: tuple[str, ...]) -> int:
     from clipseg_ws.pseudo import MASK_FORMATS, picture_name
     from clipseg_ws.review import Reviewed, write_review
 
-    def pictures():  # type: ignore[no-untyped-def]
+    def pictures() -> Any:
         for source in sources:
             confidence, mask = output_paths(output / "masks", source.relative, MASK_FORMATS)
             if confidence.exists() and mask.exists():

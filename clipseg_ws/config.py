@@ -136,7 +136,8 @@ def resolve(method: str, given: Mapping[str, Any], recommended: Mapping[str, Any
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"configuration key {key!r} is unknown{hint}; known keys: {', '.join(sorted(known))}")
-    config = Config(**{key: tuple(value) if isinstance(value, list) else value for key, value in merged.items()})
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in merged.items()}
+    config = Config(**values)
     _check(config)
     return config
 

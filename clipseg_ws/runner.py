@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class Summary:
         """Count one finished picture."""
         self.done += 1
         for name, share in result.shares().items():
-            self.pixels[name] += share * result.labels.size
+            self.pixels[name] += round(share * result.labels.size)
             self.pictures[name] += share > 0
 
 
@@ -99,9 +100,7 @@ def run_folder(
                 if finish is not None:
                     result = finish(source, result)
                 summary.add(result)
-                writer.submit(
-                    source, lambda s=source, r=result: save(r, directory, formats=formats, relative=s.relative)
-                )
+                writer.submit(source, partial(save, result, directory, formats=formats, relative=source.relative))
                 if on_result:
                     on_result(source, result)
             bar.n = summary.done + errors.count

@@ -89,7 +89,16 @@ def gradcam_and_probabilities(
     return maps.unflatten(-1, tokens.grid), probs  # [B, K, N] -> [B, K, h, w]
 
 
-def _signed_maps(backbone, block, feature, probs, text, targets, scale, pool) -> Tensor:  # type: ignore[no-untyped-def]
+def _signed_maps(
+    backbone: OpenClipBackbone,
+    block: LastBlock,
+    feature: Tensor,
+    probs: Tensor,
+    text: Tensor,
+    targets: Tensor,
+    scale: float,
+    pool: str,
+) -> Tensor:
     """Weighted sums of the activations [B, K, N] float32 before the ReLU."""
     d_feature = probability_gradient(feature, probs, text, targets, scale)  # [K, B, E]
     # probabilities near 0 or 1 have tiny gradients: unit size through half-precision products, scaled back after

@@ -4,10 +4,13 @@ Three signals, all from one encoding, all probabilities against every class and 
 
 * **image**: softmax of the class token and of the mean patch token (the larger counts). Dominated by what fills the
   picture, hardly fooled by a single odd patch.
-* **local** (local-to-global tagging, TagCLIP, Lin et al., AAAI 2024, arXiv 2312.12828): patch probabilities averaged
-  along the mean attention, so that only what its whole region agrees on survives (the stability that FreeCP asks for,
-  Chen et al., ICCV 2025, arXiv 2508.00557), then the mean of the best patches of each class.
-* **region** (TagCLIP's class-wise re-identification): the mean embedding of those best patches is classified again.
+* **local** (local-to-global tagging, TagCLIP, Lin et al., AAAI 2024, arXiv 2312.12828): the best patches of a class,
+  each weighed by what the patches it attends to say (stability under the mean attention, FreeCP, Chen et al.,
+  ICCV 2025, arXiv 2508.00557).
+* **region** (TagCLIP's class-wise re-identification): the mean embedding of the class's own region, classified again.
+
+The score is (3 sqrt(local region) + image) / 4: on drawn scenes as good as a fitted combination of ten signals, with 12
+and with 100 names and with look-alikes among them, and at the same threshold.
 
 Recurrence (CaR, Sun et al., CVPR 2024, arXiv 2312.07661): absent classes leave the softmax and the rest is judged
 anew, until the set is stable. Every image is treated on its own.
@@ -27,8 +30,9 @@ from clipseg_ws.activations.last_block import LastBlock, forward_last_block, nor
 from clipseg_ws.activations.textscores import best_words, word_logits
 from clipseg_ws.structures import TextEmbeddings, Tokens
 
-THRESHOLD = 0.3  # score from which a class counts as present
-TOP_SHARE = 0.02  # share of the patches that stand for a class
+THRESHOLD = 0.25  # score from which a class counts as present
+TOP_SHARE = 0.005  # share of the patches whose mean is a class's local score, at least one patch
+IMAGE_WEIGHT = 0.25  # share of the image signal in the score
 
 
 @torch.no_grad()
@@ -89,19 +93,20 @@ def class_presence(
     region_scores: Tensor | None = None,
     *,
     top_share: float = TOP_SHARE,
+    image_weight: float = IMAGE_WEIGHT,
 ) -> Tensor:
-    """Image, local and region signal combined: [B, C] in [0, 1], the mean of the first with the other two's.
+    """The three signals combined: [B, C] in [0, 1], never falling when one of them rises.
 
     Args:
         image_scores: [B, C] image-level probabilities. patch_probabilities: [B, C, h, w].
         attention: [B, N, N] mean attention, None: no smoothing.
-        region_scores: [B, C] probability of each class for its own best patches; None: left out.
-        top_share: share of the patches that stand for a class, at least one patch.
+        region_scores: [B, C] probability of each class for its own region, None: left out.
+        top_share: share of the patches that stand for a class. image_weight: share of the image signal.
     """
-    local = local_presence(smoothed(patch_probabilities, attention), top_share)
+    local = local_presence((patch_probabilities * smoothed(patch_probabilities, attention)).sqrt(), top_share)
     if region_scores is not None:
         local = (local * region_scores).sqrt()
-    return (image_scores + local) / 2
+    return image_weight * image_scores + (1 - image_weight) * local
 
 
 def smoothed(patch_probabilities: Tensor, attention: Tensor | None) -> Tensor:
@@ -113,21 +118,10 @@ def smoothed(patch_probabilities: Tensor, attention: Tensor | None) -> Tensor:
     return mixed.transpose(1, 2).unflatten(2, patch_probabilities.shape[2:])
 
 
-def local_presence(patch_probabilities: Tensor, top_share: float = TOP_SHARE) -> Tensor:
-    """Mean of each class's best patches: [B, C, h, w] -> [B, C]."""
-    flat = patch_probabilities.flatten(2)
-    return flat.topk(best_count(flat.shape[2], top_share), dim=2).values.mean(2)
-
-
-def best_count(patches: int, top_share: float) -> int:
-    """How many patches stand for a class: ``top_share`` of them, at least one."""
-    return max(1, round(top_share * patches))
-
-
-def stability(patch_probabilities: Tensor, attention: Tensor) -> Tensor:
-    """Soft intersection over union of each class's map before and after smoothing (FreeCP): [B, C, h, w] -> [B, C]."""
-    before, after = patch_probabilities.flatten(2), smoothed(patch_probabilities, attention).flatten(2)
-    return torch.minimum(before, after).sum(2) / torch.maximum(before, after).sum(2).clamp_min(1e-12)
+def local_presence(maps: Tensor, top_share: float = TOP_SHARE) -> Tensor:
+    """Mean over the best ``top_share`` of the patches, at least one: [B, C, h, w] -> [B, C]."""
+    flat = maps.flatten(2)
+    return flat.topk(max(1, round(top_share * flat.shape[2])), dim=2).values.mean(2)
 
 
 def region_scores(
@@ -156,13 +150,6 @@ def competing(logits: Tensor, alive: Tensor) -> Tensor:
     return logits.masked_fill(~mask, -torch.inf).softmax(1).nan_to_num(0.0)
 
 
-def best_patches(maps: Tensor, top_share: float = TOP_SHARE) -> Tensor:
-    """[B, C, h, w] -> 1 on each class's best patches, 0 elsewhere."""
-    flat = maps.flatten(2)
-    index = flat.topk(best_count(flat.shape[2], top_share), dim=2).indices
-    return torch.zeros_like(flat).scatter(2, index, 1.0).view_as(maps)
-
-
 def _judge(
     image: Tensor,
     local: Tensor,
@@ -177,6 +164,5 @@ def _judge(
     count = alive.shape[1]
     whole = competing(image, alive)[:, :count].amax(2)  # the larger of class token and mean patch
     maps = competing(local, alive)[:, :count]
-    chosen = best_patches(smoothed(maps, attention))
-    regions = region_scores(patches, chosen, vectors, owner, scale, alive)
+    regions = region_scores(patches, smoothed(maps, attention).square(), vectors, owner, scale, alive)
     return class_presence(whole, maps, attention, regions)
