@@ -53,12 +53,11 @@ def test_synonyms_stand_near_their_names_and_other_words_do_not(backbone) -> Non
 
 
 def test_quality_on_held_out_scenes(backbone) -> None:  # type: ignore[no-untyped-def]
-    settings = json.loads(CONFIG.read_text())["clipseg_ws"]["recommended"]
-    config = EvalConfig(power=settings["alpha"], attention_blocks=settings["attention_blocks"], batch=8)
+    config = EvalConfig(batch=8)
     scores = evaluate(backbone, held_out(16), config)
-    assert scores["weak cam"] > 0.5
-    assert scores["weak affinity"] > 0.5
-    assert scores["zero affinity"] > 0.4
-    assert scores["zero dense"] > 0.4
+    assert scores["weak cam"] > 0.65  # measured 0.757
+    assert scores["weak affinity"] > 0.65  # 0.777
+    assert scores["zero affinity"] > 0.6  # 0.755
+    assert scores["zero dense"] > 0.6  # 0.742
     small = evaluate(backbone, held_out(8, (160, 208)), config)  # another size and shape than it was trained on
-    assert small["weak affinity"] > 0.4
+    assert small["weak affinity"] > 0.5  # 0.692
