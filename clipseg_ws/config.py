@@ -30,7 +30,7 @@ class Config:
     logit_scale: float | None = None  # factor of the cosine before a softmax; None: the model's own
     # presence (zero setting only)
     presence: bool = True  # drop the names that are not in the picture before the affinity
-    presence_threshold: float = 0.3  # score from which a name counts as present
+    presence_threshold: float = 0.25  # score from which a name counts as present
     # maps
     activation: str = "gradcam"  # "gradcam", "dense" or "fused" (product of both)
     dense_mode: str = "maskclip"  # attention of the last block for dense maps, see activations/dense.py

@@ -12,8 +12,9 @@ Three signals, all from one encoding, all probabilities against every class and 
 The score is (3 sqrt(local region) + image) / 4: on drawn scenes as good as a fitted combination of ten signals, with 12
 and with 100 names and with look-alikes among them, and at the same threshold.
 
-Recurrence (CaR, Sun et al., CVPR 2024, arXiv 2312.07661): absent classes leave the softmax and the rest is judged
-anew, until the set is stable. Every image is treated on its own.
+Recurrence (CaR, Sun et al., CVPR 2024, arXiv 2312.07661): hopeless classes leave the softmax and the rest is judged
+anew, until the set is stable. "Hopeless" is far below "absent": with fewer competitors probabilities only rise, so a
+cut at the threshold itself would never change the answer. Every image is treated on its own.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from clipseg_ws.activations.last_block import LastBlock, forward_last_block, nor
 from clipseg_ws.activations.textscores import best_words, word_logits
 from clipseg_ws.structures import TextEmbeddings, Tokens
 
-THRESHOLD = 0.25  # score from which a class counts as present
+THRESHOLD = 0.3  # score from which a class counts as present
+HOPELESS = 1 / 3  # share of the threshold below which a class leaves the competition
 TOP_SHARE = 0.005  # share of the patches whose mean is a class's local score, at least one patch
 IMAGE_WEIGHT = 0.25  # share of the image signal in the score
 
@@ -45,12 +47,12 @@ def presence(
     mode: str = "maskclip",
     logit_scale: float | None = None,
     threshold: float = THRESHOLD,
-    rounds: int = 3,
+    rounds: int = 4,
 ) -> Tensor:
     """Presence score of every class of the vocabulary in every image: [B, C] float32 in [0, 1].
 
-    A class is present from ``threshold`` on: ``present = presence(...) >= threshold``. A class that left in an earlier
-    round keeps the score it left with. With a single word and nothing to compete the softmax is 1 and the class counts
+    A class is present from ``threshold`` on: ``present = presence(...) >= threshold``. A class that left the
+    competition keeps the score it left with. With a single word and nothing to compete the softmax is 1 and the class counts
     as present: give background words (the vocabularies in ``prompts/`` do).
 
     Args:
@@ -59,7 +61,8 @@ def presence(
         block: ``forward_last_block(backbone, tokens.last_input)`` where the caller has it already.
         mode: dense mode of the patch embeddings, see ``dense.MODES``.
         logit_scale: factor of the cosine; the model's own by default.
-        threshold: below it a class leaves the softmax of the next round. rounds: at most that many, at least 1.
+        threshold: below a third of it a class leaves the softmax of the next round. rounds: at most that many, at
+            least 1.
 
     Raises:
         ValueError: an unknown mode, or ``rounds`` below 1.
@@ -79,7 +82,7 @@ def presence(
     for _ in range(rounds):
         judged = _judge(image, local, patches, vectors, owner, scale, alive, tokens.attention)
         scores = torch.where(alive, judged, scores)
-        still = alive & (scores >= threshold)
+        still = alive & (scores >= HOPELESS * threshold)
         if torch.equal(still, alive):
             break
         alive = still
