@@ -52,8 +52,8 @@ def presence(
     """Presence score of every class of the vocabulary in every image: [B, C] float32 in [0, 1].
 
     A class is present from ``threshold`` on: ``present = presence(...) >= threshold``. A class that left the
-    competition keeps the score it left with. With a single word and nothing to compete the softmax is 1 and the class counts
-    as present: give background words (the vocabularies in ``prompts/`` do).
+    competition keeps the score it left with. With a single word and nothing to compete the softmax is 1 and the class
+    counts as present: give background words (the vocabularies in ``prompts/`` do).
 
     Args:
         tokens: of ``backbone.encode`` with attention (without it the local signal is not smoothed).

@@ -161,12 +161,15 @@ def test_map_loss_prefers_the_right_map() -> None:
     assert losses.map_loss(share, share) < 0.2 < losses.map_loss(1 - share, share)
 
 
-def test_learning_rate_warms_up_and_falls_twice() -> None:
-    config = TrainConfig(steps=100, warmup=10, polish=50, polish_pace=0.2)
+def test_learning_rate_warms_up_and_falls_in_every_part() -> None:
+    config = TrainConfig(steps=100, warmup=10, polish=50, polish_rounds=2, polish_pace=0.2)
     rates = [pace(config, step) for step in range(config.total)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1.0) and rates[99] < 0.02
     assert rates[10:100] == sorted(rates[10:100], reverse=True)
-    assert 0.1 < max(rates[100:]) <= 0.2 and rates[120:] == sorted(rates[120:], reverse=True) and rates[-1] < 0.01
+    for start in (100, 150):
+        part = rates[start : start + 50]
+        assert 0.1 < max(part) <= 0.2 and part[20:] == sorted(part[20:], reverse=True) and part[-1] < 0.01
+    assert len(rates) == 200
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(pool: Pool, tmp_path: Path) -> None:
@@ -191,7 +194,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(pool: Pool, tmp_path: Path) -
 
 
 def test_train_writes_checkpoint_log_and_weights(cache: Path, tmp_path: Path) -> None:
-    config = dataclasses.replace(TINY, steps=1)
+    config = dataclasses.replace(TINY, steps=1, polish=1, polish_rounds=1)
     trainer = train(config, tmp_path, cache, every=1)
     with (tmp_path / "log.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
