@@ -8,6 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
+from clipseg_ws.options import (
+    DEFAULT_MODEL,
+    Classes,
+    Device,
+    Dtype,
+    Model,
+    Offline,
+    Setting,
+    make_segmenter,
+    tags_lookup,
+)
+
 app = typer.Typer(
     name="clipseg-ws",
     help="Semantic segmentation with a frozen CLIP: by class names, by example masks, by weak labels.",
@@ -15,29 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-prompts_app = typer.Typer(help="Inspect vocabularies and templates; rank templates by sharpness.", no_args_is_help=True)
-app.add_typer(prompts_app, name="prompts")
 bench_app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
-
-DEFAULT_MODEL = "ViT-B-16-quickgelu/openai"
-
-Classes = Annotated[
-    str | None,
-    typer.Option(
-        "-c",
-        "--classes",
-        help='"cat; person, people" (; between classes, , between synonyms), a YAML file, or a name such as "voc".',
-    ),
-]
-Model = Annotated[str, typer.Option(help='"ARCH/PRETRAINED" (open_clip), "hf:REPO", "local-dir:PATH" or "nano".')]
-Device = Annotated[str, typer.Option(help='"auto", "cpu", "cuda", "cuda:1", "mps".')]
-Dtype = Annotated[str, typer.Option(help='"auto", "float32", "bfloat16" or "float16".')]
-Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
-Setting = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any configuration field, for example --set alpha=2. Repeatable."),
-]
 
 
 def main() -> None:
@@ -99,8 +90,8 @@ def predict(
 
     formats = check_formats(format)
     found = list_sources(sources)
-    segmenter = _segmenter(model, method, device, dtype, offline, settings, refine=refine, batch_size=batch_size)
-    lookup = _tags(tags, found) if tags is not None else None
+    segmenter = make_segmenter(model, method, device, dtype, offline, settings, refine=refine, batch_size=batch_size)
+    lookup = tags_lookup(tags, found) if tags is not None else None
 
     def show(source: Any, result: Any) -> None:
         if len(found) <= 4:
@@ -113,54 +104,6 @@ def predict(
     _report(summary, output)
     if summary.failed:
         raise typer.Exit(1)
-
-
-def _segmenter(
-    model: str, method: str, device: str, dtype: str, offline: bool, settings: list[str] | None, **config: Any
-) -> Any:
-    """A Segmenter from command-line options; None means "not given"."""
-    from clipseg_ws.pipeline import Segmenter
-
-    given = {key: value for key, value in config.items() if value is not None} | _parse_settings(settings)
-    return Segmenter(model, method=method, device=device, dtype=dtype, offline=offline, **given)
-
-
-def _parse_settings(settings: list[str] | None) -> dict[str, Any]:
-    """["alpha=2", "affinity=false"] -> values as YAML reads them."""
-    import yaml
-
-    parsed = {}
-    for item in settings or []:
-        key, sign, value = item.partition("=")
-        if not sign:
-            raise ValueError(f"--set {item!r} has no '='; write KEY=VALUE, for example --set alpha=2")
-        parsed[key.strip()] = yaml.safe_load(value)
-    return parsed
-
-
-def _tags(spec: str, sources: list[Any]) -> Any:
-    """source -> its tags, from a file, from folder names, or the same names for all."""
-    from clipseg_ws.weak import lookup_tags, read_tags, tags_from_folders
-
-    if spec == "folders":
-        table = tags_from_folders(sources)
-    elif Path(spec).exists():
-        table = read_tags(spec)
-    else:
-        if Path(spec).suffix:
-            raise FileNotFoundError(
-                f"no tags file {spec!r}; a CSV, JSON or XML folder is needed, or names such as 'cat; dog'"
-            )
-        names = tuple(name.strip() for name in spec.split(";") if name.strip())
-        return lambda source: names
-
-    def find(source: Any) -> tuple[str, ...]:
-        tags = lookup_tags(table, source)
-        if tags is None:
-            raise ValueError(f"{source} has no entry in the tags {spec!r}")
-        return tags
-
-    return find
 
 
 def _report(summary: Any, output: Path) -> None:
@@ -216,80 +159,14 @@ def download(model: Annotated[str, typer.Argument(help='"ARCH/PRETRAINED" or "hf
         typer.echo(str(path))
 
 
-@prompts_app.command("list")
-def prompts_list() -> None:
-    """Names of the vocabularies, template lists and background lists that come with the package."""
-    from clipseg_ws.prompt_lists import list_backgrounds, list_templates, list_vocabularies
-
-    for title, names in (
-        ("vocabularies", list_vocabularies()),
-        ("templates", list_templates()),
-        ("backgrounds", list_backgrounds()),
-    ):
-        typer.echo(f"{title}: {', '.join(names)}")
-
-
-@prompts_app.command("show")
-def prompts_show(
-    classes: Annotated[str, typer.Argument(help='A vocabulary name, a YAML file, or "cat; person, people".')],
-) -> None:
-    """What is really encoded for a vocabulary: words, background, templates."""
-    from clipseg_ws.text_embeddings import texts
-    from clipseg_ws.vocabulary import parse_classes
-
-    vocabulary = parse_classes(classes)
-    words, owner = texts(vocabulary)
-    for index, name in enumerate(vocabulary.names):
-        mine = [word for word, o in zip(words, owner, strict=True) if o == index]
-        typer.echo(f"{index + 1:>4} {name}: {' | '.join(mine)}")
-    typer.echo(f"background: {', '.join(vocabulary.background) or 'none (the default list is used)'}")
-    typer.echo(f"templates ({len(vocabulary.templates)}): {' | '.join(vocabulary.templates)}")
-
-
-@prompts_app.command("rank")
-def prompts_rank(
-    sources: Annotated[list[str], typer.Argument(help="Pictures, as for predict.")],
-    classes: Classes = None,
-    templates: Annotated[
-        str, typer.Option(help="Name of a template list, or templates separated by |.")
-    ] = "imagenet80",
-    tags: Annotated[
-        str | None, typer.Option(help="Tags of the pictures, as for predict; without, all classes.")
-    ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many to print.")] = 10,
-    model: Model = DEFAULT_MODEL,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    offline: Offline = False,
-) -> None:
-    """Rank prompt templates by sharpness on your pictures (CLIP-ES): the smaller the better."""
-    from clipseg_ws.prompt_lists import load_templates
-    from clipseg_ws.prompt_selection import rank_templates
-    from clipseg_ws.runner import pooled_embeddings
-    from clipseg_ws.sources import list_sources
-
-    found = list_sources(sources)
-    candidates = load_templates(templates.split("|") if "{}" in templates else templates)
-    segmenter = _segmenter(model, "default", device, dtype, offline, None)
-    lookup = _tags(tags, found) if tags is not None else None
-    vocabulary = segmenter.vocabulary(classes)
-    embeddings, kept = pooled_embeddings(segmenter, found)
-    names = None if lookup is None else [lookup(source) for source in kept]
-    ranked = rank_templates(
-        embeddings, segmenter.backbone.encode_text, vocabulary, candidates,
-        logit_scale=segmenter.backbone.logit_scale, tags=names,
-    )  # fmt: skip
-    typer.echo(f"sharpness of {len(candidates)} templates on {len(kept)} pictures (smaller is better)")
-    for template, value in ranked[:top]:
-        typer.echo(f"{value:.6f}  {template}")
-
-
 def _mount() -> None:
     """Commands that live in files of their own; importing their fronts is light."""
+    from clipseg_ws.commands_prompts import prompts_app
     from clipseg_ws.commands_weak import pseudo
     from clipseg_ws.eval.cli import bench_eval, eval_app, report
 
     app.command("pseudo")(pseudo)
+    app.add_typer(prompts_app, name="prompts")
     app.add_typer(eval_app, name="eval")
     app.command("report")(report)
     bench_app.command("eval")(bench_eval)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-DEFAULT_MODEL = "ViT-B-16-quickgelu/openai"
+from clipseg_ws.options import DEFAULT_MODEL, parse_settings
 
 
 def pseudo(
@@ -66,7 +66,7 @@ def pseudo(
     weak, named = weak_reader(tags, marks or [], found, wanted)
     config: dict[str, Any] = {"batch_size": batch_size, "refine": refine or _best_refiner(), "keep_maps": maps}
     segmenter = Segmenter(
-        model, method=method, device=device, dtype=dtype, offline=offline, **config | _parse_settings(settings)
+        model, method=method, device=device, dtype=dtype, offline=offline, **config | parse_settings(settings)
     )
     vocabulary = segmenter.vocabulary(wanted if wanted is not None else named or None, background)
     summary = make_pseudo(
@@ -145,16 +145,3 @@ def _review(sources: list[Any], output: Path, names: tuple[str, ...]) -> int:
                 yield Reviewed(picture_name(source), str(source), mask, confidence)
 
     return write_review(output / "review.html", pictures(), names)
-
-
-def _parse_settings(settings: list[str] | None) -> dict[str, Any]:
-    """["alpha=2", "affinity=false"] -> values as YAML reads them."""
-    import yaml
-
-    parsed = {}
-    for item in settings or []:
-        key, sign, value = item.partition("=")
-        if not sign:
-            raise ValueError(f"--set {item!r} has no '='; write KEY=VALUE, for example --set alpha=2")
-        parsed[key.strip()] = yaml.safe_load(value)
-    return parsed

@@ -19,6 +19,7 @@ from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.config import PRESETS, Config, resolve
 from clipseg_ws.decisions import Decision, decide_maps, decide_words
 from clipseg_ws.images import target_size, to_image, to_pixels
+from clipseg_ws.inputs import per_image_tags, present_mask, tag_indices, weak_list
 from clipseg_ws.prompt_lists import load_background
 from clipseg_ws.stages import class_maps
 from clipseg_ws.structures import Segmentation, TextEmbeddings, Tokens, Vocabulary, WeakLabels
@@ -110,11 +111,11 @@ class Segmenter:
         """
         single = not isinstance(images, (list, tuple))
         pictures = [to_image(image) for image in ([images] if single else images)]
-        per_image = _per_image_tags(tags, len(pictures), single)
-        given = None if weak is None else _weak_list(weak, len(pictures), tags)
+        per_image = per_image_tags(tags, len(pictures), single)
+        given = None if weak is None else weak_list(weak, len(pictures), tags)
         named = per_image if given is None else [sorted(mark_names(labels)) for labels in given]
         vocabulary = self.vocabulary(classes, background, named)
-        indices, marks = _tag_indices(per_image, vocabulary), None
+        indices, marks = tag_indices(per_image, vocabulary), None
         if given is not None:
             marks = [
                 constraints(labels, vocabulary, (picture.height, picture.width))
@@ -182,7 +183,11 @@ class Segmenter:
         if self.config.decision == "words":
             decided = [
                 decide_words(
-                    self.backbone, picture, text, self.config, None if tags is None else tags[i],
+                    self.backbone,
+                    picture,
+                    text,
+                    self.config,
+                    None if tags is None else tags[i],
                     None if marks is None else marks[i].to(text.owner.device),
                 )
                 for i, picture in enumerate(pictures)
@@ -214,7 +219,7 @@ class Segmenter:
                 tokens = self._encode([pictures[i] for i in batch])
                 present = None
                 if tags is not None:
-                    present = _present_mask([tags[i] for i in batch], len(text.vocabulary.names)).to(text.owner.device)
+                    present = present_mask([tags[i] for i in batch], len(text.vocabulary.names)).to(text.owner.device)
                 mine = None if marks is None else [marks[i].to(text.owner.device) for i in batch]
                 maps = class_maps(self.backbone, tokens, text, self.config, present, mine)
                 for row, index in enumerate(batch):
@@ -279,48 +284,3 @@ class Segmenter:
             "vocabulary": asdict(vocabulary),
             "clipseg_ws": __version__,
         }
-
-
-def _per_image_tags(tags: Sequence[Any] | None, count: int, single: bool) -> list[list[str]] | None:
-    """Tags as one list of names per picture; a flat list belongs to a single picture."""
-    if tags is None:
-        return None
-    if isinstance(tags, str):
-        raise ValueError(f"tags={tags!r} is one string; a list of names is needed, for example tags=['cat', 'sofa']")
-    per_image = [list(tags)] if single and all(isinstance(t, str) for t in tags) else [list(t) for t in tags]
-    if any(isinstance(t, str) for t in tags) and not single:
-        raise ValueError(f"tags={list(tags)!r}: {count} pictures need a list of lists, for example [['cat'], ['dog']]")
-    if len(per_image) != count:
-        raise ValueError(f"{len(per_image)} tag lists for {count} pictures; one list per picture is needed")
-    return per_image
-
-
-def _weak_list(weak: Any, count: int, tags: Any) -> list[WeakLabels]:
-    """One ``WeakLabels`` per picture."""
-    if tags is not None:
-        raise ValueError("tags= and weak= were both given; put the tags into WeakLabels(tags=('cat',), ...)")
-    labels = [weak] if isinstance(weak, WeakLabels) else list(weak)
-    if len(labels) != count or not all(isinstance(item, WeakLabels) for item in labels):
-        kinds = ", ".join(sorted({type(item).__name__ for item in labels}))
-        raise ValueError(f"{len(labels)} weak labels ({kinds}) for {count} pictures; one WeakLabels each is needed")
-    return labels
-
-
-def _tag_indices(tags: list[list[str]] | None, vocabulary: Vocabulary) -> list[list[int]] | None:
-    """Names (or synonyms) of tags -> vocabulary indices, each once. Raises ValueError for an unknown tag."""
-    if tags is None:
-        return None
-    index = {w.lower(): i for i, words in enumerate(vocabulary.synonyms) for w in words}
-    index |= {name.lower(): i for i, name in enumerate(vocabulary.names)}
-    for tag in {t for image in tags for t in image}:
-        if tag.lower() not in index:
-            raise ValueError(f"tag {tag!r} is no class; known: {', '.join(vocabulary.names)}")
-    return [sorted({index[t.lower()] for t in image}) for image in tags]
-
-
-def _present_mask(indices: list[list[int]], count: int) -> Tensor:
-    """[B, C] bool."""
-    mask = torch.zeros(len(indices), count, dtype=torch.bool)
-    for row, members in enumerate(indices):
-        mask[row, members] = True
-    return mask

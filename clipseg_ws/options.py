@@ -1,0 +1,75 @@
+"""Command-line options that mean the same everywhere, and what they are turned into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+DEFAULT_MODEL = "ViT-B-16-quickgelu/openai"
+
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        "-c",
+        "--classes",
+        help='"cat; person, people" (; between classes, , between synonyms), a YAML file, or a name such as "voc".',
+    ),
+]
+Model = Annotated[str, typer.Option(help='"ARCH/PRETRAINED" (open_clip), "hf:REPO", "local-dir:PATH" or "nano".')]
+Device = Annotated[str, typer.Option(help='"auto", "cpu", "cuda", "cuda:1", "mps".')]
+Dtype = Annotated[str, typer.Option(help='"auto", "float32", "bfloat16" or "float16".')]
+Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any configuration field, for example --set alpha=2. Repeatable."),
+]
+
+
+def make_segmenter(
+    model: str, method: str, device: str, dtype: str, offline: bool, settings: list[str] | None, **config: Any
+) -> Any:
+    """A Segmenter from command-line options; None means "not given"."""
+    from clipseg_ws.pipeline import Segmenter
+
+    given = {key: value for key, value in config.items() if value is not None} | parse_settings(settings)
+    return Segmenter(model, method=method, device=device, dtype=dtype, offline=offline, **given)
+
+
+def parse_settings(settings: list[str] | None) -> dict[str, Any]:
+    """["alpha=2", "affinity=false"] -> values as YAML reads them."""
+    import yaml
+
+    parsed = {}
+    for item in settings or []:
+        key, sign, value = item.partition("=")
+        if not sign:
+            raise ValueError(f"--set {item!r} has no '='; write KEY=VALUE, for example --set alpha=2")
+        parsed[key.strip()] = yaml.safe_load(value)
+    return parsed
+
+
+def tags_lookup(spec: str, sources: list[Any]) -> Any:
+    """source -> its tags, from a file, from folder names, or the same names for all."""
+    from clipseg_ws.weak import lookup_tags, read_tags, tags_from_folders
+
+    if spec == "folders":
+        table = tags_from_folders(sources)
+    elif Path(spec).exists():
+        table = read_tags(spec)
+    else:
+        if Path(spec).suffix:
+            raise FileNotFoundError(
+                f"no tags file {spec!r}; a CSV, JSON or XML folder is needed, or names such as 'cat; dog'"
+            )
+        names = tuple(name.strip() for name in spec.split(";") if name.strip())
+        return lambda source: names
+
+    def find(source: Any) -> tuple[str, ...]:
+        tags = lookup_tags(table, source)
+        if tags is None:
+            raise ValueError(f"{source} has no entry in the tags {spec!r}")
+        return tags
+
+    return find
