@@ -1,0 +1,284 @@
+"""Patch features of any transformers vision transformer (DINOv2, DINOv3, ViT, CLIP's or SigLIP's vision tower, ...).
+
+Self-supervised features match pictures with pictures better than CLIP's; CLIP goes on supplying the names. The adapter
+has what matching needs of ``OpenClipBackbone``: ``patch_size``, ``mean``, ``std`` and ``encode`` -> ``Tokens``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clipseg_ws.backbones.device import choose_device, choose_dtype
+from clipseg_ws.backbones.errors import UnsupportedBackbone, WeightsNotFound
+from clipseg_ws.backbones.preprocessing import PROCESSOR_FILES, read_json
+from clipseg_ws.structures import Tokens
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_FORMS = "'hf:REPO' or 'local-dir:PATH', for example 'hf:facebook/dinov2-base'"
+_FILES = ["config.json", *PROCESSOR_FILES, "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
+
+
+class FeatureBackbone:
+    """A frozen vision transformer of ``transformers`` as a source of patch features.
+
+    Args:
+        model: gives ``last_hidden_state`` [B, extra + N, D], patches last, row by row; its ``config`` has
+            ``patch_size``. It is put into eval mode, its attention is set to "eager", which returns what it computes.
+        name: what it was loaded by. mean, std: RGB normalisation of pixels in [0, 1].
+
+    Raises:
+        UnsupportedBackbone: no patch size (a convolutional or windowed network), or patches that are not square.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        name: str = "custom",
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        self.patch_size = _patch_size(model)
+        self.model = model.eval().requires_grad_(False)
+        if hasattr(model, "set_attn_implementation"):
+            model.set_attn_implementation("eager")
+        self.name = name
+        self.mean = tuple(float(v) for v in mean)
+        self.std = tuple(float(v) for v in std)
+        self.width = int(model.config.hidden_size)
+        self.depth = int(model.config.num_hidden_layers)
+        self.position_interpolation = "own"
+        self._options = {"interpolate_pos_encoding": True} if _interpolates_when_asked(model) else {}
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the weights; pixels are cast to it."""
+        return next(self.model.parameters()).dtype
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """SHA-256 over names, shapes and values of all weights, rounded to bfloat16: the same on every device and in
+        float32 and bfloat16."""
+        digest = hashlib.sha256()
+        for key, value in sorted(self.model.state_dict().items()):
+            digest.update(f"{key}{tuple(value.shape)}".encode())
+            digest.update(value.detach().bfloat16().cpu().contiguous().view(torch.int16).numpy().tobytes())
+        return digest.hexdigest()
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor, *, attention_blocks: int = 8, keep_layers: Sequence[int] = ()) -> Tokens:
+        """Features and attention of pictures.
+
+        Args:
+            pixels: [B, 3, H, W] normalised; H and W multiples of the patch size.
+            attention_blocks: number of last blocks whose attention is averaged over heads and blocks; 0 for none.
+            keep_layers: 0-based blocks whose patch tokens are kept.
+
+        Returns:
+            ``Tokens`` whose ``last_input`` is what **leaves** the model: [B, 1+N, D], class token (the mean patch where
+            there is none) first, register tokens dropped. ``attention`` [B, N, N] between patches, not renormalised;
+            None where it was not asked for or the model does not give it.
+
+        Raises:
+            ValueError: sizes or indices out of range, or an output without the patch grid.
+        """
+        self._check(pixels, keep_layers)
+        if attention_blocks:  # every block's attention is held at once: one picture at a time
+            parts = [self._forward(row, attention_blocks, keep_layers) for row in pixels.split(1)]
+            return _join(parts)
+        return self._forward(pixels, 0, keep_layers)
+
+    def _forward(self, pixels: Tensor, attention_blocks: int, keep_layers: Sequence[int]) -> Tokens:
+        grid = (pixels.shape[2] // self.patch_size, pixels.shape[3] // self.patch_size)
+        out = self.model(
+            pixels.to(self.device, self.dtype),
+            output_attentions=attention_blocks > 0,
+            output_hidden_states=bool(keep_layers),
+            **self._options,
+        )
+        hidden = out.last_hidden_state
+        count = grid[0] * grid[1]
+        extra = hidden.shape[1] - count if hidden.ndim == 3 else -1
+        if extra < 0:
+            raise ValueError(
+                f"{type(self.model).__name__} gave an output of shape {tuple(hidden.shape)} for {grid[0]}x{grid[1]} "
+                f"patches; [B, tokens, D] with at least {count} tokens is needed, for example transformers.Dinov2Model"
+            )
+        first = hidden[:, :1] if extra else hidden.mean(1, keepdim=True)
+        layers = {i: out.hidden_states[i + 1][:, extra:] for i in keep_layers}
+        attention = _mean_attention(getattr(out, "attentions", None), attention_blocks, extra)
+        return Tokens(torch.cat([first, hidden[:, extra:]], 1), attention, layers, grid)
+
+    def _check(self, pixels: Tensor, keep_layers: Sequence[int]) -> None:
+        p = self.patch_size
+        if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.shape[2] % p or pixels.shape[3] % p:
+            raise ValueError(
+                f"pixels have shape {tuple(pixels.shape)}; [B, 3, H, W] with H and W multiples of the patch {p} of "
+                f"{self.name} is needed, for example [1, 3, {24 * p}, {32 * p}]"
+            )
+        if any(not 0 <= i < self.depth for i in keep_layers):
+            raise ValueError(
+                f"keep_layers={tuple(keep_layers)}; indices 0 to {self.depth - 1} of {self.name} can be kept"
+            )
+
+
+def load_features(
+    name: str,
+    device: str | torch.device = "auto",
+    dtype: str | torch.dtype = "auto",
+    offline: bool = False,
+) -> FeatureBackbone:
+    """A frozen feature model by name.
+
+    Args:
+        name: "hf:REPO" (transformers' files on the hub) or "local-dir:PATH" (what ``save_pretrained`` wrote). Of a
+            model with two towers (CLIP, SigLIP) the vision tower is taken.
+        device, dtype, offline: as for ``load_backbone``.
+
+    Raises:
+        WeightsNotFound: the files are not here and cannot be fetched. FileNotFoundError: a folder lacks files.
+        UnsupportedBackbone: no vision transformer that transformers knows.
+        ValueError: an unknown form of name, weights that are not safetensors or do not fit the configuration.
+    """
+    target = choose_device(device)
+    number = choose_dtype(dtype, target)
+    prefix, _, rest = name.partition(":")
+    if prefix not in ("hf", "local-dir") or not rest:
+        raise ValueError(f"features {name!r} are not understood; {_FORMS}")
+    folder = _repo_folder(rest, offline) if prefix == "hf" else _local_folder(rest)
+    model = _load_model(folder, name)
+    mean, std = _mean_std(folder)
+    return FeatureBackbone(model.to(device=target, dtype=number), name=name, mean=mean, std=std)
+
+
+def _load_model(folder: Path, name: str) -> Any:
+    """The vision tower in a folder, read strictly from safetensors."""
+    from transformers import AutoModel
+
+    try:
+        model, report = AutoModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False,
+            attn_implementation="eager", dtype=torch.float32, output_loading_info=True,
+        )  # fmt: skip
+    except Exception as error:  # transformers' own kinds of error differ between releases
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise UnsupportedBackbone(
+            f"features {name!r}: transformers cannot read a model with safetensors from {folder} ({reason}); a vision "
+            "transformer is needed, for example 'hf:facebook/dinov2-base'"
+        ) from error
+    unused = {"pooler", "mask_token", "head"}  # what patch features never pass through
+    missing = [key for key in report["missing_keys"] if not unused & set(key.split("."))]
+    if missing:
+        raise ValueError(
+            f"features {name!r}: {len(missing)} weights are missing in {folder}, such as {sorted(missing)[0]!r}; they "
+            "would be random. Fetch the model again"
+        )
+    return getattr(model, "vision_model", model)
+
+
+def _repo_folder(repo: str, offline: bool) -> Path:
+    """The snapshot folder of a repository; cached files are used without asking the network."""
+    from huggingface_hub import snapshot_download
+
+    from clipseg_ws.backbones.hub import TIMEOUT, is_offline
+
+    try:
+        folder = Path(snapshot_download(repo, allow_patterns=_FILES, local_files_only=True))
+        if _complete(folder):
+            return folder
+    except Exception:  # not cached: fetched below
+        pass
+    if is_offline(offline):
+        raise WeightsNotFound(
+            f"the weights of 'hf:{repo}' are not on this machine and offline mode is on; run once without --offline"
+        )
+    try:
+        folder = Path(snapshot_download(repo, allow_patterns=_FILES, etag_timeout=TIMEOUT))
+    except Exception as error:  # the hub's and its HTTP library's errors differ between releases
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise WeightsNotFound(
+            f"the weights of 'hf:{repo}' could not be fetched from the hub ({reason}); check name and connection "
+            "(HTTPS_PROXY, HF_ENDPOINT), or accept the model's licence and log in with: hf auth login"
+        ) from error
+    if not _complete(folder):
+        raise WeightsNotFound(f"'hf:{repo}' on the hub has no config.json with model.safetensors (or its shards)")
+    return folder
+
+
+def _local_folder(path: str) -> Path:
+    folder = Path(path).expanduser()
+    if not folder.is_dir() or not _complete(folder):
+        found = ", ".join(sorted(f.name for f in folder.iterdir())[:8]) if folder.is_dir() else "no such folder"
+        raise FileNotFoundError(
+            f"local-dir:{path}: {found or 'nothing there'}; expected is what transformers' save_pretrained writes: "
+            "config.json, model.safetensors, preprocessor_config.json"
+        )
+    return folder
+
+
+def _complete(folder: Path) -> bool:
+    names = {f.name for f in folder.iterdir()}
+    if "model.safetensors.index.json" in names and "model.safetensors" not in names:
+        shards = set(read_json(folder / "model.safetensors.index.json").get("weight_map", {}).values())
+        return "config.json" in names and bool(shards) and shards <= names
+    return {"config.json", "model.safetensors"} <= names
+
+
+def _mean_std(folder: Path) -> tuple[Sequence[float], Sequence[float]]:
+    """Of the processor's file; ImageNet's, which the self-supervised models use, where the folder has none."""
+    path = next((folder / name for name in PROCESSOR_FILES if (folder / name).is_file()), None)
+    config = {} if path is None else read_json(path)
+    config = config.get("image_processor", config)
+    if not config.get("do_normalize", True):
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    mean, std = config.get("image_mean", IMAGENET_MEAN), config.get("image_std", IMAGENET_STD)
+    if len(mean) != 3 or len(std) != 3 or not all(0 <= m <= 1 for m in mean) or not all(0 < s <= 1 for s in std):
+        raise ValueError(f"{path}: mean {mean} and std {std}; three numbers each for RGB pixels in [0, 1] are expected")
+    return mean, std
+
+
+def _patch_size(model: Any) -> int:
+    size = getattr(getattr(model, "config", None), "patch_size", None)
+    sides = (size, size) if isinstance(size, int) else tuple(size or ())
+    if len(sides) != 2 or sides[0] != sides[1] or not hasattr(model.config, "num_hidden_layers"):
+        raise UnsupportedBackbone(
+            f"{type(model).__name__} cannot supply patch features (patch_size={size}); a ViT with square "
+            "patches is needed, for example transformers.Dinov2Model or 'hf:facebook/dinov2-base'"
+        )
+    return int(sides[0])
+
+
+def _interpolates_when_asked(model: Any) -> bool:
+    """True where the position table follows the picture size only with ``interpolate_pos_encoding=True``."""
+    return "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
+
+
+def _mean_attention(attentions: Any, blocks: int, extra: int) -> Tensor | None:
+    """Tuple of [B, heads, L, L] -> [B, N, N] mean over heads and the last blocks, leading tokens dropped."""
+    if not blocks or not attentions or any(a is None for a in attentions):
+        return None
+    last = [a[:, :, extra:, extra:].float().mean(1) for a in attentions[-blocks:]]
+    return torch.stack(last).mean(0)
+
+
+def _join(parts: Sequence[Tokens]) -> Tokens:
+    """Tokens of single pictures -> one batch."""
+    attention = [p.attention for p in parts if p.attention is not None]
+    layers = {i: torch.cat([p.layers[i] for p in parts]) for i in parts[0].layers}
+    return Tokens(
+        torch.cat([p.last_input for p in parts]), torch.cat(attention) if attention else None, layers, parts[0].grid
+    )

@@ -1,0 +1,146 @@
+"""Feature models: small random transformers of several kinds, saved and loaded."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from clipseg_ws.backbones.errors import UnsupportedBackbone, WeightsNotFound
+from clipseg_ws.backbones.features import FeatureBackbone, load_features
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
+
+
+def build(kind: str):
+    """(random model, patch size)."""
+    import transformers as tf
+
+    torch.manual_seed(0)
+    makers = {
+        "dinov2": lambda: tf.Dinov2Model(tf.Dinov2Config(patch_size=14, image_size=56, **SMALL)),
+        "dinov2-registers": lambda: tf.Dinov2WithRegistersModel(
+            tf.Dinov2WithRegistersConfig(patch_size=14, image_size=56, num_register_tokens=2, **SMALL)
+        ),
+        "dinov3": lambda: tf.DINOv3ViTModel(
+            tf.DINOv3ViTConfig(patch_size=16, image_size=64, num_register_tokens=4, **SMALL)
+        ),
+        "vit": lambda: tf.ViTModel(tf.ViTConfig(patch_size=16, image_size=64, **SMALL)),
+        "clip": lambda: tf.CLIPVisionModel(tf.CLIPVisionConfig(patch_size=16, image_size=64, **SMALL)),
+        "siglip": lambda: tf.SiglipVisionModel(tf.SiglipVisionConfig(patch_size=16, image_size=64, **SMALL)),
+    }
+    model = makers[kind]().eval()
+    return model, model.config.patch_size
+
+
+KINDS = ("dinov2", "dinov2-registers", "dinov3", "vit", "clip", "siglip")
+EXTRA = {"dinov2": 1, "dinov2-registers": 3, "dinov3": 5, "vit": 1, "clip": 1, "siglip": 0}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def saved(request, tmp_path_factory):
+    """(kind, folder, pixels, the library's own output for them)."""
+    folder = tmp_path_factory.mktemp(request.param)
+    model, p = build(request.param)
+    model.save_pretrained(folder)
+    pixels = torch.randn(2, 3, 3 * p, 5 * p, generator=torch.Generator().manual_seed(1))
+    options = {"interpolate_pos_encoding": True} if request.param in ("vit", "clip", "siglip") else {}
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        out = model(pixels, output_attentions=True, output_hidden_states=True, **options)
+    return request.param, folder, pixels, out
+
+
+def test_tokens_are_the_librarys(saved):
+    kind, folder, pixels, out = saved
+    backbone = load_features(f"local-dir:{folder}", device="cpu", dtype="float32")
+    tokens = backbone.encode(pixels, attention_blocks=2, keep_layers=(0,))
+    extra = EXTRA[kind]
+    assert tokens.grid == (3, 5) and tokens.last_input.shape == (2, 16, 32)
+    assert torch.allclose(tokens.last_input[:, 1:], out.last_hidden_state[:, extra:], atol=1e-5)
+    if extra:
+        assert torch.allclose(tokens.last_input[:, 0], out.last_hidden_state[:, 0], atol=1e-5)
+    assert torch.allclose(tokens.layers[0], out.hidden_states[1][:, extra:], atol=1e-5)
+    want = sum(a[:, :, extra:, extra:].mean(1) for a in out.attentions[-2:]) / 2
+    assert torch.allclose(tokens.attention, want, atol=1e-6)
+    assert backbone.encode(pixels, attention_blocks=0).attention is None
+    alone = backbone.encode(pixels[1:], attention_blocks=2)
+    assert torch.allclose(alone.last_input, tokens.last_input[1:], atol=1e-5)
+
+
+def test_hash_follows_the_weights(tmp_path):
+    model, _ = build("dinov2")
+    before = FeatureBackbone(model).weights_sha256
+    model.save_pretrained(tmp_path)
+    for dtype in ("float32", "bfloat16"):
+        assert load_features(f"local-dir:{tmp_path}", device="cpu", dtype=dtype).weights_sha256 == before
+    with torch.no_grad():
+        next(model.parameters()).add_(1e-2)
+    assert FeatureBackbone(model).weights_sha256 != before
+
+
+def test_vision_tower_of_a_two_tower_model_and_its_preprocessing(tmp_path):
+    import transformers as tf
+
+    torch.manual_seed(0)
+    text = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "vocab_size": 64,
+    }
+    vision = tf.CLIPVisionConfig(patch_size=16, image_size=64, **SMALL).to_dict()
+    config = tf.CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
+    tf.CLIPModel(config).save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.2, 0.1]}')
+    backbone = load_features(f"local-dir:{tmp_path}", device="cpu")
+    assert backbone.mean == (0.5, 0.4, 0.3) and backbone.std == (0.2, 0.2, 0.1)
+    assert backbone.encode(torch.zeros(1, 3, 32, 48)).last_input.shape == (1, 7, 32)
+
+
+def test_without_preprocessing_imagenet(tmp_path):
+    build("dinov2")[0].save_pretrained(tmp_path)
+    assert load_features(f"local-dir:{tmp_path}", device="cpu").mean == (0.485, 0.456, 0.406)
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [127, 127, 127], "image_std": [1, 1, 1]}')
+    with pytest.raises(ValueError, match="three numbers each"):
+        load_features(f"local-dir:{tmp_path}", device="cpu")
+
+
+def test_sizes_and_layers_are_checked():
+    backbone = FeatureBackbone(build("dinov2")[0], name="tiny")
+    with pytest.raises(ValueError, match="multiples of the patch size 14 of tiny"):
+        backbone.encode(torch.zeros(1, 3, 32, 28))
+    with pytest.raises(ValueError, match="indices 0 to 2"):
+        backbone.encode(torch.zeros(1, 3, 28, 28), keep_layers=(3,))
+
+
+def test_clear_errors(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="hf:REPO"):
+        load_features("dinov2")
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        load_features(f"local-dir:{tmp_path / 'none'}")
+    with pytest.raises(FileNotFoundError, match=r"config\.json, model\.safetensors"):
+        load_features(f"local-dir:{tmp_path}")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(WeightsNotFound, match="offline mode is on"):
+        load_features("hf:nobody/nothing-of-the-kind")
+
+
+def test_networks_without_patches_are_refused(tmp_path):
+    import transformers as tf
+
+    torch.manual_seed(0)
+    tf.ResNetModel(tf.ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1])).save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedBackbone, match="Dinov2Model"):
+        load_features(f"local-dir:{tmp_path}", device="cpu")
+
+
+def test_missing_weights_are_an_error(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    build("dinov2")[0].save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights.pop(next(k for k in weights if k.endswith("query.weight")))
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="weights are missing"):
+        load_features(f"local-dir:{tmp_path}", device="cpu")
