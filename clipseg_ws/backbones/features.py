@@ -127,8 +127,8 @@ class FeatureBackbone:
         p = self.patch_size
         if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.shape[2] % p or pixels.shape[3] % p:
             raise ValueError(
-                f"pixels have shape {tuple(pixels.shape)}; [B, 3, H, W] with H and W multiples of the patch {p} of "
-                f"{self.name} is needed, for example [1, 3, {24 * p}, {32 * p}]"
+                f"pixels have shape {tuple(pixels.shape)}; [B, 3, H, W] with H and W multiples of the patch size {p} "
+                f"of {self.name} is needed, for example [1, 3, {24 * p}, {32 * p}]"
             )
         if any(not 0 <= i < self.depth for i in keep_layers):
             raise ValueError(
