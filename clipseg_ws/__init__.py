@@ -5,10 +5,16 @@ Public names are imported on first use, so ``import clipseg_ws`` does not import
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# in a checkout eval/ and prompts/ stand beside this package; installed they are inside it
+_beside = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+if os.path.isfile(os.path.join(_beside, "prompts", "templates.yaml")):
+    __path__.append(_beside)
 
 _HOMES = {
     "Segmenter": "pipeline",
