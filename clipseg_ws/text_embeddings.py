@@ -165,20 +165,26 @@ def _cache_file(weights_key: str, templates: Sequence[str], cache_dir: str | Pat
     return folder / f"{_digest(weights_key, list(templates))}.safetensors"
 
 
-def _read_cache(path: Path, words: Sequence[str]) -> dict[str, torch.Tensor]:
-    """The vectors of those of ``words`` that the file holds; nothing for a missing or broken file."""
-    import torch
-    from safetensors import SafetensorError, safe_open
+def _load_cache(path: Path) -> dict[str, torch.Tensor]:
+    """All vectors of a cache file by the digest of their word; nothing for a missing or broken file.
 
-    found: dict[str, torch.Tensor] = {}
+    The file is read at once: opened a second time under the same name it could be another writer's.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
     try:
-        with safe_open(path, "pt") as file:
-            keys = set(file.keys())
-            for word in words:
-                if (key := _digest(word)) in keys:
-                    found[word] = file.get_tensor(key)
+        return load(path.read_bytes())
     except (OSError, SafetensorError):
         return {}
+
+
+def _read_cache(path: Path, words: Sequence[str]) -> dict[str, torch.Tensor]:
+    """The vectors of those of ``words`` that the file holds."""
+    import torch
+
+    held = _load_cache(path)
+    found = {word: held[key] for word in words if (key := _digest(word)) in held}
     # damage inside the data shows, mostly, in the length: such words are encoded again
     return {w: v for w, v in found.items() if v.dtype == torch.float32 and v.ndim == 1 and abs(v.norm() - 1) < 1e-3}
 
@@ -186,16 +192,13 @@ def _read_cache(path: Path, words: Sequence[str]) -> dict[str, torch.Tensor]:
 def _write_cache(path: Path, fresh: dict[str, torch.Tensor]) -> None:
     """Add vectors to the file, through a temporary name; a folder that cannot be written is a warning, no error."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     new = {_digest(word): vector.contiguous().clone() for word, vector in fresh.items()}
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            held = load_file(path)  # again: another process may have added words meanwhile
-        except (OSError, SafetensorError):
-            held = {}
+        held = _load_cache(path)  # again: another process may have added words meanwhile
         width = next(iter(new.values())).shape
         save_file({key: vector for key, vector in held.items() if vector.shape == width} | new, temporary)
         os.replace(temporary, path)
