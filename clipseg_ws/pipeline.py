@@ -19,6 +19,7 @@ from clipseg_ws.backbones.features import FeatureBackbone, load_features
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.config import PRESETS, Config, resolve
 from clipseg_ws.decisions import Decision, decide_maps, decide_words
+from clipseg_ws.dense_stage import needed_layers, proxy_features
 from clipseg_ws.images import target_size, to_image, to_pixels
 from clipseg_ws.inputs import per_image_tags, present_mask, tag_indices, weak_list
 from clipseg_ws.prompt_lists import load_background
@@ -196,6 +197,7 @@ class Segmenter:
                     self.config,
                     None if tags is None else tags[i],
                     None if marks is None else marks[i].to(text.owner.device),
+                    self.features,
                 )
                 for i, picture in enumerate(pictures)
             ]
@@ -228,7 +230,8 @@ class Segmenter:
                 if tags is not None:
                     present = present_mask([tags[i] for i in batch], len(text.vocabulary.names)).to(text.owner.device)
                 mine = None if marks is None else [marks[i].to(text.owner.device) for i in batch]
-                maps = class_maps(self.backbone, tokens, text, self.config, present, mine)
+                proxy = self._proxy([pictures[i] for i in batch])
+                maps = class_maps(self.backbone, tokens, text, self.config, present, mine, proxy)
                 for row, index in enumerate(batch):
                     mark = None if mine is None else mine[row]
                     answers[index] = decide_maps(pictures[index], maps, row, self.config, mark)
@@ -250,20 +253,31 @@ class Segmenter:
             keys, lambda missing: self._encode_now([pictures[i] for i in missing]), self.config.cache_tokens
         )
 
-    def _encode_now(self, pictures: list[Image.Image]) -> Tokens:
+    def _pixels(self, pictures: list[Image.Image]) -> Tensor:
         backbone, config = self.backbone, self.config
-        pixels = torch.stack([
+        return torch.stack([
             to_pixels(picture, patch_size=backbone.patch_size, mean=backbone.mean, std=backbone.std,
-                      short_side=config.short_side, max_patches=config.max_patches)
+                      short_side=config.short_side, long_side=config.long_side, max_patches=config.max_patches)
             for picture in pictures
         ])  # fmt: skip
-        return backbone.encode(pixels, attention_blocks=config.attention_blocks)
+
+    def _encode_now(self, pictures: list[Image.Image]) -> Tokens:
+        backbone, config, pixels = self.backbone, self.config, self._pixels(pictures)
+        layers = needed_layers(config, backbone.depth)
+        return backbone.encode(pixels, attention_blocks=config.attention_blocks, keep_layers=layers)
+
+    def _proxy(self, pictures: list[Image.Image]) -> Tensor | None:
+        """Patch features of the second vision model, where the configuration reads them for maps."""
+        if self.config.dense_mode != "proxy":
+            return None
+        return proxy_features(self.backbone, self.features, self._pixels(pictures), self.config)
 
     def _key(self, picture: Image.Image) -> tuple:
         digest = hashlib.blake2b(picture.tobytes(), digest_size=16).digest()
         config = self.config
         sizes = (picture.size, config.short_side, config.long_side, config.max_patches)
-        return (digest, *sizes, config.position_interpolation, config.attention_blocks)
+        return (digest, *sizes, config.position_interpolation, config.attention_blocks,
+                needed_layers(config, self.backbone.depth))  # fmt: skip
 
     def _result(
         self, picture: Image.Image, answer: Decision, vocabulary: Vocabulary, setting: str, record: dict[str, Any]

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import pytest
-import torch
+from conftest import small_dino
 
 from clipseg_ws import Segmenter
-from clipseg_ws.backbones.features import FeatureBackbone
 
 
 @pytest.fixture(scope="module")
 def dino():
-    """A small random DINOv2 with patches of 14 pixels."""
-    import transformers as tf
-
-    torch.manual_seed(1)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    return FeatureBackbone(tf.Dinov2Model(tf.Dinov2Config(patch_size=14, image_size=56, **sizes)), name="small-dino")
+    return small_dino()
 
 
 def test_features_are_loaded_by_name_and_shared_by_variants(tiny_backbone, dino, tmp_path):
