@@ -293,7 +293,13 @@ class Segmenter:
             config=record,
             image=picture,
             extras={"maps": answer.maps().cpu().numpy()} if self.config.keep_maps else {},
+            present=self._present(answer, names, setting),
         )
+
+    def _present(self, answer: Decision, names: tuple[str, ...], setting: str) -> tuple[str, ...] | None:
+        """The names that were let in; None where nothing decided about that."""
+        decides = self.config.decision == "maps" and (setting != "zero" or self.config.presence)
+        return tuple(names[i] for i in answer.classes) if decides else None
 
     def _record(self, vocabulary: Vocabulary) -> dict[str, Any]:
         """The resolved configuration that is saved with a result."""
