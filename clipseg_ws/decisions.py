@@ -32,6 +32,7 @@ class Decision:
         labels: [H, W] int64 in the whole vocabulary. confidence: [H, W] in [0, 1].
         scores: [C] image-level score of every class.
         classes: vocabulary indices of the K classes that were scored at every pixel. kept: [K, H, W] their scores.
+        support_iou: [S] of ``ClassMaps``, or None.
     """
 
     labels: Tensor
@@ -39,12 +40,19 @@ class Decision:
     scores: Tensor
     classes: list[int]
     kept: Tensor
+    support_iou: Tensor | None = None
 
     def maps(self) -> Tensor:
         """[C, H, W] float32, zero for classes that were not scored."""
         full = self.kept.new_zeros(len(self.scores), *self.kept.shape[1:], dtype=torch.float32)
         full[self.classes] = self.kept.float()
         return full
+
+
+def let_in(answer: Decision, names: tuple[str, ...], setting: str, config: Config) -> tuple[str, ...] | None:
+    """The names that were let into the picture before a pixel was decided; None where nothing decided about that."""
+    decides = config.decision == "maps" and (setting != "zero" or config.presence)
+    return tuple(names[i] for i in answer.classes) if decides else None
 
 
 def decide_maps(
@@ -66,7 +74,8 @@ def decide_maps(
     scores = _refined(scores, picture, config)
     labels, confidence = _labelled(scores, marks, config.min_area)
     index = torch.tensor(classes, dtype=torch.int64, device=labels.device)
-    return Decision(spread_labels(labels[0], index), confidence[0], maps.scores[row], classes, scores[0, 1:])
+    iou = None if maps.support_iou is None else maps.support_iou[row]
+    return Decision(spread_labels(labels[0], index), confidence[0], maps.scores[row], classes, scores[0, 1:], iou)
 
 
 def decide_words(
