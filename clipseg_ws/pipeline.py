@@ -18,10 +18,11 @@ from clipseg_ws.activations.last_block import forward_last_block, pool_embedding
 from clipseg_ws.backbones import load_backbone
 from clipseg_ws.backbones.features import FeatureBackbone, load_features
 from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.background_words import choose_background
 from clipseg_ws.bank import SupportBank
 from clipseg_ws.config import PRESETS, Config, flatten, resolve
 from clipseg_ws.decisions import Decision, decide_maps, decide_words, let_in
-from clipseg_ws.dense_stage import needed_layers, proxy_features
+from clipseg_ws.dense_stage import needed_layers, patch_embeddings, proxy_features, repaired
 from clipseg_ws.fewshot_stages import Examples, Query, example_maps
 from clipseg_ws.fewshot_supports import Matchers, make_bank
 from clipseg_ws.images import target_size, to_image, to_pixels
@@ -156,11 +157,16 @@ class Segmenter:
     def vocabulary(
         self, classes: Any = None, background: Any = None, tags: Iterable[Sequence[str]] | None = None
     ) -> Vocabulary:
-        """The resolved vocabulary: classes, background words (those that are classes left out), templates."""
+        """The resolved vocabulary: classes, background words (those that are classes left out; "auto": chosen by
+        similarity to the classes), templates."""
         if classes is None:
             classes = self._default_classes(tags)
         config = self.config
-        vocabulary = parse_classes(classes, background=background, templates=config.templates, fusion=config.fusion)
+        auto = "auto" in (background, config.background if background is None else None)
+        given = () if auto else background
+        vocabulary = parse_classes(classes, background=given, templates=config.templates, fusion=config.fusion)
+        if auto:
+            return choose_background(vocabulary, self.backbone.encode_text, self.backbone.weights_sha256)
         if background is None and (config.background is not None or not vocabulary.background):
             words = load_background(config.background if config.background is not None else DEFAULT_BACKGROUND)
             taken = {word.lower() for synonyms in vocabulary.synonyms for word in synonyms} | {
@@ -199,6 +205,14 @@ class Segmenter:
         tokens = self._encode_now(list(pictures))
         block = forward_last_block(self.backbone, tokens.last_input)
         return pool_embedding(self.backbone, block.out, self.config.pool)
+
+    def embed_patches(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """Unit patch embeddings [B, h, w, E] float32 of pictures that share one grid, in the space of the names."""
+        config = self.config
+        pixels = self._pixels(list(pictures), self.backbone)
+        proxy = proxy_features(self.backbone, self.features, pixels, config)
+        tokens = repaired(self._encode_now(list(pictures)), config)
+        return patch_embeddings(self.backbone, tokens, config, proxy).float()
 
     # ---- inside ----------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = {
     "": 0, "structures": 0, "files": 0,
     "images": 1, "sources": 1, "vocabulary": 1, "prompt_lists": 1, "text_embeddings": 1, "prompt_selection": 1,
+    "template_experts": 1, "background_words": 1,
     "weak": 1, "weak_marks": 1, "marks_json": 1, "weak_constraints": 1, "supports": 1,
     "backbones": 2, "nano": 2,
     "activations": 3,
