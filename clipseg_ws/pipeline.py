@@ -21,6 +21,7 @@ from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.bank import SupportBank
 from clipseg_ws.config import PRESETS, Config, flatten, resolve
 from clipseg_ws.decisions import Decision, decide_maps, decide_words
+from clipseg_ws.dense_stage import needed_layers, proxy_features
 from clipseg_ws.fewshot_stages import Examples, Query, example_maps
 from clipseg_ws.fewshot_supports import Matchers, make_bank
 from clipseg_ws.images import target_size, to_image, to_pixels
@@ -235,6 +236,7 @@ class Segmenter:
                     self.config,
                     None if tags is None else tags[i],
                     None if marks is None else marks[i].to(text.owner.device),
+                    self.features,
                 )
                 for i, picture in enumerate(pictures)
             ]
@@ -284,7 +286,8 @@ class Segmenter:
         """Maps of one batch of one grid, by names or by examples."""
         if examples is None:
             assert text is not None
-            return class_maps(self.backbone, self._encode(pictures), text, self.config, present, marks)
+            proxy = self._proxy(pictures)
+            return class_maps(self.backbone, self._encode(pictures), text, self.config, present, marks, proxy)
         return example_maps(self._query(pictures, examples), examples, self.config, present, marks)
 
     def _query(self, pictures: list[Image.Image], examples: Examples) -> Query:
@@ -292,12 +295,13 @@ class Segmenter:
         if self.features is None:
             tokens = self._encode(pictures)
             return Query(self.backbone, tokens, self.backbone, tokens)
-        clip = None if examples.text is None and examples.known is None else self._encode(pictures)
+        worded = examples.text is not None or examples.known is not None
+        clip, proxy = (self._encode(pictures), self._proxy(pictures)) if worded else (None, None)
         pixels = self._pixels(pictures, self.features)
         blocks = self.config.attention_blocks if self.config.affinity else 0
         layers = layers_needed(self.config.fewshot.kinds)
         tokens = self.features.encode(pixels, attention_blocks=blocks, keep_layers=layers)
-        return Query(self.backbone, clip, self.features, tokens)
+        return Query(self.backbone, clip, self.features, tokens, proxy)
 
     def _grids(self, size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
         """Patch grids of every model that sees the picture."""
@@ -327,8 +331,18 @@ class Segmenter:
 
     def _encode_now(self, pictures: list[Image.Image]) -> Tokens:
         pixels = self._pixels(pictures, self.backbone)
-        layers = layers_needed(self.config.fewshot.kinds)
-        return self.backbone.encode(pixels, attention_blocks=self.config.attention_blocks, keep_layers=layers)
+        return self.backbone.encode(pixels, attention_blocks=self.config.attention_blocks, keep_layers=self._layers())
+
+    def _layers(self) -> tuple[int, ...]:
+        """Blocks whose tokens the dense maps and the examples read."""
+        config = self.config
+        return tuple(sorted({*needed_layers(config, self.backbone.depth), *layers_needed(config.fewshot.kinds)}))
+
+    def _proxy(self, pictures: list[Image.Image]) -> Tensor | None:
+        """Patch features of the second vision model, where the configuration reads them for maps."""
+        if self.config.dense_mode != "proxy":
+            return None
+        return proxy_features(self.backbone, self.features, self._pixels(pictures, self.backbone), self.config)
 
     def _pixels(self, pictures: list[Image.Image], backbone: OpenClipBackbone | FeatureBackbone) -> Tensor:
         """[B, 3, H, W] for one of the models, from pictures of one grid."""
@@ -348,7 +362,7 @@ class Segmenter:
         digest = hashlib.blake2b(picture.tobytes(), digest_size=16).digest()
         config = self.config
         sizes = (picture.size, config.short_side, config.long_side, config.max_patches)
-        return (digest, *sizes, config.position_interpolation, config.attention_blocks, config.fewshot.kinds)
+        return (digest, *sizes, config.position_interpolation, config.attention_blocks, self._layers())
 
     def _result(
         self, picture: Image.Image, answer: Decision, vocabulary: Vocabulary, setting: str, record: dict[str, Any],
@@ -365,7 +379,13 @@ class Segmenter:
             config=record,
             image=picture,
             extras=self._extras(answer, examples),
+            present=self._present(answer, names, setting),
         )
+
+    def _present(self, answer: Decision, names: tuple[str, ...], setting: str) -> tuple[str, ...] | None:
+        """The names that were let in; None where nothing decided about that."""
+        decides = self.config.decision == "maps" and (setting != "zero" or self.config.presence)
+        return tuple(names[i] for i in answer.classes) if decides else None
 
     def _extras(self, answer: Decision, examples: Examples | None) -> dict[str, Any]:
         extras: dict[str, Any] = {"maps": answer.maps().cpu().numpy()} if self.config.keep_maps else {}
