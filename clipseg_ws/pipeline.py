@@ -156,7 +156,7 @@ class Segmenter:
     def embed_images(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Pooled image embeddings [B, E] float32 (not normalised) of pictures that share one grid, see ``grid``."""
         tokens = self._encode_now(list(pictures))
-        block = forward_last_block(self.backbone, tokens.last_input)
+        block = forward_last_block(self.backbone, tokens)
         return pool_embedding(self.backbone, block.out, self.config.pool)
 
     # ---- inside ----------------------------------------------------------------------------------------------------

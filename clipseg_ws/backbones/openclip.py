@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipseg_ws.structures import Tokens
+from clipseg_ws.backbones.attention import attend, explicit_is_faster
+from clipseg_ws.structures import LastAttention, Tokens
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -109,7 +110,7 @@ class OpenClipBackbone:
         Args:
             pixels: [B, 3, H, W] normalised; H and W multiples of the patch size.
             attention_blocks: number k of last blocks (the last one included) whose attention is averaged; 0 for none;
-                a tower with fewer blocks averages all it has.
+                a tower with fewer blocks averages all it has. They are summed block by block, head by head.
             keep_layers: block indices (0-based, the last block excluded) whose patch tokens are kept.
 
         Raises:
@@ -119,20 +120,19 @@ class OpenClipBackbone:
         attention_blocks = min(attention_blocks, self.depth)
         grid = (pixels.shape[2] // self.patch_size, pixels.shape[3] // self.patch_size)
         x = self._embed_patches(pixels.to(self.device, self.dtype), grid)
-        attention: Tensor | None = None
+        first = self.depth - attention_blocks  # of the blocks whose attention is summed
+        length = x.shape[1]
+        total = x.new_zeros(len(x), length, length, dtype=torch.float32) if attention_blocks else None
         layers: dict[int, Tensor] = {}
         for index, block in enumerate(self.blocks[:-1]):
-            wanted = index >= self.depth - attention_blocks
-            x, mean = _forward_block(block, x, with_attention=wanted)
-            if mean is not None:
-                attention = mean if attention is None else attention.add_(mean)
+            x = _forward_block(block, x, total if index >= first else None)
             if index in keep_layers:
                 layers[index] = x[:, 1:]
-        if attention_blocks:
-            q, k, _ = _qkv(self.blocks[-1], self.last_norm(x))
-            mean = _mean_patch_attention(_attention(q, k))
-            attention = (mean if attention is None else attention.add_(mean)).div_(attention_blocks)
-        return Tokens(last_input=x, attention=attention, layers=layers, grid=grid)
+        if total is None:
+            return Tokens(last_input=x, attention=None, layers=layers, grid=grid)
+        last = self.attend_last(x, total)
+        attention = total[:, 1:, 1:] / (attention_blocks * self.heads)  # the class token's row and column dropped
+        return Tokens(last_input=x, attention=attention, layers=layers, grid=grid, last=last)
 
     @torch.no_grad()
     def encode_image(self, pixels: Tensor) -> Tensor:
@@ -169,6 +169,14 @@ class OpenClipBackbone:
     def last_qkv(self, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """a [B, 1+N, D] -> q, k, v of the last block, each [B, heads, 1+N, d]."""
         return _qkv(self.blocks[-1], a)
+
+    @torch.no_grad()
+    def attend_last(self, last_input: Tensor, total: Tensor | None = None) -> LastAttention:
+        """The last block up to its attention, whose sum over the heads is added to ``total`` [B, 1+N, 1+N]."""
+        a = self.last_norm(last_input)
+        q, k, v = self.last_qkv(a)
+        context, probs = attend(q, k, v, total, keep=True)
+        return LastAttention(a, q, k, v, probs, context)
 
     def last_project(self, x: Tensor) -> Tensor:
         """[B, heads, M, d] -> [B, M, D]: heads joined, ``out_proj`` (and layer scale) of the last block."""
@@ -276,11 +284,6 @@ def _attention(q: Tensor, k: Tensor) -> Tensor:
     return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).float().softmax(-1)
 
 
-def _mean_patch_attention(attention: Tensor) -> Tensor:
-    """[B, heads, 1+N, 1+N] -> [B, N, N]: mean over heads, class token's row and column dropped."""
-    return attention[:, :, 1:, 1:].mean(1)
-
-
 def _project(block: Any, x: Tensor) -> Tensor:
     """[B, heads, L, d] -> [B, L, D] through ``out_proj`` and the layer scale."""
     return block.ls_1(block.attn.out_proj(x.transpose(1, 2).flatten(2)))
@@ -291,11 +294,11 @@ def _mlp(block: Any, x: Tensor) -> Tensor:
     return x + block.ls_2(block.mlp(block.ln_2(x)))
 
 
-def _forward_block(block: Any, x: Tensor, *, with_attention: bool) -> tuple[Tensor, Tensor | None]:
-    """One pre-norm block: [B, L, D] -> the same, and the mean patch attention [B, N, N] where it is wanted."""
+def _forward_block(block: Any, x: Tensor, total: Tensor | None) -> Tensor:
+    """One pre-norm block: [B, L, D] -> the same; its attention, summed over heads, is added to ``total`` [B, L, L]."""
     q, k, v = _qkv(block, block.ln_1(x))
-    if not with_attention:
-        return _mlp(block, x + _project(block, F.scaled_dot_product_attention(q, k, v))), None
-    attention = _attention(q, k)
-    mean = _mean_patch_attention(attention)
-    return _mlp(block, x + _project(block, attention.to(v.dtype) @ v)), mean
+    if total is None and not explicit_is_faster(v):
+        context = F.scaled_dot_product_attention(q, k, v)
+    else:
+        (context,) = attend(q, k, v, total)
+    return _mlp(block, x + _project(block, context))
