@@ -111,44 +111,71 @@ def mean_gradient(backbone: OpenClipBackbone, block: LastBlock, d_out: PooledGra
         [K, B, D] in the block's dtype.
     """
     module = backbone.blocks[-1]
-    rows = slice(d_out.first, d_out.first + d_out.hat.shape[1])
-    back = _Back(module, block, rows, d_out)
-    count, weight = block.out.shape[1] - 1, module.attn.in_proj_weight  # [3D, D]
+    mlp = _MlpBackward(module, block, d_out)
+    attention = _AttentionBackward(block.attention, d_out.first, d_out.hat.shape[1])
+    out_proj = _scaled(module.attn.out_proj.weight, module.ls_1).t()  # [D of the heads, D of the stream]
     sums = []
     for lane in d_out.lanes():
-        d_context = (back.through_mlp(lane) * _scale(module.ls_1)) @ module.attn.out_proj.weight  # [K, B, M, D]
-        # [K, B, M, D] -> [B, heads, M, K, d]: the classes become columns of one product per image and head
-        d_o = d_context.unflatten(-1, (module.attn.num_heads, -1)).permute(1, 3, 2, 0, 4)
-        sums.append(torch.cat([_join_heads(t) for t in _attention_backward(block.attention, d_o, rows)], -1))
-    return torch.cat(sums) @ weight / count  # [K, B, 3D] @ [3D, D]
+        # [D, D] @ [K, B, D, M]: head by head, transposed, as the products with the attention want it
+        d_context = out_proj @ mlp(lane).transpose(-2, -1)
+        sums.append(attention(d_context.unflatten(2, (module.attn.num_heads, -1))))
+    return torch.cat(sums) @ module.attn.in_proj_weight / (block.out.shape[1] - 1)  # [K, B, 3D] @ [3D, D]
 
 
-class _Back:
-    """Backward through MLP and ``ln_2`` of the rows, with everything that the classes share computed once."""
+class _MlpBackward:
+    """Backward through MLP and ``ln_2``; what the classes share is computed once."""
 
-    def __init__(self, module: Any, block: LastBlock, rows: slice, d_out: PooledGradient) -> None:
-        self.scale, self.second = _scale(module.ls_2), module.mlp.c_proj.weight  # [D, 4D]
+    def __init__(self, module: Any, block: LastBlock, d_out: PooledGradient) -> None:
+        rows = slice(d_out.first, d_out.first + d_out.hat.shape[1])
+        self.second = _scaled(module.mlp.c_proj.weight, module.ls_2)  # [D, 4D]
         self.first = module.mlp.c_fc.weight  # [4D, D]
-        self.hat_hidden = (d_out.hat * self.scale) @ self.second  # [B, M, 4D]
+        self.hat_hidden = d_out.hat @ self.second  # [B, M, 4D]
         self.slope = _slope(module.mlp.gelu, block.hidden[:, rows]).mul_(d_out.inv)
         hat, self.inv = normalised(module.ln_2, block.middle[:, rows])
-        self.weight = module.ln_2.weight.to(hat.dtype)
-        dtype = block.out.dtype
-        self.hat, self.weighted_hat, self.factor = hat.to(dtype), (hat * self.weight).to(dtype), (self.inv * self.weight).to(dtype)
+        weight, dtype = module.ln_2.weight.to(hat.dtype), block.out.dtype
+        self.weight, self.hat = weight.to(dtype), hat.to(dtype)
+        self.weighted_hat, self.factor = (hat * weight).to(dtype), (self.inv * weight).to(dtype)
 
-    def through_mlp(self, d_out: PooledGradient) -> Tensor:
-        """[K, B, M, D] gradient at ``block.middle``: the residual stream's and the MLP's."""
-        hidden = (d_out.vectors * self.scale) @ self.second  # [K, B, 4D]
-        d_hidden = torch.addcmul(hidden[:, :, None], d_out.dots[..., None], self.hat_hidden, value=-1).mul_(self.slope)
+    def __call__(self, d_out: PooledGradient) -> Tensor:
+        """[K, B, M, D] gradient at ``block.middle``: through the MLP and past it."""
+        d_hidden = (d_out.vectors @ self.second)[:, :, None]  # [K, B, 1, 4D]
+        d_hidden = torch.addcmul(d_hidden, d_out.dots[..., None], self.hat_hidden, value=-1).mul_(self.slope)
         d_norm = d_hidden @ self.first  # [K, B, M, D], in front of the norm's weight
         width = d_norm.shape[-1]
-        mean = (d_norm @ self.weight.to(d_norm.dtype)[:, None]).float() / width * self.inv  # [K, B, M, 1]
-        dot = torch.linalg.vecdot(d_norm, self.weighted_hat).float()[..., None] / width * self.inv
-        total = d_norm.mul_(self.factor)
-        total.addcmul_(self.hat, dot.to(total.dtype), value=-1).sub_(mean.to(total.dtype))
-        return total.addcmul_(d_out.vectors[:, :, None], d_out.inv).addcmul_(
-            d_out.hat, d_out.dots[..., None] * d_out.inv, value=-1
-        )
+        mean = (d_norm @ self.weight[:, None]) / width * self.inv  # [K, B, M, 1]
+        dot = torch.linalg.vecdot(d_norm, self.weighted_hat)[..., None] / width * self.inv
+        through = d_norm.mul_(self.factor).addcmul_(self.hat, dot.to(d_norm.dtype), value=-1).sub_(mean)
+        past = d_out.dots[..., None] * d_out.inv
+        return through.addcmul_(d_out.vectors[:, :, None], d_out.inv).addcmul_(d_out.hat, past, value=-1)
+
+
+class _AttentionBackward:
+    """Sums over the patches of dq, dk, dv, for queries ``first`` to ``first + count``."""
+
+    def __init__(self, block: LastAttention, first: int, count: int) -> None:
+        rows = slice(first, first + count)
+        self.patches = first > 0  # the queries are the patches, not the class token
+        self.q, self.k, self.probs = block.q[:, :, rows], block.k, block.probs[:, :, rows]
+        self.context = block.context[:, :, rows].transpose(-2, -1).contiguous()[:, :, None]  # [B, heads, 1, d, M]
+        self.v = block.v.transpose(-2, -1).contiguous()[:, :, None]  # [B, heads, 1, d, L]
+        self.scale = block.q.shape[-1] ** -0.5
+
+    def __call__(self, d_context: Tensor) -> Tensor:
+        """d_context [K, B, heads, d, M] -> [K, B, 3D]."""
+        d_o = d_context.permute(1, 2, 0, 3, 4)  # [B, heads, K, d, M]
+        row = (d_o * self.context).sum(-2, keepdim=True)  # do_m . o_m
+        first = (d_o * self.v[..., :1]).sum(-2, keepdim=True)  # do_m . v_cls
+        stacked = torch.cat([d_o, row], -2)  # one product with the attention for both
+        back = (stacked.flatten(2, 3) @ self.probs).unflatten(2, stacked.shape[2:4])  # [B, heads, K, d+1, L]
+        back, row_back = back[..., :-1, :], back[..., -1, :]
+        cls_column = self.probs[..., 0][:, :, None] * (first - row)[..., 0, :]  # dA[m, cls], [B, heads, K, M]
+        dv = back[..., 1:].sum(-1)  # [B, heads, K, d]
+        dk = -self.scale * (cls_column @ self.q)
+        dq = torch.zeros_like(dv)  # where only the class token is a query no patch has a gradient at its q
+        if self.patches:
+            dq = self.scale * (((back * self.v).sum(-2) - row_back) @ self.k)
+        # [B, heads, K, d] -> [K, B, D] each
+        return torch.cat([t.permute(2, 0, 1, 3).flatten(2) for t in (dq, dk, dv)], -1)
 
 
 def _slope(activation: Any, hidden: Tensor) -> Tensor:
@@ -159,31 +186,6 @@ def _slope(activation: Any, hidden: Tensor) -> Tensor:
     return slope
 
 
-def _attention_backward(block: LastAttention, d_o: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums over the patches of dq, dk, dv, each [B, heads, K, d]; d_o [B, heads, M, K, d] belongs to ``rows``."""
-    q, k, v = block.q[:, :, rows], block.k, block.v
-    probs, context = block.probs[:, :, rows], block.context[:, :, rows]
-    scale = q.shape[-1] ** -0.5
-    row = torch.linalg.vecdot(d_o, context[:, :, :, None])  # do_m . o_m, [B, heads, M, K]
-    back = probs.transpose(-2, -1) @ d_o.flatten(-2)  # [B, heads, L, K*d] = P^T do
-    back = back.unflatten(-1, d_o.shape[-2:])  # [B, heads, L, K, d]
-    first = torch.linalg.vecdot(d_o, v[:, :, :1, None])  # do_m . v_cls
-    cls_column = probs[..., :1] * (first - row)  # dA[m, cls]
-    if rows.start:  # the queries are the patches
-        columns = torch.linalg.vecdot(back, v[:, :, :, None]) - probs.transpose(-2, -1) @ row
-        dq = scale * (columns.transpose(-2, -1) @ k)
-    else:  # only the class token is a query: no patch has a gradient at its q
-        dq = torch.zeros_like(d_o[:, :, 0])
-    dk = -scale * (cls_column.transpose(-2, -1) @ q)
-    dv = back[:, :, 1:].sum(2)
-    return dq, dk, dv
-
-
-def _join_heads(x: Tensor) -> Tensor:
-    """[B, heads, K, d] -> [K, B, D]."""
-    return x.permute(2, 0, 1, 3).flatten(2)
-
-
 def normalised(norm: nn.LayerNorm, x: Tensor) -> tuple[Tensor, Tensor]:
     """(x - mean) / deviation [B, M, D] before weight and bias of ``norm``, and 1 / deviation [B, M, 1]; float32."""
     x = x.float()
@@ -192,9 +194,10 @@ def normalised(norm: nn.LayerNorm, x: Tensor) -> tuple[Tensor, Tensor]:
     return centred * inv, inv
 
 
-def _scale(layer_scale: Any) -> Tensor | float:
-    """Factor of a LayerScale, 1.0 where the block has none."""
-    return getattr(layer_scale, "gamma", 1.0)
+def _scaled(weight: Tensor, layer_scale: Any) -> Tensor:
+    """[D, M] weight of a linear layer with the LayerScale behind it folded in, where the block has one."""
+    gamma = getattr(layer_scale, "gamma", None)
+    return weight if gamma is None else weight * gamma[:, None]
 
 
 def pool_embedding(backbone: OpenClipBackbone, out: Tensor, pool: str) -> Tensor:
