@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,8 +25,8 @@ from clipseg_ws import __version__
 from clipseg_ws.sources import IMAGE_SUFFIXES, Source, check_url, is_url, list_sources
 
 __all__ = [
-    "IMAGE_SUFFIXES", "INTERPOLATION", "ImageError", "Source", "list_sources", "read_image", "resize_maps", "stitch",
-    "target_size", "to_image", "to_pixels", "window_boxes",
+    "IMAGE_SUFFIXES", "INTERPOLATION", "ImageError", "Source", "attach_pixels", "attached_pixels", "list_sources",
+    "read_image", "resize_maps", "stitch", "target_size", "to_image", "to_pixels", "window_boxes",
 ]  # fmt: skip
 
 MAX_PIXELS = 300_000_000  # of one picture; decoding that many takes about 1 GB
@@ -38,6 +38,7 @@ INTERPOLATION = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 _PILLOW_LIMIT = threading.Lock()
+_READY = "_clipseg_ws_pixels"  # attribute of a PIL picture
 
 
 class ImageError(ValueError):
@@ -146,6 +147,8 @@ def to_image(obj: Any) -> Image.Image:
     if isinstance(obj, (str, Path, Source)):
         return read_image(obj)
     if isinstance(obj, Image.Image):
+        if hasattr(obj, _READY):  # ours, and RGB: a copy would lose what is attached
+            return obj
         try:
             return _to_rgb(obj)
         except Exception as error:  # a lazily opened file is decoded here
@@ -214,6 +217,17 @@ def to_pixels(
     resized = image.convert("RGB").resize((width, height), INTERPOLATION[interpolation])
     pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255  # [H',W',3] -> [3,H',W']
     return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+
+def attach_pixels(image: Image.Image, sizes: Mapping[str, Any], pixels: torch.Tensor) -> None:
+    """Keep the network input [3, H', W'] with the RGB picture itself (not with copies, crops or resized ones of it)."""
+    setattr(image, _READY, (dict(sizes), pixels))
+
+
+def attached_pixels(image: Image.Image, sizes: Mapping[str, Any]) -> torch.Tensor | None:
+    """What was attached for these very arguments of ``to_pixels``, else None."""
+    made_for, pixels = getattr(image, _READY, (None, None))
+    return pixels if made_for == dict(sizes) else None
 
 
 def window_boxes(size: tuple[int, int], crop: int, stride: int) -> list[tuple[int, int, int, int]]:

@@ -17,9 +17,10 @@ from clipseg_ws.activations.last_block import forward_last_block, pool_embedding
 from clipseg_ws.backbones import load_backbone
 from clipseg_ws.backbones.features import FeatureBackbone, load_features
 from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.batching import Batching
 from clipseg_ws.config import PRESETS, Config, resolve
 from clipseg_ws.decisions import Decision, decide_maps, decide_words
-from clipseg_ws.images import target_size, to_image, to_pixels
+from clipseg_ws.images import attach_pixels, attached_pixels, target_size, to_image, to_pixels
 from clipseg_ws.inputs import per_image_tags, present_mask, tag_indices, weak_list
 from clipseg_ws.prompt_lists import load_background
 from clipseg_ws.stages import class_maps
@@ -68,24 +69,32 @@ class Segmenter:
         **config: Any,
     ) -> None:
         resolve(method, config)  # a misspelt setting should not cost the loading of a model
+        recipe = {"model": model, "device": device, "offline": offline, "features": features, "backbone": backbone}
         backbone = load_backbone(model, device=device, dtype=dtype, offline=offline) if backbone is None else backbone
         self._given = dict(config)
         self.config = resolve(method, config, backbone.recommended)
-        self.backbone = backbone.with_positions(self.config.position_interpolation)
+        self.backbone = backbone.with_positions(self.config.position_interpolation, compile=self.config.compile)
+        self._recipe = recipe | {"dtype": str(backbone.dtype).removeprefix("torch.")}
         if isinstance(features, str):
             features = load_features(features, backbone.device, dtype, offline)
         self.features = features
         self._texts: dict[Vocabulary, TextEmbeddings] = {}
         self._tokens = TokenCache()
+        self._batching = Batching(self.config.batch_size)
 
     def variant(self, method: str | None = None, **config: Any) -> Segmenter:
         """Another method or setting on the same weights; text embeddings and cached tokens are shared."""
         twin = object.__new__(Segmenter)
         twin._given = (self._given if method is None else {}) | config
         twin.config = resolve(method or self.config.method, twin._given, self.backbone.recommended)
-        twin.backbone = self.backbone.with_positions(twin.config.position_interpolation)
+        twin.backbone = self.backbone.with_positions(twin.config.position_interpolation, compile=twin.config.compile)
+        twin._recipe, twin._batching = self._recipe, Batching(twin.config.batch_size)
         twin.features, twin._texts, twin._tokens = self.features, self._texts, self._tokens
         return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as what it was made from, not as weights: a worker process loads the same model on its own device."""
+        return _remake, (self._recipe | {"method": self.config.method} | self._given,)
 
     def __call__(
         self,
@@ -160,10 +169,19 @@ class Segmenter:
         height, width = target_size(*size, p, self.config.short_side, self.config.long_side, self.config.max_patches)
         return height // p, width // p
 
+    def prepare(self, image: Any) -> Image.Image:
+        """The picture with its network input made beforehand, in a worker thread for example, to be segmented later.
+
+        Takes what ``to_image`` takes. Another Segmenter may segment it too: one with other sizes resizes it again.
+        """
+        picture = to_image(image).copy()
+        attach_pixels(picture, self._sizes(), self._resized(picture))
+        return picture
+
     def embed_images(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Pooled image embeddings [B, E] float32 (not normalised) of pictures that share one grid, see ``grid``."""
         tokens = self._encode_now(list(pictures))
-        block = forward_last_block(self.backbone, tokens)
+        block = forward_last_block(self.backbone, tokens.last_input, tokens.last)
         return pool_embedding(self.backbone, block.out, self.config.pool)
 
     # ---- inside ----------------------------------------------------------------------------------------------------
@@ -220,18 +238,20 @@ class Segmenter:
         for index, picture in enumerate(pictures):
             groups.setdefault(self.grid(picture.size), []).append(index)
         answers: dict[int, Decision] = {}
+
+        def answer(batch: Sequence[int]) -> None:
+            tokens = self._encode([pictures[i] for i in batch])
+            present = None
+            if tags is not None:
+                present = present_mask([tags[i] for i in batch], len(text.vocabulary.names)).to(text.owner.device)
+            mine = None if marks is None else [marks[i].to(text.owner.device) for i in batch]
+            maps = class_maps(self.backbone, tokens, text, self.config, present, mine)
+            for row, index in enumerate(batch):
+                mark = None if mine is None else mine[row]
+                answers[index] = decide_maps(pictures[index], maps, row, self.config, mark)
+
         for members in groups.values():
-            for start in range(0, len(members), self.config.batch_size):
-                batch = members[start : start + self.config.batch_size]
-                tokens = self._encode([pictures[i] for i in batch])
-                present = None
-                if tags is not None:
-                    present = present_mask([tags[i] for i in batch], len(text.vocabulary.names)).to(text.owner.device)
-                mine = None if marks is None else [marks[i].to(text.owner.device) for i in batch]
-                maps = class_maps(self.backbone, tokens, text, self.config, present, mine)
-                for row, index in enumerate(batch):
-                    mark = None if mine is None else mine[row]
-                    answers[index] = decide_maps(pictures[index], maps, row, self.config, mark)
+            self._batching.run(members, answer)
         return [answers[i] for i in range(len(pictures))]
 
     def _embed(self, vocabulary: Vocabulary) -> TextEmbeddings:
@@ -251,13 +271,22 @@ class Segmenter:
         )
 
     def _encode_now(self, pictures: list[Image.Image]) -> Tokens:
-        backbone, config = self.backbone, self.config
+        ready = [attached_pixels(picture, self._sizes()) for picture in pictures]
         pixels = torch.stack([
-            to_pixels(picture, patch_size=backbone.patch_size, mean=backbone.mean, std=backbone.std,
-                      short_side=config.short_side, max_patches=config.max_patches)
-            for picture in pictures
+            self._resized(picture) if made is None else made for picture, made in zip(pictures, ready, strict=True)
         ])  # fmt: skip
-        return backbone.encode(pixels, attention_blocks=config.attention_blocks)
+        if self.backbone.device.type == "cuda":
+            pixels = pixels.pin_memory().to(self.backbone.device, non_blocking=True)
+        return self.backbone.encode(pixels, attention_blocks=self.config.attention_blocks)
+
+    def _resized(self, picture: Image.Image) -> Tensor:
+        return to_pixels(picture, **self._sizes())
+
+    def _sizes(self) -> dict[str, Any]:
+        """What decides a picture's network input."""
+        backbone, config = self.backbone, self.config
+        sizes = {"patch_size": backbone.patch_size, "mean": backbone.mean, "std": backbone.std}
+        return sizes | {"short_side": config.short_side, "max_patches": config.max_patches}
 
     def _key(self, picture: Image.Image) -> tuple:
         digest = hashlib.blake2b(picture.tobytes(), digest_size=16).digest()
@@ -293,3 +322,8 @@ class Segmenter:
             "vocabulary": asdict(vocabulary),
             "clipseg_ws": __version__,
         }
+
+
+def _remake(arguments: dict[str, Any]) -> Segmenter:
+    """The Segmenter that ``Segmenter.__reduce__`` wrote down."""
+    return Segmenter(**arguments)

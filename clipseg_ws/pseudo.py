@@ -198,7 +198,7 @@ def _settings(segmenter: Segmenter, confidence: float) -> dict[str, Any]:
 
 def _claim(directory: Path, names: Sequence[str], settings: dict[str, Any], overwrite: bool) -> None:
     """Record classes and settings, or check that the folder holds masks made with the same ones."""
-    answers = {k: v for k, v in settings.items() if k not in ("batch_size", "cache_tokens", "keep_maps")}
+    answers = {k: v for k, v in settings.items() if k not in ("batch_size", "cache_tokens", "compile", "keep_maps")}
     text = json.dumps({"classes": list(names), "settings": answers}, indent=2, ensure_ascii=False) + "\n"
     path = directory / "settings.json"
     if path.exists() and not overwrite:

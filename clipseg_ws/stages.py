@@ -52,7 +52,7 @@ def class_maps(
         present: [B, C] bool, the known classes (weak setting); None: decide by presence, or take all names.
         marks: what boxes, points and scribbles say of each image; None where there are none.
     """
-    block = forward_last_block(backbone, tokens)
+    block = forward_last_block(backbone, tokens.last_input, tokens.last)
     scores = None
     if present is None:
         scores, present = find_present(backbone, tokens, text, config, block)

@@ -68,7 +68,7 @@ def gradcam_and_probabilities(
     """
     _check(text, targets, pool, tokens.last_input.shape[0])
     scale = backbone.logit_scale if logit_scale is None else logit_scale
-    block = forward_last_block(backbone, tokens) if block is None else block
+    block = forward_last_block(backbone, tokens.last_input, tokens.last) if block is None else block
     feature = pool_embedding(backbone, block.out, pool)  # [B, E]
     logits = scale * normalize(feature) @ text.float().t()
     if competitors is not None:

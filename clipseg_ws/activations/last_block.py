@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipseg_ws.backbones.openclip import OpenClipBackbone
-from clipseg_ws.structures import LastAttention, Tokens
+from clipseg_ws.structures import LastAttention
 
 LANES = 8  # pictures x classes that go back together: bounds the memory, not the result
 
@@ -47,10 +47,12 @@ class LastBlock:
 
 
 @torch.no_grad()
-def forward_last_block(backbone: OpenClipBackbone, tokens: Tokens) -> LastBlock:
-    """Run the last block and keep what ``mean_gradient`` needs; the attention is taken from ``tokens.last`` if there."""
-    attention = tokens.last or backbone.attend_last(tokens.last_input)
-    middle = tokens.last_input + backbone.last_project(attention.context)
+def forward_last_block(
+    backbone: OpenClipBackbone, last_input: Tensor, last: LastAttention | None = None
+) -> LastBlock:
+    """Run the last block on [B, 1+N, D] and keep what ``mean_gradient`` needs; ``last``: ``Tokens.last``, if there."""
+    attention = backbone.attend_last(last_input) if last is None else last
+    middle = last_input + backbone.last_project(attention.context)
     module = backbone.blocks[-1]
     hidden = module.mlp.c_fc(module.ln_2(middle))
     out = middle + module.ls_2(module.mlp.c_proj(module.mlp.gelu(hidden)))

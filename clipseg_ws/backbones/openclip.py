@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from clipseg_ws.structures import LastAttention, Tokens
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+RunBlock = Callable[[Any, Tensor, Tensor | None], Tensor]
 POSITION_INTERPOLATIONS = ("bicubic", "bilinear", "bicubic-offset")
 
 
@@ -65,6 +66,7 @@ class OpenClipBackbone:
         self.recommended = dict(recommended or {})
         self.known_classes = tuple(known_classes)
         self._tokenizer = tokenizer
+        self._run_block: RunBlock = _forward_block
         self.blocks: list[Any] = list(self.visual.transformer.resblocks)
         self.patch_size = int(self.visual.patch_size[0])
         self.native_grid = (int(self.visual.grid_size[0]), int(self.visual.grid_size[1]))
@@ -93,12 +95,13 @@ class OpenClipBackbone:
             digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def with_positions(self, position_interpolation: str) -> OpenClipBackbone:
-        """The same weights with another position interpolation; nothing is copied."""
+    def with_positions(self, position_interpolation: str, *, compile: bool = False) -> OpenClipBackbone:
+        """The same weights with another position interpolation, blocks compiled or not; nothing is copied."""
         if position_interpolation not in POSITION_INTERPOLATIONS:
             raise ValueError(unknown_interpolation(position_interpolation))
         twin = copy.copy(self)
         twin.position_interpolation = position_interpolation
+        twin._run_block = compiled_block() if compile else _forward_block
         return twin
 
     # ---- the walk -------------------------------------------------------------------------------------------------
@@ -125,7 +128,7 @@ class OpenClipBackbone:
         total = x.new_zeros(len(x), length, length, dtype=torch.float32) if attention_blocks else None
         layers: dict[int, Tensor] = {}
         for index, block in enumerate(self.blocks[:-1]):
-            x = _forward_block(block, x, total if index >= first else None)
+            x = self._run_block(block, x, total if index >= first else None)
             if index in keep_layers:
                 layers[index] = x[:, 1:]
         if total is None:
@@ -302,3 +305,9 @@ def _forward_block(block: Any, x: Tensor, total: Tensor | None) -> Tensor:
     else:
         (context,) = attend(q, k, v, total)
     return _mlp(block, x + _project(block, context))
+
+
+@cache
+def compiled_block() -> RunBlock:
+    """``_forward_block`` through torch.compile, once for all blocks and Segmenters of the process."""
+    return torch.compile(_forward_block)

@@ -47,7 +47,7 @@ def test_equals_autograd(pool, quick_gelu, layer_scale):
     from clipseg_ws.activations.last_block import pool_embedding
 
     maps, probs = gradcam_and_probabilities(backbone, tokens, text, targets, logit_scale=10.0, pool=pool)
-    block = forward_last_block(backbone, tokens)
+    block = forward_last_block(backbone, tokens.last_input)
     feature = pool_embedding(backbone, block.out, pool)
     d_feature = probability_gradient(feature, probs, text, targets, 10.0)
     got = mean_gradient(backbone, block, pooled_gradient(backbone, block, d_feature, pool))
@@ -66,7 +66,7 @@ def test_pooled_gradient_equals_autograd(pool):
     backbone = OpenClipBackbone(tiny_clip())
     torch.manual_seed(0)
     torch.nn.init.normal_(backbone.visual.ln_post.weight)
-    block = forward_last_block(backbone, backbone.encode(torch.randn(2, 3, 48, 80)))
+    block = forward_last_block(backbone, backbone.encode(torch.randn(2, 3, 48, 80)).last_input)
     d_embedding = torch.randn(3, 2, 32)
     out = block.out.clone().requires_grad_()
     pooled = backbone.embed(out[:, :1] if pool == "cls" else out[:, 1:]).mean(1)
@@ -80,11 +80,12 @@ def test_pooled_gradient_equals_autograd(pool):
 def test_lanes_do_not_change_the_gradient(tiny_backbone):
     """More classes than go back together, and the same classes one by one."""
     torch.manual_seed(4)
-    block = forward_last_block(tiny_backbone, tiny_backbone.encode(torch.randn(2, 3, 48, 80)))
+    block = forward_last_block(tiny_backbone, tiny_backbone.encode(torch.randn(2, 3, 48, 80)).last_input)
     d_embedding = torch.randn(LANES + 3, 2, 32)
     together = mean_gradient(tiny_backbone, block, pooled_gradient(tiny_backbone, block, d_embedding, "patch"))
     alone = [
-        mean_gradient(tiny_backbone, block, pooled_gradient(tiny_backbone, block, d[None], "patch")) for d in d_embedding
+        mean_gradient(tiny_backbone, block, pooled_gradient(tiny_backbone, block, d[None], "patch"))
+        for d in d_embedding
     ]
     assert torch.allclose(together, torch.cat(alone), rtol=1e-4, atol=1e-6)
 

@@ -78,7 +78,7 @@ def test_gradient_and_cam(name, tower, golden, golden_manifest):
     assert_close("probs", probs, case, entry)
     assert_close("cam", maps[0], case, entry)
 
-    block = forward_last_block(tower, tokens)
+    block = forward_last_block(tower, tokens.last_input)
     feature = pool_embedding(tower, block.out, "patch")
     assert_close("image_feature", feature, case, entry)
     d_feature = probability_gradient(feature, probs, text, targets, 100.0)
