@@ -22,11 +22,13 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 
 from clipseg_ws import __version__
+from clipseg_ws.object_store import is_object_store, read_object
 from clipseg_ws.sources import IMAGE_SUFFIXES, Source, check_url, is_url, list_sources
 
 __all__ = [
-    "IMAGE_SUFFIXES", "INTERPOLATION", "ImageError", "Source", "attach_pixels", "attached_pixels", "list_sources",
-    "read_image", "resize_maps", "stitch", "target_size", "to_image", "to_pixels", "window_boxes",
+    "IMAGE_SUFFIXES", "INTERPOLATION", "ImageError", "Source", "attach_pixels", "attached_pixels", "decode_image",
+    "list_sources", "read_bytes", "read_image", "resize_maps", "stitch", "target_size", "to_image", "to_pixels",
+    "window_boxes",
 ]  # fmt: skip
 
 MAX_PIXELS = 300_000_000  # of one picture; decoding that many takes about 1 GB
@@ -48,7 +50,7 @@ class ImageError(ValueError):
 def read_image(
     source: Source | str | Path, *, max_pixels: int = MAX_PIXELS, timeout: float = 30.0, max_bytes: int = MAX_BYTES
 ) -> Image.Image:
-    """Read one file or http(s) URL as an RGB picture: EXIF rotation applied, first frame of an animation.
+    """Read one file, http(s) URL or object (``s3://...``) as an RGB picture: EXIF rotation applied, first frame only.
 
     Transparent parts are laid on white, 16-bit grey is divided by 257 (never stretched), palettes and CMYK converted.
 
@@ -60,13 +62,33 @@ def read_image(
         ImageError: not there, not an image, damaged, too large, not downloadable; names the source and the reason.
     """
     name = str(source)
+    if is_url(name):
+        return decode_image(read_bytes(name, timeout=timeout, max_bytes=max_bytes), name, max_pixels=max_pixels)
     try:
-        file = BytesIO(_download(name, timeout, max_bytes)) if is_url(name) else open(name, "rb")  # noqa: SIM115
-        with file, _open(file, max_pixels) as image:
+        file = open(name, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise ImageError(f"cannot read {name!r}: {_reason(error)}") from error
+    return decode_image(file, name, max_pixels=max_pixels)
+
+
+def decode_image(data: bytes | BinaryIO, name: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """``read_image`` of the contents of a file, which is closed; ``name`` is for the error."""
+    try:
+        with BytesIO(data) if isinstance(data, bytes) else data as file, _open(file, max_pixels) as image:
             image.load()
             return _to_rgb(_upright(image))
     except Exception as error:  # decoders raise anything on damaged bytes
         raise ImageError(f"cannot read {name!r}: {_reason(error)}") from error
+
+
+def read_bytes(location: str, *, timeout: float = 30.0, max_bytes: int = MAX_BYTES) -> bytes:
+    """The contents of a file, an http(s) URL or an object (``s3://...``). Raises ImageError."""
+    try:
+        if is_object_store(location):
+            return read_object(location, max_bytes)
+        return _download(location, timeout, max_bytes) if is_url(location) else Path(location).read_bytes()
+    except Exception as error:
+        raise ImageError(f"cannot read {location!r}: {_reason(error)}") from error
 
 
 def _open(file: BinaryIO, max_pixels: int) -> Image.Image:

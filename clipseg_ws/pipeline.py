@@ -74,7 +74,7 @@ class Segmenter:
         self._given = dict(config)
         self.config = resolve(method, config, backbone.recommended)
         self.backbone = backbone.with_positions(self.config.position_interpolation, compile=self.config.compile)
-        self._recipe = recipe | {"dtype": str(backbone.dtype).removeprefix("torch.")}
+        self.recipe = recipe | {"dtype": str(backbone.dtype).removeprefix("torch.")}
         if isinstance(features, str):
             features = load_features(features, backbone.device, dtype, offline)
         self.features = features
@@ -88,13 +88,14 @@ class Segmenter:
         twin._given = (self._given if method is None else {}) | config
         twin.config = resolve(method or self.config.method, twin._given, self.backbone.recommended)
         twin.backbone = self.backbone.with_positions(twin.config.position_interpolation, compile=twin.config.compile)
-        twin._recipe, twin._batching = self._recipe, Batching(twin.config.batch_size)
+        twin.recipe, twin._batching = self.recipe, Batching(twin.config.batch_size)
         twin.features, twin._texts, twin._tokens = self.features, self._texts, self._tokens
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as what it was made from, not as weights: a worker process loads the same model on its own device."""
-        return _remake, (self._recipe | {"method": self.config.method} | self._given,)
+        texts = {vocabulary: _moved(text, "cpu") for vocabulary, text in self._texts.items()}
+        return _remake, (self.recipe | {"method": self.config.method} | self._given, texts)
 
     def __call__(
         self,
@@ -174,7 +175,7 @@ class Segmenter:
 
         Takes what ``to_image`` takes. Another Segmenter may segment it too: one with other sizes resizes it again.
         """
-        picture = to_image(image).copy()
+        picture = to_image(image)
         attach_pixels(picture, self._sizes(), self._resized(picture))
         return picture
 
@@ -204,7 +205,7 @@ class Segmenter:
         tags: list[list[int]] | None,
         marks: list[Constraints] | None = None,
     ) -> list[Segmentation]:
-        text = self._embed(vocabulary)
+        text = self.embed_names(vocabulary)
         if self.config.decision == "words":
             decided = [
                 decide_words(
@@ -254,11 +255,11 @@ class Segmenter:
             self._batching.run(members, answer)
         return [answers[i] for i in range(len(pictures))]
 
-    def _embed(self, vocabulary: Vocabulary) -> TextEmbeddings:
+    def embed_names(self, vocabulary: Vocabulary) -> TextEmbeddings:
+        """The vocabulary's text embeddings on the model's device; made once (and kept on disk), pickled with it."""
         if vocabulary not in self._texts:
             text = embed_vocabulary(vocabulary, self.backbone.encode_text, weights_key=self.backbone.weights_sha256)
-            device = self.backbone.device
-            self._texts[vocabulary] = replace(text, vectors=text.vectors.to(device), owner=text.owner.to(device))
+            self._texts[vocabulary] = _moved(text, self.backbone.device)
         return self._texts[vocabulary]
 
     def _encode(self, pictures: list[Image.Image]) -> Tokens:
@@ -324,6 +325,12 @@ class Segmenter:
         }
 
 
-def _remake(arguments: dict[str, Any]) -> Segmenter:
+def _remake(arguments: dict[str, Any], texts: dict[Vocabulary, TextEmbeddings]) -> Segmenter:
     """The Segmenter that ``Segmenter.__reduce__`` wrote down."""
-    return Segmenter(**arguments)
+    made = Segmenter(**arguments)
+    made._texts |= {vocabulary: _moved(text, made.backbone.device) for vocabulary, text in texts.items()}
+    return made
+
+
+def _moved(text: TextEmbeddings, device: Any) -> TextEmbeddings:
+    return replace(text, vectors=text.vectors.to(device), owner=text.owner.to(device))

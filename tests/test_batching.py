@@ -101,7 +101,7 @@ def test_nano_is_pickled_by_its_name():
     assert pickle.loads(data).backbone.name == "nano"
 
 
-@pytest.mark.skipif(not shutil.which("g++") and not shutil.which("clang++"), reason="torch.compile needs a C++ compiler")
+@pytest.mark.skipif(not shutil.which("g++") and not shutil.which("clang++"), reason="needs a C++ compiler")
 def test_compiled_equals_eager():
     eager = Segmenter("nano", dtype="float32", refine="none")
     scene = draw_scene(5_000_001, 96)
