@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clipseg_ws.options import DEFAULT_MODEL, parse_settings
+from clipseg_ws.options import DEFAULT_MODEL, Engine, parse_settings
 
 
 def pseudo(
@@ -46,6 +46,7 @@ def pseudo(
     dtype: Annotated[str, typer.Option(help='"auto", "float32", "bfloat16" or "float16".')] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures of one size that go through together.")] = 8,
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode, and as many that write.")] = 2,
+    engine: Engine = "local",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do pictures again whose files exist.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
     settings: Annotated[
@@ -71,7 +72,7 @@ def pseudo(
     vocabulary = segmenter.vocabulary(wanted if wanted is not None else named or None, background)
     summary = make_pseudo(
         segmenter, found, output, weak, vocabulary, confidence=confidence, maps=maps, shard=part,
-        overwrite=overwrite, workers=workers,
+        overwrite=overwrite, workers=workers, engine=engine,
     )  # fmt: skip
     for line in summary.lines():
         typer.echo(line)

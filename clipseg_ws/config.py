@@ -67,6 +67,7 @@ class Config:
     # result
     keep_maps: bool = False  # put the class maps [C, H, W] into Segmentation.extras["maps"]
     batch_size: int = 8  # pictures of one size that go through the backbone together
+    compile: bool = False  # torch.compile the blocks: the first picture of a size takes a minute; needs a C++ compiler
     cache_tokens: int = 0  # pictures whose tokens are kept for the next call (variants share them)
 
     def as_dict(self) -> dict[str, Any]:

@@ -19,12 +19,13 @@ from clipseg_ws.backbones import load_backbone
 from clipseg_ws.backbones.features import FeatureBackbone, load_features
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.bank import SupportBank
+from clipseg_ws.batching import Batching
 from clipseg_ws.config import PRESETS, Config, flatten, resolve
 from clipseg_ws.decisions import Decision, decide_maps, decide_words
 from clipseg_ws.dense_stage import needed_layers, proxy_features
 from clipseg_ws.fewshot_stages import Examples, Query, example_maps
 from clipseg_ws.fewshot_supports import Matchers, make_bank
-from clipseg_ws.images import target_size, to_image, to_pixels
+from clipseg_ws.images import attach_pixels, attached_pixels, target_size, to_image, to_pixels
 from clipseg_ws.inputs import per_image_tags, present_mask, tag_indices, weak_list
 from clipseg_ws.prompt_lists import load_background
 from clipseg_ws.stages import ClassMaps, class_maps
@@ -73,26 +74,35 @@ class Segmenter:
         **config: Any,
     ) -> None:
         resolve(method, config)  # a misspelt setting should not cost the loading of a model
+        recipe = {"model": model, "device": device, "offline": offline, "features": features, "backbone": backbone}
         backbone = load_backbone(model, device=device, dtype=dtype, offline=offline) if backbone is None else backbone
         self._given = flatten(config)
         self.config = resolve(method, config, backbone.recommended)
-        self.backbone = backbone.with_positions(self.config.position_interpolation)
+        self.backbone = backbone.with_positions(self.config.position_interpolation, compile=self.config.compile)
+        self.recipe = recipe | {"dtype": str(backbone.dtype).removeprefix("torch.")}
         if isinstance(features, str):
             features = load_features(features, backbone.device, dtype, offline)
         self.features = features
         self._texts: dict[Vocabulary, TextEmbeddings] = {}
         self._tokens = TokenCache()
         self._matchers = Matchers()
+        self._batching = Batching(self.config.batch_size)
 
     def variant(self, method: str | None = None, **config: Any) -> Segmenter:
         """Another method or setting on the same weights; text embeddings and cached tokens are shared."""
         twin = object.__new__(Segmenter)
         twin._given = (self._given if method is None else {}) | flatten(config)
         twin.config = resolve(method or self.config.method, twin._given, self.backbone.recommended)
-        twin.backbone = self.backbone.with_positions(twin.config.position_interpolation)
+        twin.backbone = self.backbone.with_positions(twin.config.position_interpolation, compile=twin.config.compile)
+        twin.recipe, twin._batching = self.recipe, Batching(twin.config.batch_size)
         twin.features, twin._texts, twin._tokens = self.features, self._texts, self._tokens
         twin._matchers = self._matchers
         return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as what it was made from, not as weights: a worker process loads the same model on its own device."""
+        texts = {vocabulary: _moved(text, "cpu") for vocabulary, text in self._texts.items()}
+        return _remake, (self.recipe | {"method": self.config.method} | self._given, texts)
 
     def __call__(
         self,
@@ -187,17 +197,27 @@ class Segmenter:
         if classes is None:
             return self._matchers.by_examples(bank, self.config, self._known())
         vocabulary = self.vocabulary(classes, background, tags)
-        text = self._embed(vocabulary) if self.config.fewshot.text_weight else None
+        text = self.embed_names(vocabulary) if self.config.fewshot.text_weight else None
         return vocabulary, self._matchers.with_names(bank, vocabulary, text, self.config, self._known())
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """Patch grid (h, w) that a picture of ``size`` (width, height) gets: pictures of one grid share a batch."""
         return self._grid(size, self.backbone.patch_size)
 
+    def prepare(self, image: Any) -> Image.Image:
+        """The picture with its network input made beforehand, in a worker thread for example, to be segmented later.
+
+        Takes what ``to_image`` takes. Another Segmenter may segment it too: one with other sizes resizes it again.
+        """
+        picture = to_image(image)
+        sizes = self._sizes(self.backbone)
+        attach_pixels(picture, sizes, to_pixels(picture, **sizes))
+        return picture
+
     def embed_images(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Pooled image embeddings [B, E] float32 (not normalised) of pictures that share one grid, see ``grid``."""
         tokens = self._encode_now(list(pictures))
-        block = forward_last_block(self.backbone, tokens.last_input)
+        block = forward_last_block(self.backbone, tokens.last_input, tokens.last)
         return pool_embedding(self.backbone, block.out, self.config.pool)
 
     # ---- inside ----------------------------------------------------------------------------------------------------
@@ -226,7 +246,7 @@ class Segmenter:
         marks: list[Constraints] | None = None,
         examples: Examples | None = None,
     ) -> list[Segmentation]:
-        text = None if examples is not None else self._embed(vocabulary)
+        text = None if examples is not None else self.embed_names(vocabulary)
         if text is not None and self.config.decision == "words":
             decided = [
                 decide_words(
@@ -266,17 +286,19 @@ class Segmenter:
         for index, picture in enumerate(pictures):
             groups.setdefault(self._grids(picture.size), []).append(index)
         answers: dict[int, Decision] = {}
+
+        def answer(batch: Sequence[int]) -> None:
+            present = None
+            if tags is not None:
+                present = present_mask([tags[i] for i in batch], len(vocabulary.names)).to(device)
+            mine = None if marks is None else [marks[i].to(device) for i in batch]
+            maps = self._maps([pictures[i] for i in batch], text, present, mine, examples)
+            for row, index in enumerate(batch):
+                mark = None if mine is None else mine[row]
+                answers[index] = decide_maps(pictures[index], maps, row, self.config, mark)
+
         for members in groups.values():
-            for start in range(0, len(members), self.config.batch_size):
-                batch = members[start : start + self.config.batch_size]
-                present = None
-                if tags is not None:
-                    present = present_mask([tags[i] for i in batch], len(vocabulary.names)).to(device)
-                mine = None if marks is None else [marks[i].to(device) for i in batch]
-                maps = self._maps([pictures[i] for i in batch], text, present, mine, examples)
-                for row, index in enumerate(batch):
-                    mark = None if mine is None else mine[row]
-                    answers[index] = decide_maps(pictures[index], maps, row, self.config, mark)
+            self._batching.run(members, answer)
         return [answers[i] for i in range(len(pictures))]
 
     def _maps(
@@ -311,13 +333,13 @@ class Segmenter:
     def _known(self) -> TextEmbeddings | None:
         """Other known words that take their own pixels from examples (BAM)."""
         words = self.config.fewshot.known
-        return None if words is None else self._embed(self.vocabulary(words))
+        return None if words is None else self.embed_names(self.vocabulary(words))
 
-    def _embed(self, vocabulary: Vocabulary) -> TextEmbeddings:
+    def embed_names(self, vocabulary: Vocabulary) -> TextEmbeddings:
+        """The vocabulary's text embeddings on the model's device; made once (and kept on disk), pickled with it."""
         if vocabulary not in self._texts:
             text = embed_vocabulary(vocabulary, self.backbone.encode_text, weights_key=self.backbone.weights_sha256)
-            device = self.backbone.device
-            self._texts[vocabulary] = replace(text, vectors=text.vectors.to(device), owner=text.owner.to(device))
+            self._texts[vocabulary] = _moved(text, self.backbone.device)
         return self._texts[vocabulary]
 
     def _encode(self, pictures: list[Image.Image]) -> Tokens:
@@ -344,14 +366,22 @@ class Segmenter:
             return None
         return proxy_features(self.backbone, self.features, self._pixels(pictures, self.backbone), self.config)
 
-    def _pixels(self, pictures: list[Image.Image], backbone: OpenClipBackbone | FeatureBackbone) -> Tensor:
-        """[B, 3, H, W] for one of the models, from pictures of one grid."""
-        config = self.config
-        return torch.stack([
-            to_pixels(picture, patch_size=backbone.patch_size, mean=backbone.mean, std=backbone.std,
-                      short_side=config.short_side, long_side=config.long_side, max_patches=config.max_patches)
-            for picture in pictures
+    def _pixels(self, pictures: list[Image.Image], model: OpenClipBackbone | FeatureBackbone) -> Tensor:
+        """[B, 3, H, W] for one of the models, from pictures of one grid, on its device."""
+        sizes = self._sizes(model)
+        ready = [attached_pixels(picture, sizes) for picture in pictures]
+        pixels = torch.stack([
+            to_pixels(picture, **sizes) if made is None else made for picture, made in zip(pictures, ready, strict=True)
         ])  # fmt: skip
+        if model.device.type == "cuda":
+            pixels = pixels.pin_memory().to(model.device, non_blocking=True)
+        return pixels
+
+    def _sizes(self, model: OpenClipBackbone | FeatureBackbone) -> dict[str, Any]:
+        """What decides a picture's network input."""
+        config = self.config
+        sizes = {"patch_size": model.patch_size, "mean": model.mean, "std": model.std}
+        return sizes | {k: getattr(config, k) for k in ("short_side", "long_side", "max_patches")}
 
     def _grid(self, size: tuple[int, int], p: int) -> tuple[int, int]:
         config = self.config
@@ -406,3 +436,14 @@ class Segmenter:
             "supports": None if examples is None else examples.matcher.source.shots(),
             "clipseg_ws": __version__,
         }
+
+
+def _remake(arguments: dict[str, Any], texts: dict[Vocabulary, TextEmbeddings]) -> Segmenter:
+    """The Segmenter that ``Segmenter.__reduce__`` wrote down."""
+    made = Segmenter(**arguments)
+    made._texts |= {vocabulary: _moved(text, made.backbone.device) for vocabulary, text in texts.items()}
+    return made
+
+
+def _moved(text: TextEmbeddings, device: Any) -> TextEmbeddings:
+    return replace(text, vectors=text.vectors.to(device), owner=text.owner.to(device))

@@ -82,6 +82,7 @@ def make_pseudo(
     shard: tuple[int, int] = (1, 1),
     overwrite: bool = False,
     workers: int = 2,
+    engine: str = "local",
 ) -> PseudoSummary:
     """Write the masks of all pictures of a shard; memory does not grow with their number.
 
@@ -90,7 +91,7 @@ def make_pseudo(
             ValueError of it is that picture's failure (errors.csv).
         classes: as for ``Segmenter``, the same for all shards. confidence: what is less certain becomes 255.
         maps: write the class maps as float16 too; ``segmenter`` needs ``keep_maps``.
-        shard: (i, n), i from 1: pictures i, i + n, ...
+        shard: (i, n), i from 1: pictures i, i + n, ... engine: as for ``run_folder``.
 
     Raises:
         ValueError: a folder that holds masks made with other classes or settings (``overwrite`` replaces them).
@@ -105,16 +106,13 @@ def make_pseudo(
             write_maps(result, directory / "maps" / f"{source.relative}.npz")
         return replace(ignore_uncertain(result, confidence), extras={})
 
-    def count(source: Source, result: Segmentation) -> None:
-        summary.pixels += result.labels.size
-        summary.ignored += int((result.labels == IGNORE).sum())
-
     number, of = shard
     summary.run = run_folder(
         segmenter, list(sources)[number - 1 :: of], directory / "masks", formats=MASK_FORMATS, overwrite=overwrite,
-        classes=vocabulary, workers=workers, on_result=count, weak=weak, finish=finish,
+        classes=vocabulary, workers=workers, engine=engine, weak=weak, finish=finish,
         errors_file=directory / ("errors.csv" if of == 1 else f"errors-{number}-of-{of}.csv"),
     )  # fmt: skip
+    summary.pixels, summary.ignored = summary.run.size, summary.run.ignored
     if of == 1:
         remove_unfinished(directory)
     return summary
@@ -198,7 +196,7 @@ def _settings(segmenter: Segmenter, confidence: float) -> dict[str, Any]:
 
 def _claim(directory: Path, names: Sequence[str], settings: dict[str, Any], overwrite: bool) -> None:
     """Record classes and settings, or check that the folder holds masks made with the same ones."""
-    answers = {k: v for k, v in settings.items() if k not in ("batch_size", "cache_tokens", "keep_maps")}
+    answers = {k: v for k, v in settings.items() if k not in ("batch_size", "cache_tokens", "compile", "keep_maps")}
     text = json.dumps({"classes": list(names), "settings": answers}, indent=2, ensure_ascii=False) + "\n"
     path = directory / "settings.json"
     if path.exists() and not overwrite:

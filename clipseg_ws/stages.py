@@ -59,7 +59,7 @@ def class_maps(
         proxy: [B, C', h', w'] patch features of a second vision model, where the dense maps follow them.
     """
     tokens = repaired(tokens, config)
-    block = forward_last_block(backbone, tokens.last_input)
+    block = forward_last_block(backbone, tokens.last_input, tokens.last)
     scores = None
     if present is None:
         scores, present = find_present(backbone, tokens, text, config, block)

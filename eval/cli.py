@@ -69,6 +69,7 @@ def run(
     dtype: Annotated[str, typer.Option(help='"auto", "float32", "bfloat16" or "float16".')] = "auto",
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew instead of going on.")] = False,
+    engine: Annotated[str, typer.Option(help='"local", or "ray": spread over a Ray cluster.')] = "local",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any configuration field. Repeatable.")
     ] = None,

@@ -50,6 +50,7 @@ class Request:
     dtype: str = "auto"
     offline: bool = False
     overwrite: bool = False
+    engine: str = "local"
     set_: list[str] | None = None
 
 
@@ -75,7 +76,7 @@ def run_request(request: Request, say: Callable[[str], None], segmenter: Callabl
     options = Options(
         limit=request.limit, shard=parse_shard(request.shard), save_every=request.save_every,
         batch_size=request.batch_size, boundary=request.boundary, sweep=sweep, overwrite=request.overwrite,
-        gallery=request.gallery, seed=request.seed if drawn else None,
+        gallery=request.gallery, seed=request.seed if drawn else None, engine=request.engine,
     )  # fmt: skip
     rows = evaluate(dataset, predictors, request.output, protocol=protocol, options=options, say=say)
     finished = [row for row in rows if row is not None]

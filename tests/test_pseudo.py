@@ -106,7 +106,7 @@ from test_pseudo import NAMES, tagged
 photos, out = Path({photos!r}), Path({out!r})
 segmenter = Segmenter(backbone=OpenClipBackbone(tiny_clip()), attention_blocks=2, batch_size=3, refine="guided")
 sources = list_sources(photos)
-segmenter._embed(segmenter.vocabulary(NAMES))
+segmenter.embed_names(segmenter.vocabulary(NAMES))
 
 def complete():
     masks = sorted((out / "masks").glob("p???.png"))
