@@ -15,6 +15,7 @@ from clipseg_ws.config import Config
 from clipseg_ws.constrain import apply_constraints, box_maps, constrained_label, spread_seeds
 from clipseg_ws.decide import label, label_words, spread_labels, with_background
 from clipseg_ws.images import resize_maps
+from clipseg_ws.instances import instances
 from clipseg_ws.refine.picture import refine_picture
 from clipseg_ws.stages import ClassMaps
 from clipseg_ws.structures import TextEmbeddings
@@ -30,6 +31,7 @@ class Decision:
         labels: [H, W] int64 in the whole vocabulary. confidence: [H, W] in [0, 1].
         scores: [C] image-level score of every class.
         classes: vocabulary indices of the K classes that were scored at every pixel. kept: [K, H, W] their scores.
+        instances: [H, W] int32, 0 for none; None where they were not asked for.
     """
 
     labels: Tensor
@@ -37,6 +39,7 @@ class Decision:
     scores: Tensor
     classes: list[int]
     kept: Tensor
+    instances: np.ndarray | None = None
 
     def maps(self) -> Tensor:
         """[C, H, W] float32, zero for classes that were not scored."""
@@ -64,7 +67,9 @@ def decide_maps(
     scores = _refined(scores, picture, config)
     labels, confidence = _labelled(scores, marks, config.min_area)
     index = torch.tensor(classes, dtype=torch.int64, device=labels.device)
-    return Decision(spread_labels(labels[0], index), confidence[0], maps.scores[row], classes, scores[0, 1:])
+    labels, kept = spread_labels(labels[0], index), scores[0, 1:]
+    things = instances(labels, kept, classes, marks) if config.instances else None
+    return Decision(labels, confidence[0], maps.scores[row], classes, kept, things)
 
 
 def decide_words(
@@ -94,12 +99,14 @@ def decide_words(
     if marks is not None:
         floor = torch.zeros_like(probabilities)
         floor[:, 0] = config.background_threshold
-        probabilities = spread_seeds(
-            torch.maximum(probabilities, floor)[0], _pixels(picture, probabilities)[0], marks
-        )[None]
+        probabilities = spread_seeds(torch.maximum(probabilities, floor)[0], _pixels(picture, probabilities)[0], marks)[
+            None
+        ]
         labels, confidence = constrained_label(probabilities, marks)
     kept = probabilities[0, 1:]
-    return Decision(labels[0], confidence[0], kept.flatten(1).amax(1), list(range(count)), kept)
+    everything = list(range(count))
+    things = instances(labels[0], kept, everything, marks) if config.instances else None
+    return Decision(labels[0], confidence[0], kept.flatten(1).amax(1), everything, kept, things)
 
 
 def _refined(scores: Tensor, picture: Image.Image, config: Config, channels: Tensor | None = None) -> Tensor:

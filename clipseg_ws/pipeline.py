@@ -16,12 +16,14 @@ from clipseg_ws import __version__
 from clipseg_ws.activations.last_block import forward_last_block, pool_embedding
 from clipseg_ws.backbones import load_backbone
 from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.better_maps import structure_layers
 from clipseg_ws.config import PRESETS, Config, resolve
 from clipseg_ws.decisions import Decision, decide_maps, decide_words
 from clipseg_ws.images import target_size, to_image, to_pixels
 from clipseg_ws.inputs import per_image_tags, present_mask, tag_indices, weak_list
+from clipseg_ws.looks import all_looks, mirrored_marks, scaled
 from clipseg_ws.prompt_lists import load_background
-from clipseg_ws.stages import class_maps
+from clipseg_ws.stages import ClassMaps, class_maps
 from clipseg_ws.structures import Segmentation, TextEmbeddings, Tokens, Vocabulary, WeakLabels
 from clipseg_ws.text_embeddings import embed_vocabulary
 from clipseg_ws.token_cache import TokenCache
@@ -216,16 +218,29 @@ class Segmenter:
         for members in groups.values():
             for start in range(0, len(members), self.config.batch_size):
                 batch = members[start : start + self.config.batch_size]
-                tokens = self._encode([pictures[i] for i in batch])
                 present = None
                 if tags is not None:
                     present = present_mask([tags[i] for i in batch], len(text.vocabulary.names)).to(text.owner.device)
                 mine = None if marks is None else [marks[i].to(text.owner.device) for i in batch]
-                maps = class_maps(self.backbone, tokens, text, self.config, present, mine)
+                maps = self._maps([pictures[i] for i in batch], text, present, mine)
                 for row, index in enumerate(batch):
                     mark = None if mine is None else mine[row]
                     answers[index] = decide_maps(pictures[index], maps, row, self.config, mark)
         return [answers[i] for i in range(len(pictures))]
+
+    def _maps(
+        self, pictures: list[Image.Image], text: TextEmbeddings, present: Tensor | None, marks: list[Constraints] | None
+    ) -> ClassMaps:
+        """Maps of one batch, from as many looks at its pictures as the configuration asks for."""
+        grid = self.grid(pictures[0].size)
+
+        def look(scale: float, mirrored: bool, known: Tensor | None) -> ClassMaps:
+            seen = [scaled(picture, grid, self.backbone.patch_size, scale, mirrored) for picture in pictures]
+            turned = mirrored_marks(marks) if mirrored else marks
+            tokens = self._encode(seen, resize=scale == 1.0)
+            return class_maps(self.backbone, tokens, text, self.config, known, turned)
+
+        return all_looks(look, present, self.config)
 
     def _embed(self, vocabulary: Vocabulary) -> TextEmbeddings:
         if vocabulary not in self._texts:
@@ -234,29 +249,32 @@ class Segmenter:
             self._texts[vocabulary] = replace(text, vectors=text.vectors.to(device), owner=text.owner.to(device))
         return self._texts[vocabulary]
 
-    def _encode(self, pictures: list[Image.Image]) -> Tokens:
+    def _encode(self, pictures: list[Image.Image], resize: bool = True) -> Tokens:
         """Tokens of pictures of one grid; those already in the cache are not encoded again."""
         if not self.config.cache_tokens:
-            return self._encode_now(pictures)
-        keys = [self._key(picture) for picture in pictures]
+            return self._encode_now(pictures, resize)
+        keys = [self._key(picture, resize) for picture in pictures]
         return self._tokens.fetch(
-            keys, lambda missing: self._encode_now([pictures[i] for i in missing]), self.config.cache_tokens
+            keys, lambda missing: self._encode_now([pictures[i] for i in missing], resize), self.config.cache_tokens
         )
 
-    def _encode_now(self, pictures: list[Image.Image]) -> Tokens:
+    def _encode_now(self, pictures: list[Image.Image], resize: bool = True) -> Tokens:
+        """Tokens of pictures, resized as the configuration says, or as they are (whole patches)."""
         backbone, config = self.backbone, self.config
+        limits: dict[str, Any] = {k: getattr(config, k) for k in ("short_side", "long_side", "max_patches") if resize}
         pixels = torch.stack([
-            to_pixels(picture, patch_size=backbone.patch_size, mean=backbone.mean, std=backbone.std,
-                      short_side=config.short_side, max_patches=config.max_patches)
+            to_pixels(picture, patch_size=backbone.patch_size, mean=backbone.mean, std=backbone.std, **limits)
             for picture in pictures
         ])  # fmt: skip
-        return backbone.encode(pixels, attention_blocks=config.attention_blocks)
+        layers = structure_layers(config, backbone.depth)
+        return backbone.encode(pixels, attention_blocks=config.attention_blocks, keep_layers=layers)
 
-    def _key(self, picture: Image.Image) -> tuple:
+    def _key(self, picture: Image.Image, resize: bool = True) -> tuple:
         digest = hashlib.blake2b(picture.tobytes(), digest_size=16).digest()
         config = self.config
-        sizes = (picture.size, config.short_side, config.long_side, config.max_patches)
-        return (digest, *sizes, config.position_interpolation, config.attention_blocks)
+        sizes = (picture.size, config.short_side, config.long_side, config.max_patches) if resize else picture.size
+        layers = structure_layers(config, self.backbone.depth)
+        return (digest, *sizes, config.position_interpolation, config.attention_blocks, layers)
 
     def _result(
         self, picture: Image.Image, answer: Decision, vocabulary: Vocabulary, setting: str, record: dict[str, Any]
@@ -271,7 +289,8 @@ class Segmenter:
             setting=setting,
             config=record,
             image=picture,
-            extras={"maps": answer.maps().cpu().numpy()} if self.config.keep_maps else {},
+            extras=({"maps": answer.maps().cpu().numpy()} if self.config.keep_maps else {})
+            | ({} if answer.instances is None else {"instances": answer.instances}),
         )
 
     def _record(self, vocabulary: Vocabulary) -> dict[str, Any]:

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from clipseg_ws.activations.dense import dense_embeddings
+from clipseg_ws.activations.drs import suppress_discriminative
 from clipseg_ws.activations.gradcam import gradcam_and_probabilities, min_max
 from clipseg_ws.activations.last_block import LastBlock, forward_last_block, normalize, pool_embedding
 from clipseg_ws.activations.presence import presence
 from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.better_maps import improve, patch_graph
 from clipseg_ws.config import Config
 from clipseg_ws.constrain import constrain_maps
 from clipseg_ws.refine.affinity import class_aware_affinity
@@ -62,17 +64,18 @@ def class_maps(
     maps, probs = activation(backbone, tokens, text, config, block, targets, competitors)
     if scores is None:
         scores = tag_scores(probs, targets, classes, present.shape[1])
-    maps = _marked(maps, classes, marks)
-    if config.affinity and maps.shape[1]:
-        assert tokens.attention is not None
+    maps = _marked(suppress_discriminative(maps, config.suppression), classes, marks)
+    graph = patch_graph(tokens, config) if maps.shape[1] and (config.affinity or config.saliency) else None
+    if config.affinity and graph is not None:
         maps = class_aware_affinity(
             maps,
-            tokens.attention,
+            graph,
             threshold=config.affinity_threshold,
             sinkhorn_iterations=config.sinkhorn_iterations,
             exclude_last=config.exclude_last,
         )
         maps = _marked(maps, classes, marks)
+    maps = _marked(improve(maps, tokens, graph, classes, config), classes, marks)
     background = None
     if config.background_rule == "prompts":
         background = dense_probabilities(backbone, tokens, text, config, competitors)[:, text.owner < 0].sum(1)
