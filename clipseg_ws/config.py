@@ -77,7 +77,7 @@ class Config:
 
 PRESETS: dict[str, dict[str, Any]] = {
     # the best that was measured on drawn scenes, see README
-    "default": {"refine": "guided"},
+    "default": {"refine": "guided", "expand_shrink": True},
     # CLIP-ES without its CRF (add refine="crf"): Lin et al., CVPR 2023, arXiv 2212.09506
     "clip-es": {
         "position_interpolation": "bilinear",

@@ -47,9 +47,10 @@ def peak_basins(scores: np.ndarray, *, prominence: float = 0.2, floor: float = 0
         for lower in ranked[1:]:
             if values[lower] - values[cell] < least:
                 root[lower] = ranked[0]
-    kept = sorted((peak for peak in root if root[peak] == peak), key=lambda peak: (-values[peak], peak))
+    summits = (peak for peak in root if root[peak] == peak and values[peak] >= least)
+    kept = sorted(summits, key=lambda peak: (-values[peak], peak))
     number = {peak: i + 1 for i, peak in enumerate(kept)}
-    basins = [number[_find(root, int(peak))] if peak >= 0 else 0 for peak in owner]
+    basins = [number.get(_find(root, int(peak)), 0) if peak >= 0 else 0 for peak in owner]
     return np.array([divmod(peak, width) for peak in kept], np.int64).reshape(-1, 2), np.reshape(basins, scores.shape)
 
 
