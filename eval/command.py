@@ -32,6 +32,7 @@ class Request:
     split: str | None = None
     protocol: str = "default"
     model: str = ""
+    features: str | None = None
     prompts: str | None = None
     fold: int | None = None
     episodes: Path | None = None
@@ -136,6 +137,8 @@ def _segmenter(
     model = request.model or ("nano" if request.dataset == "scenes" else DEFAULT_MODEL)
     preset, own = parse_method(method)
     settings = _settings(request, methods, dataset, protocol, sweep) | own
+    if request.features is not None:
+        settings["features"] = request.features
     return make(model, method=preset, device=request.device, dtype=request.dtype, offline=request.offline, **settings)
 
 
