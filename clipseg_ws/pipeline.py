@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -17,10 +15,10 @@ from clipseg_ws.activations.last_block import forward_last_block, pool_embedding
 from clipseg_ws.backbones import load_backbone
 from clipseg_ws.backbones.features import FeatureBackbone, load_features
 from clipseg_ws.backbones.openclip import OpenClipBackbone
-from clipseg_ws.better_maps import structure_layers
 from clipseg_ws.config import PRESETS, Config, resolve
 from clipseg_ws.decisions import Decision, decide_maps, decide_words
-from clipseg_ws.images import target_size, to_image, to_pixels
+from clipseg_ws.encoding import encode_pictures, picture_key
+from clipseg_ws.images import target_size, to_image
 from clipseg_ws.inputs import per_image_tags, present_mask, tag_indices, weak_list
 from clipseg_ws.looks import all_looks, mirrored_marks, scaled
 from clipseg_ws.prompt_lists import load_background
@@ -164,7 +162,7 @@ class Segmenter:
 
     def embed_images(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Pooled image embeddings [B, E] float32 (not normalised) of pictures that share one grid, see ``grid``."""
-        tokens = self._encode_now(list(pictures))
+        tokens = encode_pictures(self.backbone, list(pictures), self.config)
         block = forward_last_block(self.backbone, tokens.last_input)
         return pool_embedding(self.backbone, block.out, self.config.pool)
 
@@ -258,30 +256,15 @@ class Segmenter:
 
     def _encode(self, pictures: list[Image.Image], resize: bool = True) -> Tokens:
         """Tokens of pictures of one grid; those already in the cache are not encoded again."""
-        if not self.config.cache_tokens:
-            return self._encode_now(pictures, resize)
-        keys = [self._key(picture, resize) for picture in pictures]
-        return self._tokens.fetch(
-            keys, lambda missing: self._encode_now([pictures[i] for i in missing], resize), self.config.cache_tokens
-        )
-
-    def _encode_now(self, pictures: list[Image.Image], resize: bool = True) -> Tokens:
-        """Tokens of pictures, resized as the configuration says, or as they are (whole patches)."""
         backbone, config = self.backbone, self.config
-        limits: dict[str, Any] = {k: getattr(config, k) for k in ("short_side", "long_side", "max_patches") if resize}
-        pixels = torch.stack([
-            to_pixels(picture, patch_size=backbone.patch_size, mean=backbone.mean, std=backbone.std, **limits)
-            for picture in pictures
-        ])  # fmt: skip
-        layers = structure_layers(config, backbone.depth)
-        return backbone.encode(pixels, attention_blocks=config.attention_blocks, keep_layers=layers)
-
-    def _key(self, picture: Image.Image, resize: bool = True) -> tuple:
-        digest = hashlib.blake2b(picture.tobytes(), digest_size=16).digest()
-        config = self.config
-        sizes = (picture.size, config.short_side, config.long_side, config.max_patches) if resize else picture.size
-        layers = structure_layers(config, self.backbone.depth)
-        return (digest, *sizes, config.position_interpolation, config.attention_blocks, layers)
+        if not config.cache_tokens:
+            return encode_pictures(backbone, pictures, config, resize)
+        keys = [picture_key(picture, config, backbone.depth, resize) for picture in pictures]
+        return self._tokens.fetch(
+            keys,
+            lambda missing: encode_pictures(backbone, [pictures[i] for i in missing], config, resize),
+            config.cache_tokens,
+        )
 
     def _result(
         self, picture: Image.Image, answer: Decision, vocabulary: Vocabulary, setting: str, record: dict[str, Any]
