@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
-from clipseg_ws import __version__
-from clipseg_ws.activations.featuremaps import layers_needed
 from clipseg_ws.activations.last_block import forward_last_block, pool_embedding
 from clipseg_ws.backbones import load_backbone
 from clipseg_ws.backbones.features import FeatureBackbone, load_features
@@ -22,14 +18,16 @@ from clipseg_ws.bank import SupportBank
 from clipseg_ws.batching import Batching
 from clipseg_ws.config import PRESETS, Config, flatten, resolve
 from clipseg_ws.decisions import Decision, decide_maps, decide_words
-from clipseg_ws.dense_stage import needed_layers, proxy_features
+from clipseg_ws.encoding import Encoder
 from clipseg_ws.fewshot_stages import Examples, Query, example_maps
 from clipseg_ws.fewshot_supports import Matchers, make_bank
-from clipseg_ws.images import attach_pixels, attached_pixels, target_size, to_image, to_pixels
+from clipseg_ws.images import to_image
 from clipseg_ws.inputs import per_image_tags, present_mask, tag_indices, weak_list
+from clipseg_ws.looks import all_looks, mirrored_marks, scaled
 from clipseg_ws.prompt_lists import load_background
+from clipseg_ws.results import make_result, resolved_record
 from clipseg_ws.stages import ClassMaps, class_maps
-from clipseg_ws.structures import Segmentation, TextEmbeddings, Tokens, Vocabulary, WeakLabels
+from clipseg_ws.structures import Segmentation, TextEmbeddings, Vocabulary, WeakLabels
 from clipseg_ws.text_embeddings import embed_vocabulary
 from clipseg_ws.token_cache import TokenCache
 from clipseg_ws.vocabulary import parse_classes
@@ -85,6 +83,7 @@ class Segmenter:
         self.features = features
         self._texts: dict[Vocabulary, TextEmbeddings] = {}
         self._tokens = TokenCache()
+        self._encoder = Encoder(self.backbone, features, self.config, self._tokens)
         self._matchers = Matchers()
         self._batching = Batching(self.config.batch_size)
 
@@ -96,6 +95,7 @@ class Segmenter:
         twin.backbone = self.backbone.with_positions(twin.config.position_interpolation, compile=twin.config.compile)
         twin.recipe, twin._batching = self.recipe, Batching(twin.config.batch_size)
         twin.features, twin._texts, twin._tokens = self.features, self._texts, self._tokens
+        twin._encoder = Encoder(twin.backbone, twin.features, twin.config, twin._tokens)
         twin._matchers = self._matchers
         return twin
 
@@ -202,21 +202,18 @@ class Segmenter:
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """Patch grid (h, w) that a picture of ``size`` (width, height) gets: pictures of one grid share a batch."""
-        return self._grid(size, self.backbone.patch_size)
+        return self._encoder.grid(size)
 
     def prepare(self, image: Any) -> Image.Image:
         """The picture with its network input made beforehand, in a worker thread for example, to be segmented later.
 
         Takes what ``to_image`` takes. Another Segmenter may segment it too: one with other sizes resizes it again.
         """
-        picture = to_image(image)
-        sizes = self._sizes(self.backbone)
-        attach_pixels(picture, sizes, to_pixels(picture, **sizes))
-        return picture
+        return self._encoder.prepare(image)
 
     def embed_images(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Pooled image embeddings [B, E] float32 (not normalised) of pictures that share one grid, see ``grid``."""
-        tokens = self._encode_now(list(pictures))
+        tokens = self._encoder.clip(list(pictures))
         block = forward_last_block(self.backbone, tokens.last_input, tokens.last)
         return pool_embedding(self.backbone, block.out, self.config.pool)
 
@@ -262,12 +259,12 @@ class Segmenter:
             ]
         else:
             decided = self._by_maps(pictures, vocabulary, text, tags, marks, examples)
-        record = self._record(vocabulary, examples)
+        record = resolved_record(self.config, self.backbone, self.features, vocabulary, examples)
         setting = "zero" if tags is None else "weak"
         if examples is not None:
             setting = "weak-few" if examples.matcher.source.predicted else "few"
         return [
-            self._result(picture, answer, vocabulary, setting, record, examples)
+            make_result(picture, answer, vocabulary, setting, record, self.config, examples)
             for picture, answer in zip(pictures, decided, strict=True)
         ]
 
@@ -284,7 +281,7 @@ class Segmenter:
         device = self.backbone.device
         groups: dict[tuple[tuple[int, int], ...], list[int]] = {}
         for index, picture in enumerate(pictures):
-            groups.setdefault(self._grids(picture.size), []).append(index)
+            groups.setdefault(self._encoder.grids(picture.size), []).append(index)
         answers: dict[int, Decision] = {}
 
         def answer(batch: Sequence[int]) -> None:
@@ -305,30 +302,30 @@ class Segmenter:
         self, pictures: list[Image.Image], text: TextEmbeddings | None, present: Tensor | None,
         marks: list[Constraints] | None, examples: Examples | None,
     ) -> ClassMaps:  # fmt: skip
-        """Maps of one batch of one grid, by names or by examples."""
-        if examples is None:
-            assert text is not None
-            proxy = self._proxy(pictures)
-            return class_maps(self.backbone, self._encode(pictures), text, self.config, present, marks, proxy)
-        return example_maps(self._query(pictures, examples), examples, self.config, present, marks)
+        """Maps of one batch, by names or by examples, from as many looks as the configuration asks for."""
+        grid, see = self.grid(pictures[0].size), self._encoder
 
-    def _query(self, pictures: list[Image.Image], examples: Examples) -> Query:
-        """Tokens of CLIP where it is needed, and of the feature model where there is one."""
+        def look(scale: float, mirrored: bool, known: Tensor | None) -> ClassMaps:
+            seen = [scaled(picture, grid, self.backbone.patch_size, scale, mirrored) for picture in pictures]
+            turned = mirrored_marks(marks) if mirrored else marks
+            whole = scale == 1.0
+            if examples is not None:
+                return example_maps(self._query(seen, examples, whole), examples, self.config, known, turned)
+            assert text is not None
+            tokens, proxy = see.clip(seen, whole), see.proxy(seen, whole)
+            return class_maps(self.backbone, tokens, text, self.config, known, turned, proxy)
+
+        return all_looks(look, present, self.config)
+
+    def _query(self, pictures: list[Image.Image], examples: Examples, resize: bool) -> Query:
+        """Tokens of CLIP where it is needed, and of the second model where there is one."""
+        see = self._encoder
         if self.features is None:
-            tokens = self._encode(pictures)
+            tokens = see.clip(pictures, resize)
             return Query(self.backbone, tokens, self.backbone, tokens)
         worded = examples.text is not None or examples.known is not None
-        clip, proxy = (self._encode(pictures), self._proxy(pictures)) if worded else (None, None)
-        pixels = self._pixels(pictures, self.features)
-        blocks = self.config.attention_blocks if self.config.affinity else 0
-        layers = layers_needed(self.config.fewshot.kinds)
-        tokens = self.features.encode(pixels, attention_blocks=blocks, keep_layers=layers)
-        return Query(self.backbone, clip, self.features, tokens, proxy)
-
-    def _grids(self, size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-        """Patch grids of every model that sees the picture."""
-        patches = [model.patch_size for model in (self.backbone, self.features) if model is not None]
-        return tuple(self._grid(size, p) for p in patches)
+        clip, proxy = (see.clip(pictures, resize), see.proxy(pictures, resize)) if worded else (None, None)
+        return Query(self.backbone, clip, self.features, see.second(pictures, resize), proxy)
 
     def _known(self) -> TextEmbeddings | None:
         """Other known words that take their own pixels from examples (BAM)."""
@@ -341,101 +338,6 @@ class Segmenter:
             text = embed_vocabulary(vocabulary, self.backbone.encode_text, weights_key=self.backbone.weights_sha256)
             self._texts[vocabulary] = _moved(text, self.backbone.device)
         return self._texts[vocabulary]
-
-    def _encode(self, pictures: list[Image.Image]) -> Tokens:
-        """Tokens of pictures of one grid; those already in the cache are not encoded again."""
-        if not self.config.cache_tokens:
-            return self._encode_now(pictures)
-        keys = [self._key(picture) for picture in pictures]
-        return self._tokens.fetch(
-            keys, lambda missing: self._encode_now([pictures[i] for i in missing]), self.config.cache_tokens
-        )
-
-    def _encode_now(self, pictures: list[Image.Image]) -> Tokens:
-        pixels = self._pixels(pictures, self.backbone)
-        return self.backbone.encode(pixels, attention_blocks=self.config.attention_blocks, keep_layers=self._layers())
-
-    def _layers(self) -> tuple[int, ...]:
-        """Blocks whose tokens the dense maps and the examples read."""
-        config = self.config
-        return tuple(sorted({*needed_layers(config, self.backbone.depth), *layers_needed(config.fewshot.kinds)}))
-
-    def _proxy(self, pictures: list[Image.Image]) -> Tensor | None:
-        """Patch features of the second vision model, where the configuration reads them for maps."""
-        if self.config.dense_mode != "proxy":
-            return None
-        return proxy_features(self.backbone, self.features, self._pixels(pictures, self.backbone), self.config)
-
-    def _pixels(self, pictures: list[Image.Image], model: OpenClipBackbone | FeatureBackbone) -> Tensor:
-        """[B, 3, H, W] for one of the models, from pictures of one grid, on its device."""
-        sizes = self._sizes(model)
-        ready = [attached_pixels(picture, sizes) for picture in pictures]
-        pixels = torch.stack([
-            to_pixels(picture, **sizes) if made is None else made for picture, made in zip(pictures, ready, strict=True)
-        ])  # fmt: skip
-        if model.device.type == "cuda":
-            pixels = pixels.pin_memory().to(model.device, non_blocking=True)
-        return pixels
-
-    def _sizes(self, model: OpenClipBackbone | FeatureBackbone) -> dict[str, Any]:
-        """What decides a picture's network input."""
-        config = self.config
-        sizes = {"patch_size": model.patch_size, "mean": model.mean, "std": model.std}
-        return sizes | {k: getattr(config, k) for k in ("short_side", "long_side", "max_patches")}
-
-    def _grid(self, size: tuple[int, int], p: int) -> tuple[int, int]:
-        config = self.config
-        height, width = target_size(*size, p, config.short_side, config.long_side, config.max_patches)
-        return height // p, width // p
-
-    def _key(self, picture: Image.Image) -> tuple:
-        digest = hashlib.blake2b(picture.tobytes(), digest_size=16).digest()
-        config = self.config
-        sizes = (picture.size, config.short_side, config.long_side, config.max_patches)
-        return (digest, *sizes, config.position_interpolation, config.attention_blocks, self._layers())
-
-    def _result(
-        self, picture: Image.Image, answer: Decision, vocabulary: Vocabulary, setting: str, record: dict[str, Any],
-        examples: Examples | None,
-    ) -> Segmentation:  # fmt: skip
-        names = vocabulary.names
-        dtype = np.uint8 if len(names) < 255 else np.int32
-        return Segmentation(
-            labels=answer.labels.cpu().numpy().astype(dtype),
-            names=names,
-            scores=dict(zip(names, answer.scores.tolist(), strict=True)),
-            confidence=answer.confidence.float().cpu().numpy(),
-            setting=setting,
-            config=record,
-            image=picture,
-            extras=self._extras(answer, examples),
-            present=self._present(answer, names, setting),
-        )
-
-    def _present(self, answer: Decision, names: tuple[str, ...], setting: str) -> tuple[str, ...] | None:
-        """The names that were let in; None where nothing decided about that."""
-        decides = self.config.decision == "maps" and (setting != "zero" or self.config.presence)
-        return tuple(names[i] for i in answer.classes) if decides else None
-
-    def _extras(self, answer: Decision, examples: Examples | None) -> dict[str, Any]:
-        extras: dict[str, Any] = {"maps": answer.maps().cpu().numpy()} if self.config.keep_maps else {}
-        if examples is not None and answer.support_iou is not None:
-            extras["supports"] = list(zip(examples.matcher.supports, answer.support_iou.tolist(), strict=True))
-        return extras
-
-    def _record(self, vocabulary: Vocabulary, examples: Examples | None = None) -> dict[str, Any]:
-        """The resolved configuration that is saved with a result."""
-        return self.config.as_dict() | {
-            "model": self.backbone.name,
-            "weights_sha256": self.backbone.weights_sha256,
-            "logit_scale": self.config.logit_scale or self.backbone.logit_scale,
-            "dtype": str(self.backbone.dtype).removeprefix("torch."),
-            "features": None if self.features is None else self.features.name,
-            "features_sha256": None if self.features is None else self.features.weights_sha256,
-            "vocabulary": asdict(vocabulary),
-            "supports": None if examples is None else examples.matcher.source.shots(),
-            "clipseg_ws": __version__,
-        }
 
 
 def _remake(arguments: dict[str, Any], texts: dict[Vocabulary, TextEmbeddings]) -> Segmenter:
