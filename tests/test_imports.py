@@ -19,7 +19,7 @@ LAYERS = {
     "backbones": 2, "nano": 2,
     "activations": 3,
     "refine": 4,
-    "decide": 5, "constrain": 5,
+    "decide": 5, "constrain": 5, "heads": 5,
     "output": 6, "palette": 6, "exports": 6, "export_tools": 6, "outlines": 6, "review": 6,
     "config": 7, "inputs": 7, "token_cache": 7, "windows": 7, "stages": 7, "decisions": 7, "pipeline": 7,
     "runner": 8, "pseudo": 8,
