@@ -13,6 +13,7 @@ from clipseg_ws.options import (
     Classes,
     Device,
     Dtype,
+    Features,
     Model,
     Offline,
     Setting,
@@ -72,6 +73,7 @@ def predict(
     background: Annotated[str | None, typer.Option(help='Background words: a list name, or "sky, grass".')] = None,
     model: Model = DEFAULT_MODEL,
     method: Annotated[str, typer.Option(help="Preset: default, clip-es, cam, ...")] = "default",
+    features: Features = None,
     refine: Annotated[str | None, typer.Option(help="Picture refinement: none, pamr, guided, crf, ...")] = None,
     format: Annotated[str, typer.Option(help="Files to write, separated by commas.")] = "png,overlay,json",
     device: Device = "auto",
@@ -90,7 +92,9 @@ def predict(
 
     formats = check_formats(format)
     found = list_sources(sources)
-    segmenter = make_segmenter(model, method, device, dtype, offline, settings, refine=refine, batch_size=batch_size)
+    segmenter = make_segmenter(
+        model, method, device, dtype, offline, settings, features=features, refine=refine, batch_size=batch_size
+    )
     lookup = tags_lookup(tags, found) if tags is not None else None
 
     def show(source: Any, result: Any) -> None:

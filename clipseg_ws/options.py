@@ -18,6 +18,10 @@ Classes = Annotated[
     ),
 ]
 Model = Annotated[str, typer.Option(help='"ARCH/PRETRAINED" (open_clip), "hf:REPO", "local-dir:PATH" or "nano".')]
+Features = Annotated[
+    str | None,
+    typer.Option(help='A second vision model for patch features, for example "hf:facebook/dinov2-base".'),
+]
 Device = Annotated[str, typer.Option(help='"auto", "cpu", "cuda", "cuda:1", "mps".')]
 Dtype = Annotated[str, typer.Option(help='"auto", "float32", "bfloat16" or "float16".')]
 Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
@@ -28,13 +32,21 @@ Setting = Annotated[
 
 
 def make_segmenter(
-    model: str, method: str, device: str, dtype: str, offline: bool, settings: list[str] | None, **config: Any
+    model: str,
+    method: str,
+    device: str,
+    dtype: str,
+    offline: bool,
+    settings: list[str] | None,
+    *,
+    features: str | None = None,
+    **config: Any,
 ) -> Any:
     """A Segmenter from command-line options; None means "not given"."""
     from clipseg_ws.pipeline import Segmenter
 
     given = {key: value for key, value in config.items() if value is not None} | parse_settings(settings)
-    return Segmenter(model, method=method, device=device, dtype=dtype, offline=offline, **given)
+    return Segmenter(model, method=method, device=device, dtype=dtype, offline=offline, features=features, **given)
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from clipseg_ws import __version__
 from clipseg_ws.activations.last_block import forward_last_block, pool_embedding
 from clipseg_ws.backbones import load_backbone
+from clipseg_ws.backbones.features import FeatureBackbone, load_features
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.config import PRESETS, Config, resolve
 from clipseg_ws.decisions import Decision, decide_maps, decide_words
@@ -43,6 +44,8 @@ class Segmenter:
         method: a preset by name, see ``config.PRESETS``.
         device, dtype: "auto" or explicit ("cuda", "cpu", ...; "float32", "bfloat16", "float16").
         offline: never touch the network.
+        features: a second vision model as source of patch features ("hf:facebook/dinov2-base", "local-dir:PATH", see
+            ``backbones.features``): ProxyCLIP's attention. Kept as ``self.features`` and shared by variants.
         backbone: an already loaded one instead of ``model``.
         **config: any field of ``Config``; unknown ones raise.
 
@@ -60,6 +63,7 @@ class Segmenter:
         device: str = "auto",
         dtype: str = "auto",
         offline: bool = False,
+        features: str | FeatureBackbone | None = None,
         backbone: OpenClipBackbone | None = None,
         **config: Any,
     ) -> None:
@@ -68,6 +72,9 @@ class Segmenter:
         self._given = dict(config)
         self.config = resolve(method, config, backbone.recommended)
         self.backbone = backbone.with_positions(self.config.position_interpolation)
+        if isinstance(features, str):
+            features = load_features(features, backbone.device, dtype, offline)
+        self.features = features
         self._texts: dict[Vocabulary, TextEmbeddings] = {}
         self._tokens = TokenCache()
 
@@ -77,7 +84,7 @@ class Segmenter:
         twin._given = (self._given if method is None else {}) | config
         twin.config = resolve(method or self.config.method, twin._given, self.backbone.recommended)
         twin.backbone = self.backbone.with_positions(twin.config.position_interpolation)
-        twin._texts, twin._tokens = self._texts, self._tokens
+        twin.features, twin._texts, twin._tokens = self.features, self._texts, self._tokens
         return twin
 
     def __call__(
@@ -281,6 +288,8 @@ class Segmenter:
             "weights_sha256": self.backbone.weights_sha256,
             "logit_scale": self.config.logit_scale or self.backbone.logit_scale,
             "dtype": str(self.backbone.dtype).removeprefix("torch."),
+            "features": None if self.features is None else self.features.name,
+            "features_sha256": None if self.features is None else self.features.weights_sha256,
             "vocabulary": asdict(vocabulary),
             "clipseg_ws": __version__,
         }
