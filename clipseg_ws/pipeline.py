@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from clipseg_ws.backbones.features import FeatureBackbone, load_features
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.config import PRESETS, Config, resolve
 from clipseg_ws.decisions import Decision, decide_maps, decide_words
+from clipseg_ws.head_stage import HeadStage
 from clipseg_ws.images import target_size, to_image, to_pixels
 from clipseg_ws.inputs import per_image_tags, present_mask, tag_indices, weak_list
 from clipseg_ws.prompt_lists import load_background
@@ -46,6 +48,7 @@ class Segmenter:
         offline: never touch the network.
         features: a second vision model as source of patch features ("hf:facebook/dinov2-base", "local-dir:PATH", see
             ``backbones.features``): ProxyCLIP's attention. Kept as ``self.features`` and shared by variants.
+        head: a trained head's file (``clipseg-ws train``): it answers alone, without prompts; its classes.
         backbone: an already loaded one instead of ``model``.
         **config: any field of ``Config``; unknown ones raise.
 
@@ -64,13 +67,15 @@ class Segmenter:
         dtype: str = "auto",
         offline: bool = False,
         features: str | FeatureBackbone | None = None,
+        head: str | Path | None = None,
         backbone: OpenClipBackbone | None = None,
         **config: Any,
     ) -> None:
         resolve(method, config)  # a misspelt setting should not cost the loading of a model
         backbone = load_backbone(model, device=device, dtype=dtype, offline=offline) if backbone is None else backbone
         self._given = dict(config)
-        self.config = resolve(method, config, backbone.recommended)
+        self.head = None if head is None else HeadStage(head).attach(backbone)
+        self.config = resolve(method, config, self._advice(backbone))
         self.backbone = backbone.with_positions(self.config.position_interpolation)
         if isinstance(features, str):
             features = load_features(features, backbone.device, dtype, offline)
@@ -78,11 +83,18 @@ class Segmenter:
         self._texts: dict[Vocabulary, TextEmbeddings] = {}
         self._tokens = TokenCache()
 
+    def with_head(self, head: str | Path | None) -> Segmenter:
+        """The same weights and settings with another head, or none."""
+        twin = self.variant()
+        twin.head = None if head is None else HeadStage(head).attach(self.backbone)
+        return twin.variant()
+
     def variant(self, method: str | None = None, **config: Any) -> Segmenter:
         """Another method or setting on the same weights; text embeddings and cached tokens are shared."""
         twin = object.__new__(Segmenter)
         twin._given = (self._given if method is None else {}) | config
-        twin.config = resolve(method or self.config.method, twin._given, self.backbone.recommended)
+        twin.head = self.head
+        twin.config = resolve(method or self.config.method, twin._given, self._advice(self.backbone))
         twin.backbone = self.backbone.with_positions(twin.config.position_interpolation)
         twin.features, twin._texts, twin._tokens = self.features, self._texts, self._tokens
         return twin
@@ -142,6 +154,8 @@ class Segmenter:
         self, classes: Any = None, background: Any = None, tags: Iterable[Sequence[str]] | None = None
     ) -> Vocabulary:
         """The resolved vocabulary: classes, background words (those that are classes left out), templates."""
+        if self.head is not None:
+            return self.head.vocabulary(classes)
         if classes is None:
             classes = self._default_classes(tags)
         config = self.config
@@ -166,6 +180,9 @@ class Segmenter:
         block = forward_last_block(self.backbone, tokens.last_input)
         return pool_embedding(self.backbone, block.out, self.config.pool)
 
+    def _advice(self, backbone: OpenClipBackbone) -> dict[str, Any]:
+        return backbone.recommended | (self.head.card.settings() if self.head else {})
+
     # ---- inside ----------------------------------------------------------------------------------------------------
 
     def _default_classes(self, tags: Iterable[Sequence[str]] | None) -> Any:
@@ -186,6 +203,10 @@ class Segmenter:
         tags: list[list[int]] | None,
         marks: list[Constraints] | None = None,
     ) -> list[Segmentation]:
+        if self.head is not None:
+            decided = self.head.decide(self.backbone, pictures, vocabulary, self.config, tags, marks)
+            record = self._record(vocabulary) | {"head": self.head.describe()}
+            return [self._result(p, a, vocabulary, "head", record) for p, a in zip(pictures, decided, strict=True)]
         text = self._embed(vocabulary)
         if self.config.decision == "words":
             decided = [

@@ -114,7 +114,8 @@ def _predictors(
         if first is None:
             first = made = _segmenter(request, name, methods, dataset, protocol, sweep, segmenter)
         else:
-            made = first.variant(method=name, **_settings(request, methods, dataset, protocol, sweep))
+            preset, head = split_head(name)
+            made = first.variant(method=preset, **_settings(request, methods, dataset, protocol, sweep)).with_head(head)
         words = None if isinstance(dataset, EpisodeSet) else dataset.vocabulary
         words = words or dataset.sample(dataset.ids[0]).classes
         out.append(SegmenterPredictor(made, dataset.setting, words, background=dataset.background, name=name))
@@ -133,7 +134,10 @@ def _segmenter(
     settings = _settings(request, methods, dataset, protocol, sweep)
     if request.features is not None:
         settings["features"] = request.features
-    return make(model, method=method, device=request.device, dtype=request.dtype, offline=request.offline, **settings)
+    preset, head = split_head(method)
+    if head is not None:
+        settings["head"] = head
+    return make(model, method=preset, device=request.device, dtype=request.dtype, offline=request.offline, **settings)
 
 
 def _settings(
@@ -149,6 +153,15 @@ def _settings(
     if not dataset.background:  # every pixel gets a class where any map is above 0
         settings |= {"background_rule": "constant", "background_threshold": 0.0}
     return settings | parse_settings(request.set_)
+
+
+def split_head(method: str) -> tuple[str, str | None]:
+    """("default", FILE) of "head:FILE", (name, None) of any other method. Raises ValueError without a file."""
+    if not method.startswith("head:"):
+        return method, None
+    if not (file := method.removeprefix("head:")):
+        raise ValueError("method 'head:' names no file; write head:FILE, for example head:head.safetensors")
+    return "default", file
 
 
 def parse_settings(items: list[str] | None) -> dict[str, Any]:

@@ -31,7 +31,9 @@ class Augmentation:
         w, h = max(1, round(width * share)), max(1, round(height * share))
         x, y = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
         picture = picture.resize((width, height), Image.Resampling.BICUBIC, box=(x, y, x + w, y + h))
-        maps = [shrink_target(np.ascontiguousarray(m[y : y + h, x : x + w]), (height, width)) for m in (labels, confidence)]
+        maps = [
+            shrink_target(np.ascontiguousarray(m[y : y + h, x : x + w]), (height, width)) for m in (labels, confidence)
+        ]
         if self.flip and rng.random() < 0.5:
             picture = ImageOps.mirror(picture)
             maps = [np.ascontiguousarray(m[:, ::-1]) for m in maps]

@@ -38,9 +38,20 @@ class Batch:
 class HeadData(Protocol):
     """What a training reads."""
 
-    grids: Sequence[tuple[int, int]]  # patch grid of every picture
-    blocks: int  # L
-    width: int  # D
+    @property
+    def grids(self) -> Sequence[tuple[int, int]]:
+        """Patch grid of every picture."""
+        ...
+
+    @property
+    def blocks(self) -> int:
+        """L."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """D."""
+        ...
 
     def batch(self, index: Sequence[int], seed: tuple[int, ...]) -> Batch:
         """Pictures of one grid; ``seed`` decides what is random."""
@@ -178,7 +189,7 @@ def batch_order(grids: Sequence[tuple[int, int]], size: int, seed: tuple[int, ..
     rng = np.random.default_rng(seed)
     groups: dict[tuple[int, int], list[int]] = {}
     for i, grid in enumerate(grids):
-        groups.setdefault(tuple(grid), []).append(i)
+        groups.setdefault((grid[0], grid[1]), []).append(i)
     batches: list[list[int]] = []
     for grid in sorted(groups):
         members = rng.permutation(groups[grid]).tolist()
@@ -217,7 +228,7 @@ def check_targets(data: HeadData, labels: int, names: Sequence[str], *, threshol
     empty = [name for name, count in zip(names, counts[1:labels], strict=True) if not count]
     if empty:
         raise ValueError(
-            f"no pixel of {', '.join(empty)} can be learned from (confidence from {threshold} on); leave the class out, "
-            "add pictures of it, or lower the confidence"
+            f"no pixel of {', '.join(empty)} can be learned from (confidence from {threshold} on); leave the class "
+            "out, add pictures of it, or lower the confidence"
         )
     return counts[:labels]

@@ -29,8 +29,9 @@ class Layer(nn.Module):
 class Trunk(nn.Module):
     """Projections of L blocks, fused, then ``depth`` layers: [B, L*D, h, w] -> [B, hidden, h, w]."""
 
-    def __init__(self, blocks: int, width: int, hidden: int, depth: int, kernel: int) -> None:
+    def __init__(self, blocks: int, width: int, hidden: int, depth: int, kernel: int, dropout: float) -> None:
         super().__init__()
+        self.drop = nn.Dropout2d(dropout)  # whole channels: few pictures, many channels
         self.project = nn.Conv2d(blocks * width, blocks * hidden, 1, groups=blocks)  # every block on its own
         self.fuse = nn.Conv2d(blocks * hidden, hidden, 1)
         self.layers = nn.Sequential(*(Layer(hidden, kernel) for _ in range(depth)))
@@ -38,7 +39,7 @@ class Trunk(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised at the end."""
-        return self.norm(self.layers(self.fuse(F.gelu(self.project(x)))))
+        return self.norm(self.layers(self.fuse(self.drop(F.gelu(self.project(self.drop(x)))))))
 
 
 class DecoderHead(Head):
@@ -47,20 +48,22 @@ class DecoderHead(Head):
     Args:
         hidden: width F of the fused features. depth: layers. kernel: odd; 1 makes it an MLP on every patch.
         upsample: s, side of the block of pixels that a patch's features answer for.
+        dropout: share of the channels dropped in training.
     """
 
     def __init__(
         self, blocks: int, width: int, labels: int, *, hidden: int = 256, depth: int = 2, kernel: int = 3,
-        upsample: int = 4,
+        upsample: int = 4, dropout: float = 0.2,
     ) -> None:  # fmt: skip
         super().__init__(blocks, width, labels)
-        if hidden < 1 or depth < 0 or kernel < 1 or kernel % 2 == 0 or upsample < 1:
+        if hidden < 1 or depth < 0 or kernel < 1 or kernel % 2 == 0 or upsample < 1 or not 0 <= dropout < 1:
             raise ValueError(
-                f"hidden={hidden}, depth={depth}, kernel={kernel}, upsample={upsample}; whole numbers of at least 1 "
-                "(depth 0), kernel odd, are needed, for example hidden=256, depth=2, kernel=3, upsample=4"
+                f"hidden={hidden}, depth={depth}, kernel={kernel}, upsample={upsample}, dropout={dropout}; whole "
+                "numbers of at least 1 (depth 0), kernel odd, and a share in [0, 1) are needed, for example hidden=256, "
+                "depth=2, kernel=3, upsample=4, dropout=0.2"
             )
         self.upsample = upsample
-        self.trunk = Trunk(blocks, width, hidden, depth, kernel)
+        self.trunk = Trunk(blocks, width, hidden, depth, kernel, dropout)
         self.classify = nn.Conv2d(hidden, labels * upsample**2, 1)
 
     def forward(self, features: Tensor) -> HeadOutput:
@@ -73,6 +76,9 @@ class MlpHead(DecoderHead):
     """The decoder with 1x1 kernels: an MLP on every patch."""
 
     def __init__(
-        self, blocks: int, width: int, labels: int, *, hidden: int = 256, depth: int = 2, upsample: int = 4
-    ) -> None:
-        super().__init__(blocks, width, labels, hidden=hidden, depth=depth, kernel=1, upsample=upsample)
+        self, blocks: int, width: int, labels: int, *, hidden: int = 256, depth: int = 2, upsample: int = 4,
+        dropout: float = 0.2,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            blocks, width, labels, hidden=hidden, depth=depth, kernel=1, upsample=upsample, dropout=dropout
+        )

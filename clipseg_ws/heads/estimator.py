@@ -74,8 +74,8 @@ class SegmentationHead:
         Raises:
             ValueError: targets that hold other labels, nothing, or nothing of a class; see ``check_targets``.
         """
-        if not hasattr(data, "grids"):
-            data = ArrayData(data, labels, confidence)  # type: ignore[arg-type]
+        if isinstance(data, (Tensor, Sequence)):
+            data = ArrayData(data, labels, confidence)
         config, names = self.training, tuple(classes)
         if check:
             least = config.threshold if config.weighting == "hard" else 0.0

@@ -14,7 +14,8 @@ class LinearHead(Head):
         super().__init__(blocks, width, labels)
         self.classify = nn.Conv2d(blocks * width, labels, 1)
         nn.init.zeros_(self.classify.weight)
-        nn.init.zeros_(self.classify.bias)
+        if self.classify.bias is not None:
+            nn.init.zeros_(self.classify.bias)
 
     def forward(self, features: Tensor) -> HeadOutput:
         """[B, L, D, h, w] -> logits [B, 1+C, h, w], embedding [B, L*D, h, w]."""

@@ -11,8 +11,8 @@ def boundary_loss(logits: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
     """Boundaries lie between two labels: for every pair of 4-neighbours, do they differ?
 
     The probability that i and j differ is 1 - Σ_c p_c(i) p_c(j). Balanced binary cross-entropy: half of the mean over
-    the pairs that differ in ``labels`` and half of the mean over those that do not, because boundary pixels are few (the
-    idea of boundary exploration, Chen et al., ECCV 2020). A pair counts by the product of its weights.
+    the pairs that differ in ``labels`` and half of the mean over those that do not, because boundary pixels are few
+    (the idea of boundary exploration, Chen et al., ECCV 2020). A pair counts by the product of its weights.
 
     Args:
         logits: [B, 1+C, H, W]. labels: [B, H, W] int64. weights: [B, H, W], 0 where the label is 255.

@@ -21,7 +21,9 @@ class Logs:
             the training goes on from; what the file holds beyond them is done again and dropped.
     """
 
-    def __init__(self, folder: Path | None, history: Sequence[Mapping[str, float]], *, tensorboard: bool = True) -> None:
+    def __init__(
+        self, folder: Path | None, history: Sequence[Mapping[str, float]], *, tensorboard: bool = True
+    ) -> None:
         self.folder, self.history, self.tensorboard = folder, history, tensorboard
         self._file: Any = None
         self._events: Any = None
@@ -35,7 +37,7 @@ class Logs:
         last = self.history[-1]["step"] if self.history else 0
         kept = [row for row in _rows(path) if int(row["step"]) <= last]
         self._before = float(kept[-1]["seconds"]) if kept else 0.0
-        self._file = open(path, "w", newline="", encoding="utf-8")  # noqa: SIM115
+        self._file = open(path, "w", newline="", encoding="utf-8")
         self._writer = csv.DictWriter(self._file, COLUMNS, restval="")
         self._writer.writeheader()
         self._writer.writerows(kept)

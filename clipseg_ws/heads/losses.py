@@ -69,7 +69,9 @@ def confidence_guided_cross_entropy(
     logits: Tensor, labels: Tensor, confidence: Tensor, *, threshold: float = 0.95, mode: str = "hard"
 ) -> Tensor:
     """``weighted_cross_entropy`` with ``confidence_weights``: CLIP-ES's loss ("hard") and its soft form."""
-    return weighted_cross_entropy(logits, labels, confidence_weights(labels, confidence, mode=mode, threshold=threshold))
+    return weighted_cross_entropy(
+        logits, labels, confidence_weights(labels, confidence, mode=mode, threshold=threshold)
+    )
 
 
 def soft_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:

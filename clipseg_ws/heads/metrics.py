@@ -11,7 +11,9 @@ from clipseg_ws.structures import IGNORE
 def confusion(predicted: Tensor, truth: Tensor, count: int) -> Tensor:
     """[K, K] int64, truth in rows; pixels with truth 255 are left out. Both label maps have one shape."""
     kept = truth != IGNORE
-    return torch.bincount(truth[kept].long() * count + predicted[kept].long(), minlength=count * count).reshape(count, count)
+    return torch.bincount(truth[kept].long() * count + predicted[kept].long(), minlength=count * count).reshape(
+        count, count
+    )
 
 
 def mean_iou(matrix: Tensor) -> float:

@@ -19,11 +19,14 @@ class OcrHead(DecoderHead):
 
     def __init__(
         self, blocks: int, width: int, labels: int, *, hidden: int = 256, depth: int = 2, kernel: int = 3,
-        upsample: int = 4,
+        upsample: int = 4, dropout: float = 0.2,
     ) -> None:  # fmt: skip
-        super().__init__(blocks, width, labels, hidden=hidden, depth=depth, kernel=kernel, upsample=upsample)
+        super().__init__(
+            blocks, width, labels, hidden=hidden, depth=depth, kernel=kernel, upsample=upsample, dropout=dropout
+        )
         self.coarse = nn.Conv2d(hidden, labels, 1)
-        self.query, self.key, self.value = nn.Conv2d(hidden, hidden, 1), nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)  # fmt: skip
+        self.query = nn.Conv2d(hidden, hidden, 1)
+        self.key, self.value = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden)
         self.join = nn.Conv2d(2 * hidden, hidden, 1)
 
     def forward(self, features: Tensor) -> HeadOutput:

@@ -73,12 +73,15 @@ class TokenStore:
         """
         todo = [name for name in dict.fromkeys(names) if name not in self.entries]
         self._cut()
-        with open(self.folder / DATA, "ab") as data, open(self.folder / INDEX, "a", encoding="utf-8") as index:
-            with tqdm(total=len(todo), unit="img", desc="tokens", disable=None) as bar:
-                for keys, pictures in self._batches(todo, load, batch_size):
-                    tokens = encode_features(self.backbone, pixel_batch(self.backbone, pictures, self.spec), self.spec)
-                    self._append(keys, tokens.half().cpu().numpy(), data, index)
-                    bar.update(len(keys))
+        with (
+            open(self.folder / DATA, "ab") as data,
+            open(self.folder / INDEX, "a", encoding="utf-8") as index,
+            tqdm(total=len(todo), unit="img", desc="tokens", disable=None) as bar,
+        ):
+            for keys, pictures in self._batches(todo, load, batch_size):
+                tokens = encode_features(self.backbone, pixel_batch(self.backbone, pictures, self.spec), self.spec)
+                self._append(keys, tokens.half().cpu().numpy(), data, index)
+                bar.update(len(keys))
         self._map = None
         return len(todo)
 
@@ -90,7 +93,9 @@ class TokenStore:
         for name in names:
             entry = self.entries[name]
             shape = (self.blocks, self.width, *entry.grid)
-            parts.append(torch.from_numpy(self._map[entry.offset : entry.offset + int(np.prod(shape))].reshape(shape).copy()))
+            parts.append(
+                torch.from_numpy(self._map[entry.offset : entry.offset + int(np.prod(shape))].reshape(shape).copy())
+            )
         return torch.stack(parts)
 
     def _append(self, keys: Sequence[str], tokens: np.ndarray, data: Any, index: Any) -> None:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -19,9 +20,9 @@ from clipseg_ws.heads.base import Head, HeadOutput
 from clipseg_ws.heads.checkpoint import load_checkpoint, save_checkpoint
 from clipseg_ws.heads.data import Batch, HeadData, batch_order
 from clipseg_ws.heads.logs import Logs
+from clipseg_ws.heads.losses import WEIGHTINGS
 from clipseg_ws.heads.metrics import confusion, mean_iou
 from clipseg_ws.heads.objective import TERMS, enlarge, objective
-from clipseg_ws.heads.losses import WEIGHTINGS
 from clipseg_ws.heads.workers import Alone
 
 Extra = Callable[[nn.Module, Batch, HeadOutput, torch.Generator], Mapping[str, Tensor]]
@@ -58,7 +59,15 @@ class TrainConfig:
     save_every: int = 100  # steps between two checkpoints
 
     def __post_init__(self) -> None:
-        least = {"steps": 1, "batch": 1, "accumulate": 1, "warmup": 0, "validate_every": 1, "patience": 0, "save_every": 1}
+        least = {
+            "steps": 1,
+            "batch": 1,
+            "accumulate": 1,
+            "warmup": 0,
+            "validate_every": 1,
+            "patience": 0,
+            "save_every": 1,
+        }
         for key, low in least.items():
             if getattr(self, key) < low:
                 raise ValueError(f"{key}={getattr(self, key)}; a whole number of at least {low} is needed")
@@ -165,14 +174,16 @@ class Trainer:
         return {"step": self.progress.step, "loss": total, **values, "lr": rate}
 
     def _losses(self, batch: Batch, number: int) -> dict[str, Tensor]:
-        device = self.workers.device.type
+        device = self.workers.device
         kind = getattr(torch, self.config.precision)
-        with torch.autocast(device, kind, enabled=kind != torch.float32):
+        seed = int(np.random.default_rng((self.config.seed, number, self.workers.rank)).integers(2**31))
+        lone = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(lone), torch.autocast(device.type, kind, enabled=kind != torch.float32):
+            torch.manual_seed(seed)  # of the dropout; the global generator is put back afterwards
             output = self.module(batch.features.float())
             losses = objective(output, batch, self.config, self.workers.mean)
             if self.extra is not None:
-                generator = torch.Generator().manual_seed(hash((self.config.seed, number, self.workers.rank)) % 2**31)
-                losses |= self.extra(self.module, batch, output, generator)
+                losses |= self.extra(self.module, batch, output, torch.Generator().manual_seed(seed))
         return losses
 
     @torch.no_grad()
@@ -196,9 +207,12 @@ class Trainer:
             load_checkpoint(self, path)
         c, progress = self.config, self.progress
         started = time.monotonic()
-        with Logs(self.folder if self.workers.main else None, progress.history, tensorboard=self.tensorboard) as logs, \
-             ThreadPoolExecutor(1) as ahead, \
-             tqdm(total=c.steps, initial=progress.step, desc="head", unit="step", disable=None if self.workers.main else True) as bar:  # fmt: skip
+        quiet = None if self.workers.main else True  # None: on a terminal only
+        with (
+            Logs(self.folder if self.workers.main else None, progress.history, tensorboard=self.tensorboard) as logs,
+            ThreadPoolExecutor(1) as ahead,
+            tqdm(total=c.steps, initial=progress.step, desc="head", unit="step", disable=quiet) as bar,
+        ):
             coming = self._ahead(ahead, progress.step)
             while progress.step < c.steps and not progress.stopped:
                 batches = coming.result()
@@ -210,8 +224,10 @@ class Trainer:
                 logs.add(row, time.monotonic() - started)
                 bar.update()
                 shown = {k: f"{row[k]:.3f}" for k in ("loss", "miou") if k in row}
-                bar.set_postfix({**({"best": f"{progress.best:.3f}"} if progress.best >= 0 else {}), **shown})
-                if path is not None and (progress.step % c.save_every == 0 or progress.step == c.steps or progress.stopped):
+                bar.set_postfix(shown | ({"best": f"{progress.best:.3f}"} if progress.best >= 0 else {}))
+                if path is not None and (
+                    progress.step % c.save_every == 0 or progress.step == c.steps or progress.stopped
+                ):
                     if self.workers.main:
                         save_checkpoint(self, path)
                     self.workers.wait()
