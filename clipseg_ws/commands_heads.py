@@ -46,6 +46,9 @@ def train(
     validation: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the pictures held back.")] = 0.1,
     patience: Annotated[int, typer.Option(min=0, help="Looks without a better mIoU before stopping; 0: never.")] = 0,
     augment: Annotated[bool, typer.Option("--augment", help="New views at every visit, no tokens on disk.")] = False,
+    views: Annotated[
+        int, typer.Option(min=1, help="Of every picture in the token store; from the 2nd on augmented.")
+    ] = 1,
     work: Annotated[
         Path | None, typer.Option(help="Folder of tokens, checkpoint, logs; by default beside the head's file.")
     ] = None,
@@ -73,7 +76,7 @@ def train(
     work = output.with_name(output.stem + "_training") if work is None else work
     recipe = Recipe(
         kind=kind, options=parse_settings(options), blocks=_blocks(blocks), validation=validation, augment=augment,
-        scheme=scheme, rounds=rounds, add_to=None if add_to is None else str(add_to),
+        scheme=scheme, rounds=rounds, views=views, add_to=None if add_to is None else str(add_to),
     )  # fmt: skip
     workers = find_workers(device)
     segmenter = Segmenter(

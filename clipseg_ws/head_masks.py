@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -84,13 +84,12 @@ def open_masks(directory: str | Path) -> MaskFolder:
     return MaskFolder(masks, tuple(lines[1:]), str(known.get("refine", "")))
 
 
-def read_targets(
-    folder: MaskFolder, sources: Sequence[Source], grids: Sequence[tuple[int, int]], detail: int
+def shrink_targets(
+    masks: Iterable[tuple[np.ndarray, np.ndarray]], grids: Sequence[tuple[int, int]], detail: int
 ) -> Targets:
-    """Masks of all pictures at ``detail`` x their patch grid (nearest pixel)."""
+    """Labels and confidence, uint8 [H, W] each, of all pictures at ``detail`` x their patch grid (nearest pixel)."""
     labels, confidence = [], []
-    for source, (h, w) in zip(sources, grids, strict=True):
-        mask, sure = folder.read(source)
+    for (mask, sure), (h, w) in zip(masks, grids, strict=True):
         size = (h * detail, w * detail)
         labels.append(np.array(shrink_target(mask, size)))
         confidence.append(np.array(shrink_target(sure, size)))

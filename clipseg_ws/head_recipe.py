@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from clipseg_ws.head_masks import MaskFolder, feedback_targets, read_targets
-from clipseg_ws.heads.augment import AugmentedData
+from clipseg_ws.head_masks import MaskFolder, feedback_targets, shrink_targets
+from clipseg_ws.heads.augment import AugmentedData, Augmentation
 from clipseg_ws.heads.consistency import Consistency
 from clipseg_ws.heads.cotrain import cotrain
-from clipseg_ws.heads.data import HeadData, Retargeted, Subset, Targets, check_targets
+from clipseg_ws.heads.data import HeadData, Retargeted, Targets, check_targets
 from clipseg_ws.heads.estimator import SegmentationHead
 from clipseg_ws.heads.features import FeatureSpec
 from clipseg_ws.heads.head_file import HeadCard, load_head, save_head
@@ -38,6 +40,7 @@ class Recipe:
     Attributes:
         kind, options: of the head. blocks: backbone blocks it reads. detail: targets are this many times the grid.
         validation: share of the pictures that are held back for early stop and the choice of weights.
+        views: of every picture in the token store, the plain one and augmented ones.
         augment: encode new views at every visit instead of tokens on disk.
         scheme: one of ``SCHEMES``. rounds: of the schemes that have some. sure: probability from which a head's own
             label is believed (rounds, cotrain). add_to: a head's file whose classes are kept (WILSON).
@@ -48,6 +51,7 @@ class Recipe:
     blocks: tuple[int, ...] = (-3, -2, -1)
     detail: int = 4
     validation: float = 0.1
+    views: int = 1
     augment: bool = False
     scheme: str = "plain"
     rounds: int = 2
@@ -57,11 +61,13 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
             raise ValueError(f"scheme {self.scheme!r} is unknown; choose one of {', '.join(SCHEMES)}, e.g. 'plain'")
-        if not 0 <= self.validation < 1 or self.detail < 1:
+        if not 0 <= self.validation < 1 or self.detail < 1 or self.views < 1:
             raise ValueError(
-                f"validation={self.validation}, detail={self.detail}; a share in [0, 1) and a whole number of at least "
-                "1 are needed, for example 0.1 and 4"
+                f"validation={self.validation}, detail={self.detail}, views={self.views}; a share in [0, 1) and whole "
+                "numbers of at least 1 are needed, for example 0.1, 4 and 1"
             )
+        if self.scheme == "feedback" and (self.views > 1 or self.augment):
+            raise ValueError("the scheme 'feedback' makes masks of whole pictures: views=1, without augment")
         if self.add_to is not None and self.scheme != "plain":
             raise ValueError(f"add_to goes with the scheme 'plain', got {self.scheme!r}")
 
@@ -100,14 +106,16 @@ def train_head(
     if old is not None:
         old[1].check(segmenter.backbone)
         spec = old[1].features
-    store = _tokens(segmenter, spec, [*kept, *unlabelled], work / "tokens", workers)
-    grids = [store.entries[str(s.location)].grid for s in kept]
-    data: HeadData = StoredData(store, [s.location for s in kept], read_targets(folder, kept, grids, recipe.detail))
+    views = Views(kept, folder, recipe.views)
+    store = _tokens(segmenter, spec, views, unlabelled, work / "tokens", workers)
+    plain = Views(kept, folder, 1)
     learn, held = _split(len(kept), recipe.validation, training.seed)
-    validation = Subset(data, held) if held else None
-    part: HeadData = Subset(data, learn)
+    validation = _stored(store, plain, held, recipe.detail) if held else None
+    part: HeadData
     if recipe.augment:
-        part = _augmented(segmenter, spec, folder, [kept[i] for i in learn], recipe.detail)
+        part = _augmented(segmenter, spec, plain, learn, recipe.detail)
+    else:
+        part = _stored(store, views, [i + v * len(kept) for v in range(recipe.views) for i in learn], recipe.detail)
     fit: dict[str, Any] = {"validation": validation, "workers": workers}
     names = folder.names
     if old is not None:
@@ -117,7 +125,7 @@ def train_head(
             segmenter, spec, part, [kept[i] for i in learn], recipe, training, folder, store, unlabelled, fit, work
         )
     card = HeadCard(
-        tuple(names), segmenter.backbone.name, segmenter.backbone.weights_sha256, spec, head.kind, data.width,
+        tuple(names), segmenter.backbone.name, segmenter.backbone.weights_sha256, spec, head.kind, store.width,
         dict(head.options), {**asdict(training), "scheme": recipe.scheme, "pictures": len(learn),
                              "validation_miou": head.best_miou_, "steps_done": head.n_iter_},
     )  # fmt: skip
@@ -127,14 +135,49 @@ def train_head(
     return head
 
 
+class Views:
+    """Every picture as it is, and ``count - 1`` augmented views of it, the same ones every time.
+
+    View v of picture i has the number ``i + v * len(sources)``.
+    """
+
+    def __init__(self, sources: Sequence[Source], folder: MaskFolder, count: int) -> None:
+        self.sources, self.folder, self.count = list(sources), folder, count
+        names = [source.location for source in sources]
+        self.keys = [name if v == 0 else f"{name}#view{v}" for v in range(count) for name in names]
+        self._numbers = {key: number for number, key in enumerate(self.keys)}
+
+    def load(self, number: int) -> tuple[Image.Image, np.ndarray, np.ndarray]:
+        """Picture, labels and confidence uint8 [H, W] of a view."""
+        view, i = divmod(number, len(self.sources))
+        labels, confidence = self.folder.read(self.sources[i])
+        picture = read_image(self.sources[i])
+        if view == 0:
+            return picture, labels, confidence
+        seed = (view, zlib.crc32(str(self.sources[i].relative).encode()))
+        return Augmentation()(picture, labels, confidence, np.random.default_rng(seed))
+
+    def picture(self, key: str) -> Image.Image:
+        """The picture of a key; other keys are files."""
+        return self.load(self._numbers[key])[0] if key in self._numbers else read_image(key)
+
+
 def _tokens(
-    segmenter: Segmenter, spec: FeatureSpec, sources: Sequence[Source], folder: Path, workers: Alone
+    segmenter: Segmenter, spec: FeatureSpec, views: Views, unlabelled: Sequence[Source], folder: Path, workers: Alone
 ) -> TokenStore:
     """The store, filled by the first process while the others wait."""
     if workers.main:
-        TokenStore(folder, segmenter.backbone, spec).build([s.location for s in sources], read_image)
+        keys = [*views.keys, *(s.location for s in unlabelled)]
+        TokenStore(folder, segmenter.backbone, spec).build(keys, views.picture)
     workers.wait()
     return TokenStore(folder, segmenter.backbone, spec)
+
+
+def _stored(store: TokenStore, views: Views, numbers: Sequence[int], detail: int) -> StoredData:
+    """Tokens on disk with the masks of the same views."""
+    keys = [views.keys[n] for n in numbers]
+    masks = (views.load(n)[1:] for n in numbers)
+    return StoredData(store, keys, shrink_targets(masks, [store.entries[key].grid for key in keys], detail))
 
 
 def _split(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
@@ -145,15 +188,10 @@ def _split(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
 
 
 def _augmented(
-    segmenter: Segmenter, spec: FeatureSpec, folder: MaskFolder, sources: Sequence[Source], detail: int
+    segmenter: Segmenter, spec: FeatureSpec, views: Views, numbers: Sequence[int], detail: int
 ) -> AugmentedData:
-    def load(i: int) -> tuple[Any, np.ndarray, np.ndarray]:
-        picture = read_image(sources[i])
-        labels, confidence = folder.read(sources[i])
-        return picture, labels, confidence
-
-    sizes = [read_image(s).size for s in sources]
-    return AugmentedData(segmenter.backbone, spec, load, sizes, detail=detail)
+    sizes = [read_image(views.sources[n]).size for n in numbers]
+    return AugmentedData(segmenter.backbone, spec, lambda i: views.load(numbers[i]), sizes, detail=detail)
 
 
 def _fit(

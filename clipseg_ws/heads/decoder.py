@@ -59,7 +59,7 @@ class DecoderHead(Head):
         if hidden < 1 or depth < 0 or kernel < 1 or kernel % 2 == 0 or upsample < 1 or not 0 <= dropout < 1:
             raise ValueError(
                 f"hidden={hidden}, depth={depth}, kernel={kernel}, upsample={upsample}, dropout={dropout}; whole "
-                "numbers of at least 1 (depth 0), kernel odd, and a share in [0, 1) are needed, for example hidden=256, "
+                "numbers of at least 1 (depth 0), kernel odd, and a share in [0, 1) are needed, e.g. hidden=256, "
                 "depth=2, kernel=3, upsample=4, dropout=0.2"
             )
         self.upsample = upsample
