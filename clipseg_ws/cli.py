@@ -19,6 +19,7 @@ from clipseg_ws.options import (
     Offline,
     Setting,
     make_segmenter,
+    report_run,
     tags_lookup,
 )
 
@@ -108,27 +109,7 @@ def predict(
         segmenter, found, output, formats=formats, overwrite=overwrite, tags=lookup, classes=classes,
         background=background, on_result=show,
     )  # fmt: skip
-    _report(summary, output)
-    if summary.failed:
-        raise typer.Exit(1)
-
-
-def _report(summary: Any, output: Path) -> None:
-    """The closing lines of a folder run."""
-    typer.echo(
-        f"{summary.done} done, {summary.skipped} already there, {summary.failed} failed, of {summary.total}; "
-        f"files in {output}"
-    )
-    if summary.done:
-        typer.echo(f"{summary.done / max(summary.seconds, 1e-9):.2f} pictures a second, model loading left out")
-    if summary.done > 4:
-        total = sum(summary.pixels.values())
-        for name, count in summary.pixels.most_common():
-            typer.echo(f"  {name:<24} {summary.pictures[name]:>7} pictures {count / total:>7.1%} of the pixels")
-    if summary.skipped and not summary.done:
-        typer.echo("nothing was done again; pass --overwrite to replace existing files")
-    if summary.failed:
-        typer.echo(f"failures are listed in {output / 'errors.csv'}", err=True)
+    report_run(summary, output)
 
 
 @app.command()
@@ -168,11 +149,13 @@ def download(model: Annotated[str, typer.Argument(help='"ARCH/PRETRAINED" or "hf
 
 def _mount() -> None:
     """Commands that live in files of their own; importing their fronts is light."""
+    from clipseg_ws.commands_fewshot import SupportCommand, fewshot
     from clipseg_ws.commands_heads import bench_heads, train
     from clipseg_ws.commands_prompts import prompts_app
     from clipseg_ws.commands_weak import pseudo
     from clipseg_ws.eval.cli import bench_eval, eval_app, report
 
+    app.command("fewshot", cls=SupportCommand)(fewshot)
     app.command("pseudo")(pseudo)
     app.command("train")(train)
     bench_app.command("heads")(bench_heads)

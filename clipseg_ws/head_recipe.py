@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from clipseg_ws.head_masks import MaskFolder, feedback_targets, shrink_targets
-from clipseg_ws.heads.augment import AugmentedData, Augmentation
+from clipseg_ws.heads.augment import Augmentation, AugmentedData
 from clipseg_ws.heads.consistency import Consistency
 from clipseg_ws.heads.cotrain import cotrain
 from clipseg_ws.heads.data import HeadData, Retargeted, Targets, check_targets

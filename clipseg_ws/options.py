@@ -93,3 +93,22 @@ def tags_lookup(spec: str, sources: list[Any]) -> Any:
         return tags
 
     return find
+
+
+def report_run(summary: Any, output: Path) -> None:
+    """The closing lines of a folder run; exit code 1 where pictures failed."""
+    typer.echo(
+        f"{summary.done} done, {summary.skipped} already there, {summary.failed} failed, of {summary.total}; "
+        f"files in {output}"
+    )
+    if summary.done:
+        typer.echo(f"{summary.done / max(summary.seconds, 1e-9):.2f} pictures a second, model loading left out")
+    if summary.done > 4:
+        total = sum(summary.pixels.values())
+        for name, count in summary.pixels.most_common():
+            typer.echo(f"  {name:<24} {summary.pictures[name]:>7} pictures {count / total:>7.1%} of the pixels")
+    if summary.skipped and not summary.done:
+        typer.echo("nothing was done again; pass --overwrite to replace existing files")
+    if summary.failed:
+        typer.echo(f"failures are listed in {output / 'errors.csv'}", err=True)
+        raise typer.Exit(1)

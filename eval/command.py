@@ -130,7 +130,7 @@ def _segmenter(
         from clipseg_ws import Segmenter
 
         make = Segmenter
-    model = request.model or ("nano" if request.dataset == "scenes" else DEFAULT_MODEL)
+    model = request.model or ("nano" if request.dataset.startswith("scenes") else DEFAULT_MODEL)
     settings = _settings(request, methods, dataset, protocol, sweep)
     if request.features is not None:
         settings["features"] = request.features

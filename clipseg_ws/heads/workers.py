@@ -76,7 +76,7 @@ class Accelerated(Alone):
 
 
 def find_workers(device: str | torch.device = "cpu") -> Alone:
-    """``Accelerated`` where several processes were launched (WORLD_SIZE > 1), else ``Alone`` on ``device`` ("auto": cpu)."""
+    """``Accelerated`` where several processes were launched (WORLD_SIZE > 1), else ``Alone`` ("auto": on the CPU)."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return Accelerated(device)
     return Alone("cpu" if device == "auto" else device)
