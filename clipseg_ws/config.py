@@ -64,6 +64,7 @@ class Config:
     min_area: float = 0.0  # share of the picture below which a class is dropped
     # matching with examples (few setting); single switches as "fewshot.parts=3"
     fewshot: FewShotConfig = field(default_factory=FewShotConfig)
+    head_presence: float = 0.5  # with a head: a class whose probability reaches this nowhere is not there
     # result
     keep_maps: bool = False  # put the class maps [C, H, W] into Segmentation.extras["maps"]
     batch_size: int = 8  # pictures of one size that go through the backbone together
@@ -199,6 +200,7 @@ def _check(config: Config) -> None:
             raise ValueError(f"{key}={getattr(config, key)}; a whole number of at least {low} is needed")
     _check_dense(config)
     for key in ("presence_threshold", "affinity_threshold", "background_threshold", "area_threshold", "min_area",
+                "head_presence",
                 "competition"):  # fmt: skip
         if not 0 <= getattr(config, key) <= 1:
             raise ValueError(f"{key}={getattr(config, key)}; a number in [0, 1] is needed, for example 0.4")

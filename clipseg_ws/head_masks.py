@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from clipseg_ws.backbones.blocks import block_attentions
 from clipseg_ws.decisions import decide_maps
+from clipseg_ws.dense_stage import needed_layers
 from clipseg_ws.heads.base import Head
 from clipseg_ws.heads.data import HeadData, Targets
 from clipseg_ws.heads.features import FeatureSpec, encode_features, pixel_batch, shrink_target
@@ -116,7 +117,7 @@ def feedback_targets(
     for i, source in enumerate(tqdm(sources, desc="feedback", unit="img", disable=None)):
         picture, before = read_image(source), data.target(i)[0]
         pixels = pixel_batch(backbone, [picture], replace(spec, short_side=config.short_side))
-        tokens = backbone.encode(pixels, attention_blocks=0)
+        tokens = backbone.encode(pixels, attention_blocks=0, keep_layers=needed_layers(config, backbone.depth))
         embedding = module(encode_features(backbone, pixels, spec).float()).embedding
         tokens = replace(tokens, attention=feed_back(block_attentions(backbone, pixels, blocks), embedding))
         present = torch.zeros(1, len(names), dtype=torch.bool, device=backbone.device)

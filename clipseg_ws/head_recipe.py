@@ -222,7 +222,8 @@ def _fit(
     head = new().fit(data, classes=names, folder=work / "round-1" if recipe.scheme == "feedback" else work, **fit)
     for number in range(2, recipe.rounds + 1 if recipe.scheme == "feedback" else 2):
         targets = feedback_targets(segmenter, head.module_, spec, names, sources, data)
-        head = new().fit(Retargeted(data, targets), classes=names, folder=work / f"round-{number}", **fit)
+        again = Retargeted(data, targets)
+        head = new().fit(again, classes=names, folder=work / f"round-{number}", check=False, **fit)
     return head
 
 

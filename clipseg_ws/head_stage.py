@@ -95,7 +95,7 @@ class HeadStage:
                 pixels = pixel_batch(backbone, [pictures[i] for i in batch], spec)
                 scores = self.scores(encode_features(backbone, pixels, spec), vocabulary)
                 allowed = None if tags is None else [tags[i] for i in batch]
-                maps = winners(scores, allowed)
+                maps = winners(scores, allowed, config.head_presence)
                 for row, index in enumerate(batch):
                     mark = None if marks is None else marks[index].to(scores.device)
                     answers[index] = decide_maps(pictures[index], maps, row, config, mark)
@@ -109,16 +109,25 @@ class HeadStage:
         return self.module(features.float()).logits.float()[:, chosen].softmax(1)
 
 
-def winners(scores: Tensor, allowed: Sequence[Sequence[int]] | None) -> ClassMaps:
-    """Probabilities [B, 1+C, h, w] -> the maps of the classes that win somewhere (or, with tags, of the tags).
+def winners(scores: Tensor, allowed: Sequence[Sequence[int]] | None, least: float = 0.0) -> ClassMaps:
+    """Probabilities [B, 1+C, h, w] -> the maps of the classes that are there: with tags those, else those that win
+    somewhere and whose probability reaches ``least`` somewhere.
 
-    A class that wins nowhere would only cost time in the picture's refinement.
+    Classes that are not there share their probability out among the others.
     """
     batch, count = scores.shape[0], scores.shape[1] - 1
+    peaks = scores[:, 1:].flatten(2).amax(-1).reshape(batch, count)
+    there = peaks >= least
+    if allowed is not None:
+        there = torch.zeros_like(there)
+        for row, members in enumerate(allowed):
+            there[row, list(members)] = True
+    kept = torch.cat([there.new_ones(batch, 1), there], 1)
+    scores = scores * kept[:, :, None, None]
+    scores = scores / scores.sum(1, keepdim=True).clamp_min(1e-12)
     best = scores.argmax(1)
-    found = [[int(c) - 1 for c in row.unique() if c > 0] for row in best]
-    classes = found if allowed is None else [sorted(members) for members in allowed]
+    classes = [[int(c) - 1 for c in row.unique() if c > 0] for row in best]
     maps = scores.new_zeros(batch, max((len(c) for c in classes), default=0), *scores.shape[2:])
     for row, members in enumerate(classes):
         maps[row, : len(members)] = scores[row, [c + 1 for c in members]]
-    return ClassMaps(classes, maps, scores[:, 1:].flatten(2).amax(-1).reshape(batch, count), scores[:, 0])
+    return ClassMaps(classes, maps, peaks, scores[:, 0])

@@ -246,7 +246,8 @@ class Segmenter:
         if self.head is not None:
             decided = self.head.decide(self.backbone, pictures, vocabulary, self.config, tags, marks)
             record = self._record(vocabulary) | {"head": self.head.describe()}
-            return [self._result(p, a, vocabulary, "head", record) for p, a in zip(pictures, decided, strict=True)]
+            pairs = zip(pictures, decided, strict=True)
+            return [self._result(p, answer, vocabulary, "head", record, None) for p, answer in pairs]
         text = None if examples is not None else self._embed(vocabulary)
         if text is not None and self.config.decision == "words":
             decided = [

@@ -29,8 +29,8 @@ from clipseg_ws.sources import list_sources
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = FeatureSpec(blocks=(-1, 1), short_side=64)
-FAST = ["--model", "nano", "--dtype", "float32", "--set", "short_side=64", "--set", "refine=none",
-        "--option", "hidden=8", "--option", "depth=1", "--option", "upsample=2", "--steps", "6", "--batch-size", "2"]  # fmt: skip
+FAST = "--model nano --dtype float32 --set short_side=64 --set refine=none --option hidden=8 --option depth=1"
+FAST = f"{FAST} --option upsample=2 --steps 6 --batch-size 2".split()
 
 
 @pytest.fixture(scope="module")
@@ -293,8 +293,9 @@ def test_two_processes_through_accelerate_equal_one(scenes, tmp_path):
     common = ["train", two, "--images", scenes / "photos", *FAST, "--validation", "0", "--device", "cpu",
               "--option", "dropout=0", "--work"]  # fmt: skip
     call(*common, tmp_path / "one", "-o", tmp_path / "one.safetensors")
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
-              "--num_machines", "1",              "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "clipseg_ws"]  # fmt: skip
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    launch += ["-m", "clipseg_ws"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*launch, *map(str, common), str(tmp_path / "two"), "-o", str(tmp_path / "two.safetensors")],
