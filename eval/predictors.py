@@ -154,6 +154,9 @@ class SegmenterPredictor:
         features = getattr(self.segmenter, "features", None)
         if features is not None:
             model["features"] = f"{features.name} {features.weights_sha256}"
+        head = getattr(self.segmenter, "head", None)
+        if head is not None:
+            model["head"] = head.sha256
         return {"method": self.name, "config": settings, "model": model, "vocabulary": vocabulary}
 
     def columns(self) -> dict[str, Any]:
