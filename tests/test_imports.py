@@ -23,7 +23,7 @@ LAYERS = {
     "output": 6, "palette": 6, "exports": 6, "export_tools": 6, "outlines": 6, "review": 6,
     "config": 7, "inputs": 7, "token_cache": 7, "windows": 7, "stages": 7, "decisions": 7, "pipeline": 7,
     "runner": 8, "pseudo": 8,
-    "options": 9, "commands_prompts": 9, "commands_weak": 9, "cli": 9, "demo": 9, "doctor": 9,
+    "options": 9, "commands_demo": 9, "commands_prompts": 9, "commands_weak": 9, "cli": 9, "demo": 9, "doctor": 9, "web": 9,
     "prompts": 0,
     "eval": 10,
 }  # fmt: skip
