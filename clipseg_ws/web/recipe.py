@@ -78,7 +78,7 @@ def command_call(answer: Answer, model: str, options: Mapping[str, Any]) -> str:
     picture = f"{STEM}.png"
     names = [] if ask.classes is None else ["-c", ask.classes]
     if weak is not None:
-        tags = "; ".join(weak.tags or ())
+        tags = "; ".join(weak.tags or ()) or ";"  # ";" is a list of no names, "" would be this folder
         parts = ["pseudo", picture, "--marks", MARKS, "--tags", tags, *names, "--confidence", "0", *common, "-o", "out"]
     else:
         parts = ["predict", picture, *names, *common, "-o", "out"]
