@@ -211,9 +211,9 @@ def _wire(
     board.marked(act.again, [given, *values], outputs, trigger_mode="always_last", **busy)
     sliders = [controls[key] for key in ("presence_threshold", "alpha", "background_threshold")]
     for slider in sliders:
-        slider.release(act.again, [given, *values], outputs, **busy)
+        slider.input(act.again, [given, *values], outputs, trigger_mode="always_last", **busy)
     controls["refine"].input(act.again, [given, *values], outputs, **busy)
-    opacity.release(act.opacity, [given, opacity], shown, **LIGHT)
+    opacity.input(act.opacity, [given, opacity], shown, trigger_mode="always_last", **LIGHT)
     controls["method"].input(act.method, [model, controls["method"]], sliders, **HEAVY).then(
         act.again, [given, *values], outputs, **busy
     )
