@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from clipseg_ws.activations.dense import MODES
 from clipseg_ws.backbones.openclip import POSITION_INTERPOLATIONS
 from clipseg_ws.decide import BACKGROUND_RULES
+from clipseg_ws.fewshot_config import FewShotConfig, make_config
 from clipseg_ws.refine.picture import REFINERS
 
 
@@ -55,6 +56,8 @@ class Config:
     background_threshold: float = 0.4  # the constant rule's score; with "words" the least probability of a class
     area_threshold: float = 0.0  # with "words": share of the foreground below which a class is dropped (SCLIP)
     min_area: float = 0.0  # share of the picture below which a class is dropped
+    # matching with examples (few setting); single switches as "fewshot.parts=3"
+    fewshot: FewShotConfig = field(default_factory=FewShotConfig)
     # result
     keep_maps: bool = False  # put the class maps [C, H, W] into Segmentation.extras["maps"]
     batch_size: int = 8  # pictures of one size that go through the backbone together
@@ -62,7 +65,14 @@ class Config:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return _plain(asdict(self))
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, inside dictionaries too."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return list(value) if isinstance(value, tuple) else value
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -76,6 +86,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # the same before the affinity: softmax-GradCAM alone
     "cam": {"position_interpolation": "bilinear", "templates": "clip-es", "affinity": False},
+    # with examples: masked average pooling and 20 x cosine alone (SG-One, PANet, without their training)
+    "prototypes": {
+        "affinity": False,
+        "background_rule": "prompts",
+        "fewshot": {"prior": 0.0, "refit": "none", "text_weight": 0.0},
+    },
 }
 
 # changed attention in the last block, softmax over words, sliding windows; sizes and thresholds of VOC-like pictures,
@@ -107,6 +123,8 @@ PRESETS |= {
     "naclip": _DENSE | {"dense_mode": "naclip", "refine": "pamr"},
 }
 
+_INNER = "fewshot."  # settings of the field that is itself a configuration
+
 _CHOICES = {
     "activation": ("gradcam", "dense", "fused"),
     "background_rule": BACKGROUND_RULES,
@@ -129,17 +147,28 @@ def resolve(method: str, given: Mapping[str, Any], recommended: Mapping[str, Any
     """
     if method not in PRESETS:
         raise ValueError(f"method {method!r} is unknown; choose one of {', '.join(PRESETS)}, for example 'default'")
-    merged = PRESETS[method] | dict(recommended or {}) | dict(given) | {"method": method}
-    known = {field.name for field in fields(Config)}
+    merged = flatten(PRESETS[method]) | flatten(recommended or {}) | flatten(given) | {"method": method}
+    inner = {key.removeprefix(_INNER): merged.pop(key) for key in list(merged) if key.startswith(_INNER)}
+    known = {f.name for f in fields(Config)}
     for key in merged:
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"configuration key {key!r} is unknown{hint}; known keys: {', '.join(sorted(known))}")
     values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in merged.items()}
-    config = Config(**values)
+    config = Config(**values, fewshot=make_config(inner))
     _check(config)
     return config
+
+
+def flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """``fewshot`` given as a mapping or a ``FewShotConfig`` becomes keys "fewshot.NAME", so that settings merge."""
+    flat = dict(settings)
+    inner = flat.pop(_INNER[:-1], None) or {}
+    if not isinstance(inner, (Mapping, FewShotConfig)):
+        raise ValueError(f"fewshot={inner!r}; a mapping is needed, for example fewshot={{'parts': 3}}")
+    values = asdict(inner) if isinstance(inner, FewShotConfig) else inner
+    return {f"{_INNER}{key}": value for key, value in values.items()} | flat
 
 
 def _check(config: Config) -> None:

@@ -30,6 +30,7 @@ class Decision:
         labels: [H, W] int64 in the whole vocabulary. confidence: [H, W] in [0, 1].
         scores: [C] image-level score of every class.
         classes: vocabulary indices of the K classes that were scored at every pixel. kept: [K, H, W] their scores.
+        support_iou: [S] of ``ClassMaps``, or None.
     """
 
     labels: Tensor
@@ -37,6 +38,7 @@ class Decision:
     scores: Tensor
     classes: list[int]
     kept: Tensor
+    support_iou: Tensor | None = None
 
     def maps(self) -> Tensor:
         """[C, H, W] float32, zero for classes that were not scored."""
@@ -64,7 +66,8 @@ def decide_maps(
     scores = _refined(scores, picture, config)
     labels, confidence = _labelled(scores, marks, config.min_area)
     index = torch.tensor(classes, dtype=torch.int64, device=labels.device)
-    return Decision(spread_labels(labels[0], index), confidence[0], maps.scores[row], classes, scores[0, 1:])
+    iou = None if maps.support_iou is None else maps.support_iou[row]
+    return Decision(spread_labels(labels[0], index), confidence[0], maps.scores[row], classes, scores[0, 1:], iou)
 
 
 def decide_words(
@@ -94,9 +97,9 @@ def decide_words(
     if marks is not None:
         floor = torch.zeros_like(probabilities)
         floor[:, 0] = config.background_threshold
-        probabilities = spread_seeds(
-            torch.maximum(probabilities, floor)[0], _pixels(picture, probabilities)[0], marks
-        )[None]
+        probabilities = spread_seeds(torch.maximum(probabilities, floor)[0], _pixels(picture, probabilities)[0], marks)[
+            None
+        ]
         labels, confidence = constrained_label(probabilities, marks)
     kept = probabilities[0, 1:]
     return Decision(labels[0], confidence[0], kept.flatten(1).amax(1), list(range(count)), kept)

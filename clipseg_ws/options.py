@@ -18,6 +18,10 @@ Classes = Annotated[
     ),
 ]
 Model = Annotated[str, typer.Option(help='"ARCH/PRETRAINED" (open_clip), "hf:REPO", "local-dir:PATH" or "nano".')]
+Features = Annotated[
+    str | None,
+    typer.Option(help='A second vision model for patch features, for example "hf:facebook/dinov2-base".'),
+]
 Device = Annotated[str, typer.Option(help='"auto", "cpu", "cuda", "cuda:1", "mps".')]
 Dtype = Annotated[str, typer.Option(help='"auto", "float32", "bfloat16" or "float16".')]
 Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
@@ -28,13 +32,21 @@ Setting = Annotated[
 
 
 def make_segmenter(
-    model: str, method: str, device: str, dtype: str, offline: bool, settings: list[str] | None, **config: Any
+    model: str,
+    method: str,
+    device: str,
+    dtype: str,
+    offline: bool,
+    settings: list[str] | None,
+    *,
+    features: str | None = None,
+    **config: Any,
 ) -> Any:
     """A Segmenter from command-line options; None means "not given"."""
     from clipseg_ws.pipeline import Segmenter
 
     given = {key: value for key, value in config.items() if value is not None} | parse_settings(settings)
-    return Segmenter(model, method=method, device=device, dtype=dtype, offline=offline, **given)
+    return Segmenter(model, method=method, device=device, dtype=dtype, offline=offline, features=features, **given)
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, Any]:
@@ -73,3 +85,22 @@ def tags_lookup(spec: str, sources: list[Any]) -> Any:
         return tags
 
     return find
+
+
+def report_run(summary: Any, output: Path) -> None:
+    """The closing lines of a folder run; exit code 1 where pictures failed."""
+    typer.echo(
+        f"{summary.done} done, {summary.skipped} already there, {summary.failed} failed, of {summary.total}; "
+        f"files in {output}"
+    )
+    if summary.done:
+        typer.echo(f"{summary.done / max(summary.seconds, 1e-9):.2f} pictures a second, model loading left out")
+    if summary.done > 4:
+        total = sum(summary.pixels.values())
+        for name, count in summary.pixels.most_common():
+            typer.echo(f"  {name:<24} {summary.pictures[name]:>7} pictures {count / total:>7.1%} of the pixels")
+    if summary.skipped and not summary.done:
+        typer.echo("nothing was done again; pass --overwrite to replace existing files")
+    if summary.failed:
+        typer.echo(f"failures are listed in {output / 'errors.csv'}", err=True)
+        raise typer.Exit(1)

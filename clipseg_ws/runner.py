@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+from clipseg_ws.bank import SupportBank
 from clipseg_ws.images import read_image
 from clipseg_ws.output import ErrorsCsv, output_paths, save
 from clipseg_ws.pipeline import Segmenter
@@ -24,6 +25,7 @@ Tags = Callable[[Source], Sequence[str]]
 Weak = Callable[[Source], WeakLabels]
 Finish = Callable[[Source, Segmentation], Segmentation]
 Fail = Callable[[Source, Exception], None]
+Extra = Callable[[], dict[str, Any]]  # what every call of the Segmenter gets besides
 
 
 @dataclass
@@ -59,6 +61,7 @@ def run_folder(
     workers: int = 2,
     on_result: Callable[[Source, Segmentation], None] | None = None,
     weak: Weak | None = None,
+    supports: SupportBank | Callable[[], SupportBank] | None = None,
     finish: Finish | None = None,
     errors_file: str | Path | None = None,
 ) -> Summary:
@@ -73,6 +76,8 @@ def run_folder(
         classes, background: as for ``Segmenter``. workers: threads that decode, and as many that write.
         on_result: called with every finished picture, in the order in which they finish.
         weak: source -> its weak labels, instead of ``tags``; ``classes`` are then needed.
+        supports: the few setting: a bank, or a function that gives the bank for the next batch; without ``classes`` the
+            bank's own labels are looked for.
         finish: last change of a result before it is counted and written; it may write more files (its own business).
         errors_file: instead of ``directory/errors.csv``.
 
@@ -81,7 +86,10 @@ def run_folder(
     """
     directory = Path(directory)
     names = tags if tags is None else [n for s in sources for n in _quiet(tags, s)]
-    vocabulary = segmenter.vocabulary(classes, background, None if names is None else [names])
+    vocabulary = classes
+    if classes is not None or supports is None:
+        vocabulary = segmenter.vocabulary(classes, background, None if names is None else [names])
+    extra = partial(_few, supports)
     start = time.perf_counter()
     todo = [
         s for s in sources if overwrite or not all(p.exists() for p in output_paths(directory, s.relative, formats))
@@ -96,7 +104,7 @@ def run_folder(
 
     with tqdm(total=len(todo), unit="img", disable=None) as bar, _Writer(workers, fail) as writer:
         for batch in _batches(segmenter, _decoded(todo, workers, 4 * segmenter.config.batch_size, fail)):
-            for source, result in _segmented(segmenter, batch, vocabulary, tags, weak, fail):
+            for source, result in _segmented(segmenter, batch, vocabulary, tags, weak, extra, fail):
                 if finish is not None:
                     result = finish(source, result)
                 summary.add(result)
@@ -109,6 +117,11 @@ def run_folder(
     summary.failed = errors.count
     summary.seconds = time.perf_counter() - start
     return summary
+
+
+def _few(supports: Any) -> dict[str, Any]:
+    """The Segmenter's argument for examples, where there are some."""
+    return {} if supports is None else {"supports": supports() if callable(supports) else supports}
 
 
 def _quiet(tags: Tags, source: Source) -> Sequence[str]:
@@ -158,6 +171,7 @@ def _segmented(
     vocabulary: Any,
     tags: Tags | None,
     weak: Weak | None,
+    extra: Extra,
     fail: Fail,
 ) -> Iterator[tuple[Source, Segmentation]]:
     """Results of a batch; where the batch fails its pictures are tried one by one."""
@@ -165,7 +179,8 @@ def _segmented(
     def run(members: list[tuple[Source, Image.Image]]) -> list[Segmentation]:
         names = None if tags is None else [tags(source) for source, _ in members]
         marks = None if weak is None else [weak(source) for source, _ in members]
-        results = segmenter([picture for _, picture in members], classes=vocabulary, tags=names, weak=marks)
+        pictures = [picture for _, picture in members]
+        results = segmenter(pictures, classes=vocabulary, tags=names, weak=marks, **extra())
         return [replace(r, source=str(s)) for (s, _), r in zip(members, results, strict=True)]  # type: ignore[arg-type]
 
     try:

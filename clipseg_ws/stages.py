@@ -29,12 +29,14 @@ class ClassMaps:
         maps: [B, K, h, w] float32 in [0, 1]; image b's first ``len(classes[b])`` maps belong to them, the rest is zero.
         scores: [B, C] float32 in [0, 1], image-level score of every class of the vocabulary.
         background: [B, h, w] float32 in [0, 1], score of the background words; None unless the rule needs it.
+        support_iou: [B, S] IoU in [0, 1] of every support segmented from the image (few setting with alignment).
     """
 
     classes: list[list[int]]
     maps: Tensor
     scores: Tensor
     background: Tensor | None
+    support_iou: Tensor | None = None
 
 
 def class_maps(
@@ -62,21 +64,31 @@ def class_maps(
     maps, probs = activation(backbone, tokens, text, config, block, targets, competitors)
     if scores is None:
         scores = tag_scores(probs, targets, classes, present.shape[1])
-    maps = _marked(maps, classes, marks)
-    if config.affinity and maps.shape[1]:
-        assert tokens.attention is not None
-        maps = class_aware_affinity(
-            maps,
-            tokens.attention,
-            threshold=config.affinity_threshold,
-            sinkhorn_iterations=config.sinkhorn_iterations,
-            exclude_last=config.exclude_last,
-        )
-        maps = _marked(maps, classes, marks)
+    maps = spread_maps(maps, classes, tokens.attention, config, marks)
     background = None
     if config.background_rule == "prompts":
         background = dense_probabilities(backbone, tokens, text, config, competitors)[:, text.owner < 0].sum(1)
     return ClassMaps(classes, maps, scores, background)
+
+
+def spread_maps(
+    maps: Tensor,
+    classes: list[list[int]],
+    attention: Tensor | None,
+    config: Config,
+    marks: Sequence[Constraints | None] | None = None,
+) -> Tensor:
+    """Maps [B, K, h, w] spread by the class-aware affinity where ``config`` asks for it; marks respected throughout."""
+    maps = _marked(maps, classes, marks)
+    if not config.affinity or not maps.shape[1]:
+        return maps
+    if attention is None:
+        raise ValueError("the affinity needs attention, which this model does not give; set affinity=False")
+    maps = class_aware_affinity(
+        maps, attention, threshold=config.affinity_threshold, sinkhorn_iterations=config.sinkhorn_iterations,
+        exclude_last=config.exclude_last,
+    )  # fmt: skip
+    return _marked(maps, classes, marks)
 
 
 def _marked(maps: Tensor, classes: list[list[int]], marks: Sequence[Constraints | None] | None) -> Tensor:
@@ -91,7 +103,7 @@ def _marked(maps: Tensor, classes: list[list[int]], marks: Sequence[Constraints 
 
 
 def find_present(
-    backbone: OpenClipBackbone, tokens: Tokens, text: TextEmbeddings, config: Config, block: LastBlock
+    backbone: OpenClipBackbone, tokens: Tokens, text: TextEmbeddings, config: Config, block: LastBlock | None
 ) -> tuple[Tensor, Tensor]:
     """Scores [B, C] in [0, 1] and decision [B, C] bool for every name of the vocabulary."""
     scores = presence(

@@ -45,6 +45,9 @@ def run(
     split: Annotated[str | None, typer.Option(help="Official split; val, for weak VOC train, by default.")] = None,
     protocol: Annotated[str, typer.Option(help="Preset of a paper: clipseg-ws eval list.")] = "default",
     model: Annotated[str, typer.Option(help='"ARCH/PRETRAINED", "hf:REPO", "local-dir:PATH" or "nano".')] = "",
+    features: Annotated[
+        str | None, typer.Option(help='Second vision model for patch features, e.g. "hf:facebook/dinov2-base".')
+    ] = None,
     prompts: Annotated[
         str | None, typer.Option(help="Vocabulary name or class file in place of the data set's.")
     ] = None,

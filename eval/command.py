@@ -32,6 +32,7 @@ class Request:
     split: str | None = None
     protocol: str = "default"
     model: str = ""
+    features: str | None = None
     prompts: str | None = None
     fold: int | None = None
     episodes: Path | None = None
@@ -130,6 +131,8 @@ def _segmenter(
         make = Segmenter
     model = request.model or ("nano" if request.dataset == "scenes" else DEFAULT_MODEL)
     settings = _settings(request, methods, dataset, protocol, sweep)
+    if request.features is not None:
+        settings["features"] = request.features
     return make(model, method=method, device=request.device, dtype=request.dtype, offline=request.offline, **settings)
 
 

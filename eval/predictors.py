@@ -151,6 +151,9 @@ class SegmenterPredictor:
         words = self._resolved()
         vocabulary = {k: getattr(words, k) for k in ("names", "synonyms", "background", "templates", "fusion")}
         model = {k: str(self._model(k)) for k in ("name", "weights_sha256", "dtype", "device")}
+        features = getattr(self.segmenter, "features", None)
+        if features is not None:
+            model["features"] = f"{features.name} {features.weights_sha256}"
         return {"method": self.name, "config": settings, "model": model, "vocabulary": vocabulary}
 
     def columns(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from clipseg_ws.backbones.device import choose_device, choose_dtype
@@ -31,8 +32,8 @@ class FeatureBackbone:
     """A frozen vision transformer of ``transformers`` as a source of patch features.
 
     Args:
-        model: gives ``last_hidden_state`` [B, extra + N, D], patches last, row by row; its ``config`` has
-            ``patch_size``. It is put into eval mode, its attention is set to "eager", which returns what it computes.
+        model: gives ``last_hidden_state`` [B, extra + N, D], patches last, row by row, or [B, D, h, w] (SAM); its
+            ``config`` has ``patch_size``. It is put into eval mode, its attention is set to "eager", which returns what it computes.
         name: what it was loaded by. mean, std: RGB normalisation of pixels in [0, 1].
 
     Raises:
@@ -54,7 +55,8 @@ class FeatureBackbone:
         self.name = name
         self.mean = tuple(float(v) for v in mean)
         self.std = tuple(float(v) for v in std)
-        self.width = int(model.config.hidden_size)
+        self.is_sam = str(getattr(model.config, "model_type", "")).startswith("sam")  # one picture size, own grid
+        self.width = int(model.config.output_channels if self.is_sam else model.config.hidden_size)
         self.depth = int(model.config.num_hidden_layers)
         self.position_interpolation = "own"
         self._options = {"interpolate_pos_encoding": True} if _interpolates_when_asked(model) else {}
@@ -84,7 +86,8 @@ class FeatureBackbone:
         """Features and attention of pictures.
 
         Args:
-            pixels: [B, 3, H, W] normalised; H and W multiples of the patch size.
+            pixels: [B, 3, H, W] normalised; H and W multiples of the patch size. A SAM encoder takes one size only:
+                pixels are resized to it, and the tokens have its grid.
             attention_blocks: number of last blocks whose attention is averaged over heads and blocks; 0 for none.
             keep_layers: 0-based blocks whose patch tokens are kept.
 
@@ -97,6 +100,8 @@ class FeatureBackbone:
             ValueError: sizes or indices out of range, or an output without the patch grid.
         """
         self._check(pixels, keep_layers)
+        if self.is_sam:  # attention inside windows is none between all patches
+            return self._forward_sam(pixels, keep_layers)
         if attention_blocks:  # every block's attention is held at once: one picture at a time
             parts = [self._forward(row, attention_blocks, keep_layers) for row in pixels.split(1)]
             return _join(parts)
@@ -123,6 +128,15 @@ class FeatureBackbone:
         attention = _mean_attention(getattr(out, "attentions", None), attention_blocks, extra)
         return Tokens(torch.cat([first, hidden[:, extra:]], 1), attention, layers, grid)
 
+    def _forward_sam(self, pixels: Tensor, keep_layers: Sequence[int]) -> Tokens:
+        side = self.model.config.image_size
+        x = F.interpolate(pixels.float(), size=(side, side), mode="bilinear", align_corners=False)
+        out = self.model(x.to(self.device, self.dtype), output_hidden_states=bool(keep_layers))
+        grid = (int(out.last_hidden_state.shape[2]), int(out.last_hidden_state.shape[3]))
+        patches = out.last_hidden_state.flatten(2).transpose(1, 2)  # [B, D, h, w] -> [B, N, D]
+        layers = {i: out.hidden_states[i + 1].flatten(1, 2) for i in keep_layers}  # [B, h, w, D'] -> [B, N, D']
+        return Tokens(torch.cat([patches.mean(1, keepdim=True), patches], 1), None, layers, grid)
+
     def _check(self, pixels: Tensor, keep_layers: Sequence[int]) -> None:
         p = self.patch_size
         if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.shape[2] % p or pixels.shape[3] % p:
@@ -146,7 +160,7 @@ def load_features(
 
     Args:
         name: "hf:REPO" (transformers' files on the hub) or "local-dir:PATH" (what ``save_pretrained`` wrote). Of a
-            model with two towers (CLIP, SigLIP) the vision tower is taken.
+            model with two towers (CLIP, SigLIP, SAM) the vision tower is taken.
         device, dtype, offline: as for ``load_backbone``.
 
     Raises:
@@ -187,7 +201,7 @@ def _load_model(folder: Path, name: str) -> Any:
             f"features {name!r}: {len(missing)} weights are missing in {folder}, such as {sorted(missing)[0]!r}; they "
             "would be random. Fetch the model again"
         )
-    return getattr(model, "vision_model", model)
+    return getattr(model, "vision_model", getattr(model, "vision_encoder", model))
 
 
 def _repo_folder(repo: str, offline: bool) -> Path:

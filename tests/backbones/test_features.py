@@ -144,3 +144,24 @@ def test_missing_weights_are_an_error(tmp_path):
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match="weights are missing"):
         load_features(f"local-dir:{tmp_path}", device="cpu")
+
+
+def test_sam_encoder_takes_any_size_and_keeps_its_own_grid(tmp_path):
+    import transformers as tf
+
+    torch.manual_seed(0)
+    config = tf.SamVisionConfig(
+        image_size=64, patch_size=16, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, mlp_dim=64,
+        output_channels=24, window_size=2, global_attn_indexes=[1],
+    )  # fmt: skip
+    model = tf.SamVisionModel(config).eval()
+    model.save_pretrained(tmp_path)
+    backbone = load_features(f"local-dir:{tmp_path}", device="cpu", dtype="float32")
+    pixels = torch.randn(2, 3, 32, 96, generator=torch.Generator().manual_seed(1))
+    tokens = backbone.encode(pixels, keep_layers=(0,))
+    assert tokens.grid == (4, 4) and tokens.last_input.shape == (2, 17, 24) and backbone.width == 24
+    assert tokens.attention is None and tokens.layers[0].shape == (2, 16, 32)
+    with torch.no_grad():
+        resized = torch.nn.functional.interpolate(pixels, size=(64, 64), mode="bilinear")
+        expected = model(resized).last_hidden_state
+    torch.testing.assert_close(tokens.last_input[:, 1:].transpose(1, 2).unflatten(2, (4, 4)), expected)
