@@ -24,8 +24,8 @@ LAYERS = {
     "config": 7, "inputs": 7, "token_cache": 7, "windows": 7, "stages": 7, "decisions": 7, "pipeline": 7,
     "fewshot_stages": 7, "fewshot_supports": 7,
     "runner": 8, "pseudo": 8, "tracking": 8,
-    "options": 9, "commands_demo": 9, "commands_prompts": 9, "commands_weak": 9, "commands_fewshot": 9, "cli": 9, "demo": 9, "doctor": 9,
-    "web": 9,
+    "options": 9, "commands_demo": 9, "commands_prompts": 9, "commands_weak": 9, "commands_fewshot": 9,
+    "cli": 9, "demo": 9, "doctor": 9, "web": 9,
     "prompts": 0,
     "eval": 10,
 }  # fmt: skip

@@ -90,10 +90,11 @@ def answer(segmenter: Segmenter, ask: Ask) -> Answer:
         raise ValueError("nothing to look for: type class names, for example: house; car. Or add an example")
     begin = time.perf_counter()
     chosen = segmenter.variant(ask.method, **ask.settings, keep_maps=ask.stages)
-    given: dict[str, Any] = {"classes": ask.classes} | ({"supports": list(ask.supports)} if ask.supports else {})
+    bank = chosen.bank(list(ask.supports)) if ask.supports else None  # encoded once for all the calls below
+    given: dict[str, Any] = {"classes": ask.classes, "supports": bank}
     found, weak = None, None
     if ask.shapes:
-        names = support_names(segmenter, ask)
+        names = chosen.asked(bank, ask.classes)[0].names
         tags = {shape.name for shape in ask.shapes} - {BACKGROUND}
         if not ask.marked_only:
             found = _one(chosen, ask.picture, given)
@@ -107,12 +108,6 @@ def answer(segmenter: Segmenter, ask: Ask) -> Answer:
     return Answer(ask, result, weak, found, stages, seconds, time.perf_counter() - begin - seconds)
 
 
-def support_names(segmenter: Segmenter, ask: Ask) -> tuple[str, ...]:
-    """The classes in label order: the typed ones, then those that only examples show."""
-    names = () if ask.classes is None else segmenter.vocabulary(ask.classes).names
-    return tuple(dict.fromkeys([*names, *(str(s.label) for s in ask.supports)]))
-
-
 def _one(segmenter: Segmenter, picture: Image.Image, given: Mapping[str, Any]) -> Segmentation:
     result = segmenter(picture, **given)
     assert isinstance(result, Segmentation)
@@ -124,8 +119,8 @@ def _stages(chosen: Segmenter, ask: Ask, given: Mapping[str, Any], result: Segme
     config, first = chosen.config, {"affinity": False, "refine": "none"}
     if config.decision == "words":
         title = "softmax over all words"
-    elif ask.supports and ask.classes is None:
-        title = "likeness to the examples"
+    elif ask.supports:
+        title = "likeness to the examples" + ("" if ask.classes is None else ", and the names")
     else:
         title = ACTIVATIONS[config.activation]
     steps: list[tuple[str, dict[str, Any]]] = [(title, first)]
@@ -163,9 +158,9 @@ def _why(answer: Answer, name: str, present: bool) -> str:
         if answer.ask.marked_only:
             return "not looked for: only marked classes may be there"
         assert answer.found is not None
-        return "not marked, and without marks: " + _by_score(answer.found, name, False)
+        return "not marked, and without marks: " + _by_score(answer.ask, answer.found, name, False)
     seen = answer.result if answer.found is None else answer.found
-    why = _by_score(seen, name, present if answer.found is None else name in _occurring(seen))
+    why = _by_score(answer.ask, seen, name, present if answer.found is None else name in _occurring(seen))
     if answer.found is not None:
         why = f"without marks: {why}" if present else "found without marks, but with them it won no pixel"
     return why
@@ -175,7 +170,7 @@ def _occurring(result: Segmentation) -> set[str]:
     return {name for name, share in result.shares().items() if share}
 
 
-def _by_score(result: Segmentation, name: str, present: bool) -> str:
+def _by_score(ask: Ask, result: Segmentation, name: str, present: bool) -> str:
     """The rule that decided, in words: presence threshold and arg-max for maps, arg-max over words otherwise."""
     score, config = result.scores.get(name, 0.0), result.config
     if config["decision"] == "words":
@@ -185,8 +180,19 @@ def _by_score(result: Segmentation, name: str, present: bool) -> str:
         return f"best score {score:.2f}, but nowhere the highest, or below {least:g}"
     if not config["presence"]:
         return "its map is the highest somewhere" if present else "its map is nowhere the highest"
-    least = config["presence_threshold"]
+    least = _threshold(ask, result, name)
     if score < least:
-        return f"score {score:.2f} is below the threshold {least:g}"
-    passed = f"score {score:.2f} reaches the threshold {least:g}"
+        return f"score {score:.2f} is below the threshold {least:.2g}"
+    passed = f"score {score:.2f} reaches the threshold {least:.2g}"
     return passed if present else f"{passed}, but it won no pixel"
+
+
+def _threshold(ask: Ask, result: Segmentation, name: str) -> float:
+    """The presence threshold of a class: of names, of examples, or the weighted geometric mean of both."""
+    config = result.config
+    by_name, vocabulary = config["presence_threshold"], config["vocabulary"]
+    words = {name.casefold(), *(w.casefold() for w in vocabulary["synonyms"][vocabulary["names"].index(name)])}
+    if not words & {str(support.label).casefold() for support in ask.supports}:
+        return by_name
+    weight = 0.0 if ask.classes is None else config["fewshot"]["text_weight"]
+    return config["fewshot"]["presence_threshold"] ** (1 - weight) * by_name**weight

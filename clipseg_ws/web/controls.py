@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,8 @@ from PIL import Image
 from clipseg_ws.config import Config
 from clipseg_ws.nano.scenes import KINDS, Scene, draw_scene
 from clipseg_ws.pipeline import Segmenter
-from clipseg_ws.structures import Support
+from clipseg_ws.prompt_lists import list_vocabularies
+from clipseg_ws.structures import Support, Vocabulary
 from clipseg_ws.web.ask import Ask
 from clipseg_ws.web.names import parse_names
 from clipseg_ws.web.pictures import Picture
@@ -37,6 +39,7 @@ class Controls:
     presence_threshold: float
     alpha: float
     background_threshold: float
+    example_threshold: float
     stages: bool
 
 
@@ -51,10 +54,9 @@ def make_ask(segmenter: Segmenter, picture: Picture | None, supports: Sequence[S
     classes, vocabulary = parse_names(controls.names)
     if classes is None and not supports:
         raise ValueError("no class names: type some, for example: house; car; person, people. Or add an example.")
-    known = () if vocabulary is None else vocabulary.names
-    known = tuple(dict.fromkeys([*known, *(str(s.label) for s in supports)]))
+    classes, known = with_labels(classes, vocabulary, supports)
     shapes = parse_shapes(controls.drawing, picture.image.size, MARK_KINDS, known)
-    settings = changed_settings(segmenter.variant(controls.method).config, controls)
+    settings = changed_settings(segmenter.variant(controls.method).config, controls, bool(supports))
     pixels = picture.image.width * picture.image.height
     if segmenter.variant(controls.method).config.decision == "words" and len(known) * pixels > MOST_WORDS:
         raise ValueError(
@@ -67,7 +69,26 @@ def make_ask(segmenter: Segmenter, picture: Picture | None, supports: Sequence[S
     )  # fmt: skip
 
 
-def changed_settings(config: Config, controls: Controls) -> dict[str, Any]:
+def with_labels(
+    classes: str | None, vocabulary: Vocabulary | None, supports: Sequence[Support]
+) -> tuple[str | None, tuple[str, ...]]:
+    """Typed names joined by the examples' labels that are not among them: (``classes=``, all names in order).
+
+    Without typed names the examples say alone what is looked for. Raises ValueError for a label that is not in a list
+    of ``prompts/``.
+    """
+    labels = list(dict.fromkeys(str(support.label) for support in supports))
+    if classes is None or vocabulary is None:
+        return None, tuple(labels)
+    words = {word.casefold() for name, listed in zip(vocabulary.names, vocabulary.synonyms, strict=True)
+             for word in (name, *listed)}  # fmt: skip
+    fresh = [label for label in labels if label.casefold() not in words]
+    if fresh and classes in list_vocabularies():
+        raise ValueError(f"the example {fresh[0]!r} is not in the list {classes!r}; type the names themselves instead")
+    return "; ".join([classes, *fresh]), (*vocabulary.names, *fresh)
+
+
+def changed_settings(config: Config, controls: Controls, examples: bool = False) -> dict[str, Any]:
     """Configuration fields that the controls set to something else than the method does."""
     wanted: dict[str, Any] = {
         "refine": config.refine if controls.refine == AS_METHOD else controls.refine,
@@ -76,7 +97,10 @@ def changed_settings(config: Config, controls: Controls) -> dict[str, Any]:
         "background_threshold": float(controls.background_threshold),
     }
     used = relevant(config)
-    return {key: value for key, value in wanted.items() if key in used and value != getattr(config, key)}
+    changed = {key: value for key, value in wanted.items() if key in used and value != getattr(config, key)}
+    if examples and controls.example_threshold != config.fewshot.presence_threshold:
+        changed["fewshot"] = {"presence_threshold": float(controls.example_threshold)}
+    return changed
 
 
 def relevant(config: Config) -> set[str]:
@@ -100,8 +124,8 @@ def make_support(picture: Picture | None, drawing: str, mask: np.ndarray | None,
     if picture is None:
         raise ValueError("no example picture yet: drop one, or draw an example")
     label = label.strip()
-    if not label or ";" in label or len(label) > 80:
-        raise ValueError("the example needs a short name of the thing it shows, for example: mushroom")
+    if not re.fullmatch(r"[^-;,*?\[\]/\\][^;,*?\[\]/\\]{0,59}", label):
+        raise ValueError("the example needs a short plain name of the thing it shows, for example: mushroom")
     if mask is None:
         mask = paint_mask(parse_shapes(drawing, picture.image.size, PAINT_KINDS), picture.image.size)
     return Support(picture.image, mask, label)
@@ -138,4 +162,5 @@ def slider_values(config: Config) -> Mapping[str, tuple[float, bool]]:
     """Setting -> (the method's own value, whether the method looks at it)."""
     used = relevant(config)
     keys = ("presence_threshold", "alpha", "background_threshold")
-    return {key: (float(getattr(config, key)), key in used) for key in keys}
+    values = {key: (float(getattr(config, key)), key in used) for key in keys}
+    return values | {"example_threshold": (config.fewshot.presence_threshold, config.decision == "maps")}

@@ -27,6 +27,7 @@ from clipseg_ws.web.controls import (
     make_ask,
     make_support,
     slider_values,
+    with_labels,
 )
 from clipseg_ws.web.engine import Engine
 from clipseg_ws.web.names import comma_hint, parse_names
@@ -136,11 +137,9 @@ class Handlers:
     def board(self, names: str, supports: Sequence[Support]) -> Any:
         """The board with a button for every class."""
         try:
-            vocabulary = parse_names(names)[1]
+            known = list(with_labels(*parse_names(names), supports)[1])
         except (ValueError, OSError):  # said when the question is asked
-            vocabulary = None
-        typed = () if vocabulary is None else vocabulary.names
-        known = list(dict.fromkeys([*typed, *(str(s.label) for s in supports)]))
+            known = []
         return gr.HTML(names=known, colours=class_colours(known))
 
     def names(self, names: str, supports: Sequence[Support]) -> Updates:
@@ -148,12 +147,12 @@ class Handlers:
         return self.board(names, supports), note_html(comma_hint(names))
 
     def method(self, model: str, method: str) -> Updates:
-        """The method's own values on the three sliders, those that it does not look at hidden."""
+        """The method's own values on the sliders, those that it does not look at hidden."""
         values = slider_values(self.engine.segmenter(model).variant(method).config)
         return tuple(gr.Slider(value=value, visible=used) for value, used in values.values())
 
     def model(self, model: str, method: str) -> Updates:
-        """(model, its description, three sliders); a model that cannot be loaded leaves the one that was there."""
+        """(model, its description, the sliders); a model that cannot be loaded leaves the one that was there."""
         problem = ""
         try:
             self.engine.segmenter(model)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.structures import Tokens
+from clipseg_ws.token_cache import join, take
 
 CAPACITY = 400_000_000  # bytes of tokens and attention that are kept
 
@@ -37,19 +38,30 @@ class RememberingBackbone(OpenClipBackbone):
         return self._counts["runs"]
 
     def encode(self, pixels: Tensor, *, attention_blocks: int = 8, keep_layers: Sequence[int] = ()) -> Tokens:
-        """As ``OpenClipBackbone.encode``; the tokens are shared with later callers, who must not change them."""
-        digest = hashlib.blake2b(pixels.detach().float().cpu().contiguous().numpy().tobytes(), digest_size=16).digest()
-        key = (digest, tuple(pixels.shape), self.position_interpolation, attention_blocks, tuple(keep_layers))
-        if key in self._memory:
+        """As ``OpenClipBackbone.encode``, picture by picture: only those that are not remembered go through.
+
+        What comes out is shared with later callers, who must not change it.
+        """
+        how = (tuple(pixels.shape[1:]), self.position_interpolation, attention_blocks, tuple(keep_layers))
+        keys = [(_digest(picture), *how) for picture in pixels]
+        missing = [i for i, key in enumerate(keys) if key not in self._memory]
+        if missing:
+            fresh = super().encode(pixels[missing], attention_blocks=attention_blocks, keep_layers=keep_layers)
+            self._counts["runs"] += 1
+            for row, i in enumerate(missing):
+                if keys[i] not in self._memory:  # the same picture twice in one batch
+                    self._memory[keys[i]] = take(fresh, row)
+                    self._counts["bytes"] += _size(self._memory[keys[i]])
+        for key in keys:
             self._memory.move_to_end(key)
-            return self._memory[key]
-        tokens = super().encode(pixels, attention_blocks=attention_blocks, keep_layers=keep_layers)
-        self._counts["runs"] += 1
-        self._memory[key] = tokens
-        self._counts["bytes"] += _size(tokens)
+        tokens = join([self._memory[key] for key in keys])
         while self._counts["bytes"] > self._capacity and len(self._memory) > 1:
             self._counts["bytes"] -= _size(self._memory.popitem(last=False)[1])
         return tokens
+
+
+def _digest(pixels: Tensor) -> bytes:
+    return hashlib.blake2b(pixels.detach().float().cpu().contiguous().numpy().tobytes(), digest_size=16).digest()
 
 
 def _size(tokens: Tokens) -> int:

@@ -119,7 +119,7 @@ def _examples(act: Handlers, names: gr.Textbox, board: gr.HTML, hint: gr.HTML) -
                 min_width=130,
             )
         draw = gr.Button("Draw an example of it", elem_id="cs-draw-example")
-        note = _html()
+        note = _html(elem_id="cs-example-note")
         paint = _board("outline,brush,erase", "cs-paint")
         with gr.Row():
             add = gr.Button("Add the example", elem_id="cs-add", min_width=120)
@@ -152,6 +152,9 @@ def _settings(engine: Engine) -> dict[str, Any]:
                 given["background_threshold"], "Least probability of a class; below it is background", 1.0
             ),
         }
+        sliders["example_threshold"] = _slider(
+            given["example_threshold"], "Examples: score from which a thing that is shown counts as there", 1.0
+        )
         marked = gr.Checkbox(False, label="Only marked classes are in the picture", elem_id="cs-marked")
         stages = gr.Checkbox(True, label="Maps of every stage", elem_id="cs-stages")
     return {"model": model, "marked_only": marked, "method": method, "refine": refine, **sliders, "stages": stages}
@@ -159,7 +162,7 @@ def _settings(engine: Engine) -> dict[str, Any]:
 
 def _slider(given: tuple[float, bool], label: str, most: float) -> gr.Slider:
     least = 0.0 if most == 1.0 else 0.1
-    name = "cs-" + label.split()[0].strip(":").lower()
+    name = "cs-slide-" + label.split()[0].strip(":").lower()
     return gr.Slider(least, most, value=given[0], step=0.01, visible=given[1], label=label, elem_id=name)
 
 
@@ -209,7 +212,7 @@ def _wire(
     busy: dict[str, Any] = {**HEAVY, "show_progress_on": [status, shown]}
     go.click(act.run, values, outputs, **busy).then(None, js=_TO_ANSWER)
     board.marked(act.again, [given, *values], outputs, trigger_mode="always_last", **busy)
-    sliders = [controls[key] for key in ("presence_threshold", "alpha", "background_threshold")]
+    sliders = [controls[key] for key in ("presence_threshold", "alpha", "background_threshold", "example_threshold")]
     for slider in sliders:
         slider.input(act.again, [given, *values], outputs, trigger_mode="always_last", **busy)
     controls["refine"].input(act.again, [given, *values], outputs, **busy)

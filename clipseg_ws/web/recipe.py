@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from clipseg_ws.config import flatten
 from clipseg_ws.files import atomic_write, write_text
 from clipseg_ws.output import write_label_png
 from clipseg_ws.structures import Segmentation
@@ -49,11 +50,10 @@ def python_call(answer: Answer, model: str, options: Mapping[str, Any]) -> str:
     if ask.classes is not None:
         lines.append(f"    classes={ask.classes!r},")
     if ask.supports:
-        pairs = ", ".join(
-            f'Support("examples/{i}.png", "examples/{i}_mask.png", {str(s.label)!r})'
-            for i, s in enumerate(ask.supports, 1)
-        )
-        lines.append(f"    supports=[{pairs}],")
+        lines.append("    supports=[")
+        for number, support in enumerate(ask.supports, 1):
+            lines.append(f'        Support("examples/{number}.png", "examples/{number}_mask.png", {support.label!r}),')
+        lines.append("    ],")
     if weak is not None:
         parts = {"tags": weak.tags, "boxes": weak.boxes, "points": weak.points}
         text = _keywords({key: value for key, value in parts.items() if value or key == "tags"})
@@ -71,13 +71,18 @@ def command_call(answer: Answer, model: str, options: Mapping[str, Any]) -> str:
     common = ["--model", model, "--method", ask.method]
     settings = {**ask.settings}
     common += ["--refine", str(settings.pop("refine", answer.result.config["refine"]))]
-    for key, value in settings.items():
+    for key, value in flatten(settings).items():
         common += ["--set", f"{key}={json.dumps(value)}"]
     for key, value in _unusual(options).items():
         common += [f"--{key}"] if value is True else [f"--{key}", str(value)]
     picture = f"{STEM}.png"
     names = [] if ask.classes is None else ["-c", ask.classes]
-    if weak is not None:
+    if ask.supports:
+        parts = ["fewshot", picture]
+        for number, support in enumerate(ask.supports, 1):
+            parts += ["--support", f"examples/{number}.png", f"examples/{number}_mask.png", str(support.label)]
+        parts += [*names, *common, "-o", "out"]
+    elif weak is not None:
         tags = "; ".join(weak.tags or ()) or ";"  # ";" is a list of no names, "" would be this folder
         parts = ["pseudo", picture, "--marks", MARKS, "--tags", tags, *names, "--confidence", "0", *common, "-o", "out"]
     else:

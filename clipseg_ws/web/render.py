@@ -133,7 +133,7 @@ def status_html(answer: Answer, runs: int) -> str:
     parts = [f"<b>{answer.seconds:.2f} s</b>", ran.get(runs, f"the backbone ran {runs} times")]
     if answer.stages:
         parts.insert(1, f"{answer.stage_seconds:.2f} s for the maps of the stages")
-    setting = {"zero": "names alone", "weak": "with marks", "few": "examples alone", "few+text": "names and examples"}
+    setting = {"zero": "names alone", "weak": "with marks", "few": "with examples"}
     parts.append(setting.get(answer.result.setting, answer.result.setting))
     return f'<p class="cs-status" data-runs="{runs}" data-serial="{uuid.uuid4().hex}">{" · ".join(parts)}</p>'
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -20,8 +21,13 @@ POLICY = (
     "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
     "object-src 'none'; base-uri 'self'"
 )
-# gradio would fetch these on a visitor's behalf
-_RELAYED = re.compile(r"/(file=/*https?:|proxy=)", re.IGNORECASE)
+MOST_JSON = 8_000_000  # bytes of one question; pictures come by upload, not in it
+_RELAYED = re.compile(r"/(file=/*https?:|proxy=)", re.IGNORECASE)  # gradio would fetch these on a visitor's behalf
+_HEADERS = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
 _META = re.compile(rb"<meta[^>]*(?:og:|twitter:)[^>]*>")
 _ENVIRONMENT = ("GRADIO_ALLOWED_PATHS", "GRADIO_ROOT_PATH", "GRADIO_WATCH_DIRS", "GRADIO_NUM_WORKERS")
 
@@ -31,7 +37,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class Guard:
-    """ASGI middleware: a browser that holds to its policy loads from here only; nothing is relayed from elsewhere."""
+    """ASGI middleware: a browser that holds to its policy loads from here only; nothing is fetched from elsewhere."""
 
     def __init__(self, app: Callable[[Message, Receive, Send], Awaitable[None]]) -> None:
         self.app = app
@@ -39,19 +45,53 @@ class Guard:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        if _RELAYED.search(scope["path"]):
+        refused = bool(_RELAYED.search(scope["path"]))
+        if scope["method"] == "POST" and not scope["path"].endswith("/upload"):
+            body, receive = await _read(receive)
+            refused |= body is None or names_remote_file(body)
+        if refused:
             await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
             return await send({"type": "http.response.body", "body": b"not served here"})
         page = _Page(send) if scope["path"] == "/" else None
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                added = {b"content-security-policy": POLICY.encode(), b"x-content-type-options": b"nosniff",
-                         b"referrer-policy": b"no-referrer"}  # fmt: skip
-                message["headers"] = [*message.get("headers", ()), *added.items()]
+                message["headers"] = [*message.get("headers", ()), *_HEADERS]
             await (send if page is None else page)(message)
 
         return await self.app(scope, receive, guarded)
+
+
+async def _read(receive: Receive) -> tuple[bytes | None, Receive]:
+    """A request's body (None: too long), and a ``receive`` that gives it once more."""
+    body, more = b"", True
+    while more and len(body) <= MOST_JSON:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return (None if len(body) > MOST_JSON else body), again
+
+
+def names_remote_file(body: bytes) -> bool:
+    """Whether JSON holds a file whose path is an address, which gradio would download; other bodies hold none."""
+    try:
+        waiting = [json.loads(body)]
+    except (ValueError, RecursionError):
+        return False
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if re.match(r"\s*[a-z][a-z0-9+.-]*:/", str(value.get("path", "")), re.IGNORECASE):
+                return True
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return False
 
 
 class _Page:

@@ -6,6 +6,7 @@ import json
 import runpy
 import shlex
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,10 +17,10 @@ from clipseg_ws import cli
 from clipseg_ws.nano.scenes import KINDS
 from clipseg_ws.output import read_label_png
 from clipseg_ws.web.ask import Ask, answer, table
-from clipseg_ws.web.controls import drawn_picture
+from clipseg_ws.web.controls import drawn_picture, drawn_support, make_support
 from clipseg_ws.web.engine import Engine
 from clipseg_ws.web.recipe import command_call, python_call, write_files
-from clipseg_ws.web.render import confidence_view, heat, stages_html, status_html, table_html
+from clipseg_ws.web.render import confidence_view, heat, stages_html, status_html, supports_html, table_html
 from clipseg_ws.web.shapes import Shape
 
 NAMES = "; ".join(KINDS)
@@ -143,18 +144,55 @@ def test_many_absent_names_are_counted_only(engine, scene):
     assert "switched off" in stages_html(given)
 
 
+@pytest.fixture(scope="module")
+def examples():
+    """Two of butterfly, one of tree, drawn."""
+    given = []
+    for label, number in (("butterfly", 0), ("butterfly", 1), ("tree", 0)):
+        picture, mask = drawn_support(label, number)
+        small = replace(picture, image=picture.image.resize((256, 192)))
+        given.append(make_support(small, "[]", mask[::2, ::2], label))
+    return tuple(given)
+
+
+def test_examples_alone_with_names_and_with_marks(engine, scene, examples):
+    segmenter, runs = engine.segmenter(), engine.backbone.runs
+    alone = answer(segmenter, Ask(scene, supports=examples))
+    assert alone.result.names == ("butterfly", "tree") and alone.result.setting == "few"
+    assert alone.stages[0].title == "likeness to the examples" and len(alone.stages) == 3
+    assert rows(alone)["butterfly"].present and rows(alone)["butterfly"].why.endswith("reaches the threshold 0.4")
+    runs, before = engine.backbone.runs, runs
+    assert runs - before <= 3  # the picture, and the examples in batches
+    both = answer(segmenter, Ask(scene, "house; butterfly, moth; fish", supports=examples[:2]))
+    assert rows(both)["house"].present and rows(both)["house"].why.endswith("reaches the threshold 0.25")
+    weight = both.result.config["fewshot"]["text_weight"]
+    assert rows(both)["butterfly"].why.endswith(f"reaches the threshold {0.4 ** (1 - weight) * 0.25**weight:.2g}")
+    marks = (Shape("point", "tree", ((220, 30),)), Shape("scribble", "butterfly", ((150, 60), (155, 66))))
+    all_three = answer(segmenter, Ask(scene, "house; butterfly; tree", marks, supports=examples))
+    assert rows(all_three)["tree"].why == rows(all_three)["butterfly"].why == "you marked it"
+    assert rows(all_three)["house"].why.startswith("without marks") and all_three.result.labels[30, 220] == 3
+    assert engine.backbone.runs == runs
+    assert "no single command" in command_call(all_three, "nano", {})
+    assert "2: butterfly" in supports_html(examples) and "No examples" in supports_html(())
+
+
 CASES = {
     "names": {"settings": {"presence_threshold": 0.6, "refine": "none"}},
     "words": {"method": "naclip", "settings": {"background_threshold": 0.3}},
     "points and boxes": {"shapes": MARKS[:3]},
     "scribbles": {"shapes": MARKS, "marked_only": True},
+    "examples": {"classes": None, "settings": {"fewshot": {"presence_threshold": 0.3}}},
+    "examples and names": {},
     "background alone": {"shapes": MARKS[1:2], "marked_only": True},
 }
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_calls_do_the_same(engine, scene, tmp_path, monkeypatch, case):
-    given = answer(engine.segmenter(), Ask(scene, "house, cottage; car; sun; tree", **CASES[case], stages=False))
+def test_the_calls_do_the_same(engine, scene, examples, tmp_path, monkeypatch, case):
+    asked = Ask(scene, **{"classes": "house, cottage; car; sun; tree"} | CASES[case], stages=False)
+    if "example" in case:
+        asked = replace(asked, supports=examples)
+    given = answer(engine.segmenter(), asked)
     files = write_files(tmp_path / "made", given, engine.model, engine.options, 0.5)
     assert np.array_equal(read_label_png(files.labels), given.result.labels)
     assert json.loads(files.record.read_text())["source"] is None

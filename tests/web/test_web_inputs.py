@@ -40,7 +40,7 @@ def engine():
 def controls(engine):
     own = engine.segmenter().variant("default").config
     return Controls("house; car", "[]", False, "default", AS_METHOD, own.presence_threshold, own.alpha,
-                    own.background_threshold, True)  # fmt: skip
+                    own.background_threshold, own.fewshot.presence_threshold, True)  # fmt: skip
 
 
 def huge_png(path, side=30_000):
@@ -132,12 +132,23 @@ def test_what_is_missing_is_said(engine, controls):
         drawn_picture(-1)
 
 
-def test_supports_may_name_what_is_marked(engine, controls):
+def test_examples_join_the_names(engine, controls):
     picture, _ = drawn_picture(9_000_075)
-    example = Support(picture.image, np.ones((384, 512), np.uint8), "kite")
+    examples = tuple(
+        Support(picture.image, np.ones((384, 512), np.uint8), name) for name in ("kite", "kite", "Cottage")
+    )
     drawn = '[{"kind": "point", "name": "kite", "points": [[3, 3]]}]'
-    ask = make_ask(engine.segmenter(), picture, (example,), replace(controls, names="", drawing=drawn))
-    assert ask.classes is None and ask.shapes[0].name == "kite"
+
+    def ask(**changes):
+        return make_ask(engine.segmenter(), picture, examples, replace(controls, drawing=drawn, **changes))
+
+    assert ask(names="").classes is None and ask(names="").shapes[0].name == "kite"
+    assert ask(names="house, cottage; car").classes == "house, cottage; car; kite"
+    with pytest.raises(ValueError, match="'kite' is not in the list 'voc'"):
+        ask(names="voc")
+    assert ask(example_threshold=0.7).settings == {"fewshot": {"presence_threshold": 0.7}}
+    without = make_ask(engine.segmenter(), picture, (), replace(controls, example_threshold=0.7))
+    assert without.settings == {} and without.classes == "house; car"
 
 
 def test_examples():
@@ -152,7 +163,8 @@ def test_examples():
     for label, message in (("dragon", "cannot be drawn"), ("", "cannot be drawn")):
         with pytest.raises(ValueError, match=message):
             drawn_support(label, 0)
-    for given, message in (((None, "[]", mask, "x"), "no example picture"), ((picture, "[]", mask, " "), "short name"),
+    for given, message in (((None, "[]", mask, "x"), "no example picture"), ((picture, "[]", mask, " "), "plain name"),
+                           ((picture, "[]", mask, "a; b"), "plain name"), ((picture, "[]", mask, "--x"), "plain name"),
                            ((picture, "[]", None, "x"), "nothing is painted")):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             make_support(*given)
@@ -165,14 +177,20 @@ def test_the_backbone_remembers_within_its_bounds(tiny_backbone):
     expected = tiny_backbone.encode(first, attention_blocks=2, keep_layers=(0,))
     got = backbone.encode(first, attention_blocks=2, keep_layers=(0,))
     assert torch.equal(got.last_input, expected.last_input) and torch.equal(got.attention, expected.attention)
-    assert backbone.encode(first.clone(), attention_blocks=2, keep_layers=(0,)) is got and backbone.runs == 1
-    backbone.encode(first, attention_blocks=1)
-    assert backbone.runs == 2 and len(backbone._memory) == 1  # the older one had to go
+    assert torch.equal(got.layers[0], expected.layers[0]) and got.grid == (2, 3) and backbone.runs == 1
+    assert len(backbone._memory) == 1  # the older picture had to go
+    backbone.encode(first[1:], attention_blocks=2, keep_layers=(0,))
+    assert backbone.runs == 1
+    backbone.encode(first[1:], attention_blocks=1)
+    assert backbone.runs == 2
     roomy = RememberingBackbone(tiny_backbone)
     twin = roomy.with_positions("bilinear")
     assert not torch.equal(twin.encode(first).last_input, roomy.encode(first).last_input) and roomy.runs == 2
-    roomy.encode(second), roomy.encode(first), twin.encode(first)
-    assert roomy.runs == twin.runs == 3
+    mixed = torch.cat([second[:1], first, second[:1]])
+    assert torch.allclose(roomy.encode(mixed).last_input, tiny_backbone.encode(mixed).last_input, atol=1e-5)
+    assert roomy.runs == twin.runs == 3 and len(roomy._memory) == 5
+    roomy.encode(second[:1]), roomy.encode(first.flip(0)), twin.encode(first)
+    assert roomy.runs == 3
 
 
 def test_one_model_at_a_time(tiny_backbone):

@@ -20,6 +20,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from clipseg_ws import cli
+from clipseg_ws.nano.scenes import KINDS
 from clipseg_ws.palette import voc_palette
 from clipseg_ws.web.controls import drawn_picture
 
@@ -176,7 +177,7 @@ def test_settings_boxes_and_scribbles(visit):
     view.wait_for_function("old => document.querySelector('#cs-overlay img').src !== old", arg=source)
     view.click("#cs-settings button >> nth=0")
 
-    assert after(view, lambda: enter(view, "#cs-presence", "0.99")) == 0
+    assert after(view, lambda: enter(view, "#cs-slide-presence", "0.99")) == 0
     assert "below the threshold 0.99" in view.inner_text("#cs-table")
 
     def stroke(tool, name, *corners):
@@ -196,6 +197,49 @@ def test_settings_boxes_and_scribbles(visit):
     value = view.evaluate("document.querySelector('#cs-table').innerText")
     assert re.search(r"car\s+\d\.\d%.*you marked it", value), value
     assert after(view, lambda: view.click("#cs-board .cb-bar button:has-text('undo')")) == 0
+
+
+def test_examples_are_painted_drawn_and_uploaded(visit, tmp_path):
+    view = visit()
+    draw_scene(view, 9_000_075)
+    view.fill("#cs-names textarea", "")
+    view.click("#cs-examples button >> nth=0")
+    view.fill("#cs-label textarea, #cs-label input", "butterfly")
+    view.click("#cs-draw-example")
+    view.wait_for_selector("#cs-paint canvas:visible")
+    view.click("#cs-add")
+    view.wait_for_selector("#cs-supports figcaption:has-text('1: butterfly')")
+    view.wait_for_selector("#cs-board button[data-name=butterfly]")
+
+    picture, scene = drawn_picture(9_000_044)
+    picture.image.save(tmp_path / "shown.png")
+    label = int(np.unique(scene.labels)[1])
+    Image.fromarray((scene.labels == label).astype(np.uint8) * 255).save(tmp_path / "mask.png")
+    view.fill("#cs-label textarea, #cs-label input", KINDS[label - 1])
+    view.set_input_files("#cs-example input", tmp_path / "shown.png")
+    view.wait_for_selector("#cs-example-note:has-text('shown.png')")
+    view.set_input_files("#cs-mask input", tmp_path / "mask.png")
+    view.wait_for_selector("#cs-example-note:has-text('of the example')")
+    view.click("#cs-add")
+    view.wait_for_selector(f"#cs-supports figcaption:has-text('2: {KINDS[label - 1]}')")
+
+    view.fill("#cs-label textarea, #cs-label input", "blob")
+    view.set_input_files("#cs-example input", tmp_path / "shown.png")
+    view.wait_for_selector("#cs-example-note:has-text('512 × 384')")
+    view.locator("#cs-paint canvas").scroll_into_view_if_needed()
+    box = view.locator("#cs-paint canvas").bounding_box()
+    for step, (x, y) in enumerate([(0.2, 0.2), (0.7, 0.2), (0.7, 0.8), (0.2, 0.8)]):
+        view.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=5)
+        if step == 0:
+            view.mouse.down()
+    view.mouse.up()
+    view.click("#cs-add")
+    view.wait_for_selector("#cs-supports figcaption:has-text('3: blob')")
+    view.click("#cs-remove")
+    view.wait_for_selector("#cs-supports figcaption:has-text('3: blob')", state="detached")
+    after(view, lambda: view.click("#cs-run"))
+    assert "with examples" in view.inner_text("#cs-status")
+    assert re.search(r"butterfly\s+\d+\.\d%\s+[01]\.\d+\s+yes", view.inner_text("#cs-table"))
 
 
 def huge_png(side: int = 30_000) -> bytes:
@@ -267,6 +311,25 @@ def test_other_files_are_not_served(site, path):
     with pytest.raises(urllib.error.HTTPError) as refused:
         get(site, f"gradio_api/{path}")
     assert refused.value.code in (403, 404)
+
+
+@pytest.mark.parametrize("path", ["https://example.org/a.png", "HTTP://10.0.0.1/", "/etc/passwd"])
+def test_other_files_are_not_taken_as_uploads(site, path, capfd):
+    upload = next(i for i, fn in site.fns.items() if fn.name == "upload")
+    file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    body = json.dumps({"data": [file], "fn_index": upload, "session_hash": "visitor"}).encode()
+    request = urllib.request.Request(
+        site.local_url + "gradio_api/queue/join", body, {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=20):
+            pass
+        with get(site, "gradio_api/queue/data?session_hash=visitor") as answer:
+            assert b'"success":false' in answer.read()
+        assert path == "/etc/passwd"
+        capfd.readouterr()  # gradio prints its own trace to the terminal
+    except urllib.error.HTTPError as refused:
+        assert refused.code == 403 and path != "/etc/passwd"
 
 
 def test_the_page_loads_from_nowhere_else(site):
