@@ -116,7 +116,7 @@ def relevant(config: Config) -> set[str]:
 
 
 def make_support(picture: Picture | None, drawing: str, mask: np.ndarray | None, label: str) -> Support:
-    """An example from a picture and what was painted on it, or a mask that was read from a file [H, W].
+    """An example from a picture and what was painted on it; a known mask [H, W] counts where nothing is painted.
 
     Raises:
         ValueError: no picture, no name, nothing painted.
@@ -126,8 +126,9 @@ def make_support(picture: Picture | None, drawing: str, mask: np.ndarray | None,
     label = label.strip()
     if not re.fullmatch(r"[^-;,*?\[\]/\\][^;,*?\[\]/\\]{0,59}", label):
         raise ValueError("the example needs a short plain name of the thing it shows, for example: mushroom")
-    if mask is None:
-        mask = paint_mask(parse_shapes(drawing, picture.image.size, PAINT_KINDS), picture.image.size)
+    shapes = parse_shapes(drawing, picture.image.size, PAINT_KINDS)
+    if mask is None or shapes:
+        mask = paint_mask(shapes, picture.image.size)
     return Support(picture.image, mask, label)
 
 
@@ -149,7 +150,7 @@ def drawn_support(label: str, number: int) -> tuple[Picture, np.ndarray]:
     if kind not in KINDS:
         raise ValueError(f"{label!r} cannot be drawn; what can: {', '.join(KINDS)}. Or drop a picture of it.")
     scene = draw_scene(8_000_000 + 97 * number + KINDS.index(kind), SCENE_SIZE, kinds=(kind,), max_things=2)
-    note = f"drawn example of {kind}; its mask is known, press Add"
+    note = f"drawn example of {kind}; its mask is painted in, press Add"
     return Picture(Image.fromarray(scene.image), note, SCENE_SIZE[::-1]), (scene.labels > 0).astype(np.uint8)
 
 

@@ -44,6 +44,7 @@ from clipseg_ws.web.render import (
     status_html,
     supports_html,
     table_html,
+    tinted,
 )
 
 KEPT_RUNS = 40  # folders of downloads that are kept
@@ -89,7 +90,7 @@ class Handlers:
         """A drawn example: (picture, board, note, mask, number)."""
         try:
             picture, mask = drawn_support(label, number)
-            return *_placed(picture), mask, number + 1
+            return *_placed(picture, mask), mask, number + 1
         except Exception as error:
             return gr.skip(), gr.skip(), error_html(message(error)), gr.skip(), gr.skip()
 
@@ -99,17 +100,18 @@ class Handlers:
         return *updates, None if isinstance(updates[0], Picture) else gr.skip()
 
     def upload_mask(self, path: str | None, picture: Picture | None) -> Updates:
-        """A mask file for the example: (mask, note, drop area)."""
+        """A mask file for the example: (mask, board, note, drop area)."""
         if not path:
-            return (gr.skip(),) * 3
+            return (gr.skip(),) * 4
         try:
             if picture is None:
                 raise ValueError("drop the example's picture first, then its mask")
             mask = fitted_mask(path, picture)
-            return mask, note_html(f"{Path(path).name}: {mask.mean():.0%} of the example, press Add"), None
+            said = note_html(f"{Path(path).name}: {(mask == 1).mean():.0%} of the example, press Add")
+            return mask, _placed(picture, mask)[1], said, None
         except Exception as error:
             text = message(error).replace(repr(path), repr(Path(path).name))
-            return gr.skip(), error_html(text), None
+            return gr.skip(), gr.skip(), error_html(text), None
         finally:
             Path(path).unlink(missing_ok=True)
 
@@ -118,14 +120,16 @@ class Handlers:
     def add(
         self, picture: Picture | None, drawing: str, mask: Any, label: str, supports: Sequence[Support], names: str
     ) -> Updates:
-        """One more example: (supports, their view, board of the picture, note)."""
+        """One more example: (supports, their view, board of the picture, note, and picture, mask and board emptied)."""
         try:
             if len(supports) >= MOST_SUPPORTS:
                 raise ValueError(f"{len(supports)} examples are the most this page takes; remove one first")
             supports = (*supports, make_support(picture, drawing, mask, label))
-            return supports, supports_html(supports), self.board(names, supports), note_html(f"{label} added")
+            empty = gr.HTML(value="[]", picture="", serial=uuid.uuid4().hex)
+            said = note_html(f"{label} added")
+            return supports, supports_html(supports), self.board(names, supports), said, None, None, empty
         except Exception as error:
-            return gr.skip(), gr.skip(), gr.skip(), error_html(message(error))
+            return gr.skip(), gr.skip(), gr.skip(), error_html(message(error)), *(gr.skip(),) * 3
 
     def remove(self, supports: Sequence[Support], names: str) -> Updates:
         """The last example away: (supports, their view, board of the picture)."""
@@ -217,9 +221,9 @@ def fitted_mask(path: str, picture: Picture) -> Any:
     return np.asarray(Image.fromarray(mask).resize(picture.image.size, Image.Resampling.NEAREST))
 
 
-def _placed(picture: Picture) -> Updates:
+def _placed(picture: Picture, mask: Any = None) -> Updates:
+    """(picture, a board that shows it with its mask painted in, a line about it)."""
     width, height = picture.image.size
-    board = gr.HTML(
-        value="[]", picture=data_uri(picture.image, BOARD), width=width, height=height, serial=uuid.uuid4().hex
-    )
+    shown = picture.image if mask is None else tinted(picture.image, mask)
+    board = gr.HTML(value="[]", picture=data_uri(shown, BOARD), width=width, height=height, serial=uuid.uuid4().hex)
     return picture, board, note_html(picture.note)

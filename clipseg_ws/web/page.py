@@ -20,7 +20,10 @@ THEME = gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monos
 HEAVY: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
 LIGHT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 _HERE = files("clipseg_ws.web")
-_TO_ANSWER = "() => document.querySelector('#cs-status').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
+_TO_ANSWER = (
+    "() => document.querySelector('#cs-status').scrollIntoView("
+    "{behavior: 'smooth', block: innerWidth < 700 ? 'start' : 'nearest'})"
+)
 _BOARD = (
     '<div class="cb"><div class="cb-bar" role="toolbar" aria-label="tools"></div><div class="cb-chips" role="toolbar" '
     'aria-label="class"></div><canvas width="1" height="1" aria-label="drawing board" hidden></canvas>'
@@ -125,9 +128,14 @@ def _examples(act: Handlers, names: gr.Textbox, board: gr.HTML, hint: gr.HTML) -
             add = gr.Button("Add the example", elem_id="cs-add", min_width=120)
             remove = gr.Button("Remove the last", elem_id="cs-remove", min_width=120)
     drop.upload(act.upload_example, drop, [picture, paint, note, drop, mask], concurrency_limit=1, **LIGHT)
-    file.upload(act.upload_mask, [file, picture], [mask, note, file], **LIGHT)
+    file.upload(act.upload_mask, [file, picture], [mask, paint, note, file], **LIGHT)
     draw.click(act.draw_example, [label, number], [picture, paint, note, mask, number], **LIGHT)
-    add.click(act.add, [picture, paint, mask, label, supports, names], [supports, view, board, note], **LIGHT)
+    add.click(
+        act.add,
+        [picture, paint, mask, label, supports, names],
+        [supports, view, board, note, picture, mask, paint],
+        **LIGHT,
+    )
     remove.click(act.remove, [supports, names], [supports, view, board], **LIGHT)
     names.change(act.names, [names, supports], [board, hint], trigger_mode="always_last", **LIGHT)
     return supports
@@ -195,9 +203,7 @@ def _answer() -> tuple[list[Any], gr.Slider]:
 
 
 def _picture(name: str) -> gr.Image:
-    return gr.Image(
-        type="pil", format="png", show_label=False, interactive=False, elem_id=name, height=400, buttons=["fullscreen"]
-    )
+    return gr.Image(type="pil", format="png", show_label=False, interactive=False, elem_id=name, buttons=["fullscreen"])
 
 
 def _wire(
@@ -209,7 +215,7 @@ def _wire(
     model, *rest = controls.values()
     values = [picture, supports, model, opacity, names, board, *rest]
     status, shown, given = outputs[0], outputs[1], outputs[-1]
-    busy: dict[str, Any] = {**HEAVY, "show_progress_on": [status, shown]}
+    busy: dict[str, Any] = {**HEAVY, "show_progress": "minimal", "show_progress_on": status}
     go.click(act.run, values, outputs, **busy).then(None, js=_TO_ANSWER)
     board.marked(act.again, [given, *values], outputs, trigger_mode="always_last", **busy)
     sliders = [controls[key] for key in ("presence_threshold", "alpha", "background_threshold", "example_threshold")]

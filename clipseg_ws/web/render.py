@@ -106,15 +106,19 @@ def _over(values: np.ndarray) -> Image.Image:
     return Image.fromarray(heat(values))
 
 
+def tinted(picture: Image.Image, mask: np.ndarray) -> Image.Image:
+    """The picture with the object of a mask [H, W] painted in."""
+    inside = Image.fromarray((np.asarray(mask) == 1).astype(np.uint8) * 150)
+    return Image.composite(Image.new("RGB", picture.size, (255, 60, 0)), picture, inside)
+
+
 def supports_html(supports: Sequence[Support]) -> str:
     """Small pictures of the examples with their masks painted in."""
     if not supports:
         return '<p class="cs-note">No examples yet.</p>'
     figures = []
     for number, support in enumerate(supports, 1):
-        picture, name = support.image, escape(str(support.label))
-        inside = Image.fromarray((np.asarray(support.mask) == 1).astype(np.uint8) * 150)
-        painted = Image.composite(Image.new("RGB", picture.size, (255, 60, 0)), picture, inside)
+        name, painted = escape(str(support.label)), tinted(support.image, support.mask)
         figures.append(
             f'<figure><img alt="example {number}: {name}" src="{data_uri(painted, 160)}">'
             f"<figcaption>{number}: {name}</figcaption></figure>"
@@ -129,7 +133,7 @@ def error_html(message: str) -> str:
 
 def status_html(answer: Answer, runs: int) -> str:
     """Time taken, and whether the backbone had to run."""
-    ran = {0: "the backbone did not run again (its tokens are kept)", 1: "the backbone ran once"}
+    ran = {0: "the backbone did not run again", 1: "the backbone ran once"}
     parts = [f"<b>{answer.seconds:.2f} s</b>", ran.get(runs, f"the backbone ran {runs} times")]
     if answer.stages:
         parts.insert(1, f"{answer.stage_seconds:.2f} s for the maps of the stages")
