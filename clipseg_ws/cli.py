@@ -115,19 +115,6 @@ def predict(
 
 
 @app.command()
-def demo(
-    output: Annotated[Path, typer.Option("-o", "--output")] = Path("clipseg_ws_demo"),
-    seed: Annotated[int, typer.Option(help="Which scene to draw (held-out seeds start at 10000000).")] = 10_000_007,
-    size: Annotated[int, typer.Option(min=64, max=1024, help="Side of the drawn picture in pixels.")] = 224,
-) -> None:
-    """Draw a scene, segment it by names and by tags with the embedded model, write pictures. Needs no network."""
-    from clipseg_ws.demo import run_demo
-
-    for line in run_demo(output, seed=seed, size=size):
-        typer.echo(line)
-
-
-@app.command()
 def doctor(device: Device = "auto", dtype: Dtype = "auto") -> None:
     """Versions, devices, cached weights, and one picture through the embedded model."""
     from clipseg_ws.doctor import examine
@@ -151,6 +138,7 @@ def download(model: Annotated[str, typer.Argument(help='"ARCH/PRETRAINED" or "hf
 
 def _mount() -> None:
     """Commands that live in files of their own; importing their fronts is light."""
+    from clipseg_ws.commands_demo import demo
     from clipseg_ws.commands_fewshot import SupportCommand, fewshot
     from clipseg_ws.commands_heads import bench_heads, train
     from clipseg_ws.commands_prompts import prompts_app
@@ -161,6 +149,7 @@ def _mount() -> None:
     app.command("pseudo")(pseudo)
     app.command("train")(train)
     bench_app.command("heads")(bench_heads)
+    app.command("demo")(demo)
     app.add_typer(prompts_app, name="prompts")
     app.add_typer(eval_app, name="eval")
     app.command("report")(report)
