@@ -39,6 +39,12 @@ def folder(
     )  # fmt: skip
 
 
+@lru_cache(maxsize=32)  # image, truth and tags of a scene are asked for shortly after one another
+def drawn(seed: int, size: int) -> Scene:
+    """``draw_scene``, the last ones kept."""
+    return draw_scene(seed, size)
+
+
 def scenes(
     name: str,
     root: str | Path | None,
@@ -53,9 +59,8 @@ def scenes(
     if root is not None or split not in (None, "held-out"):
         raise DatasetError(f"{name} is drawn, it takes no root ({root!r}) and no split but 'held-out' ({split!r})")
 
-    @lru_cache(maxsize=32)  # image, truth and tags of a scene are asked for shortly after one another
     def scene(id: str) -> Scene:
-        return draw_scene(int(id), size)
+        return drawn(int(id), size)
 
     vocabulary = parse_classes(prompts) if prompts else Vocabulary(KINDS, tuple((kind,) for kind in KINDS))
     return Dataset(
