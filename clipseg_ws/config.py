@@ -26,7 +26,9 @@ class Config:
     position_interpolation: str = "bicubic"  # "bicubic", "bilinear" (CLIP-ES), "bicubic-offset" (dense family)
     # text
     templates: str | tuple[str, ...] | None = None  # a list's name, one template or several; None: the class file's
-    background: str | tuple[str, ...] | None = None  # competing words; None: the class file's own, else "voc-clip-es"
+    background: str | tuple[str, ...] | None = (
+        None  # competing words, "auto"; None: the class file's, else voc-clip-es
+    )
     fusion: str | None = None  # synonyms: "string" (inside one prompt) or "max" (best word); None: the class file's own
     logit_scale: float | None = None  # factor of the cosine before a softmax; None: the model's own
     # presence (zero setting only)

@@ -15,10 +15,12 @@ from clipseg_ws.activations.last_block import forward_last_block, pool_embedding
 from clipseg_ws.backbones import load_backbone
 from clipseg_ws.backbones.features import FeatureBackbone, load_features
 from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.background_words import choose_background
 from clipseg_ws.bank import SupportBank
 from clipseg_ws.batching import Batching
 from clipseg_ws.config import PRESETS, Config, flatten, resolve
 from clipseg_ws.decisions import Decision, decide_maps, decide_words
+from clipseg_ws.dense_stage import patch_embeddings, repaired
 from clipseg_ws.encoding import Encoder
 from clipseg_ws.fewshot_stages import Examples, Query, example_maps
 from clipseg_ws.fewshot_supports import Matchers, make_bank
@@ -179,13 +181,18 @@ class Segmenter:
     def vocabulary(
         self, classes: Any = None, background: Any = None, tags: Iterable[Sequence[str]] | None = None
     ) -> Vocabulary:
-        """The resolved vocabulary: classes, background words (those that are classes left out), templates."""
+        """The resolved vocabulary: classes, background words (those that are classes left out; "auto": chosen by
+        similarity to the classes), templates."""
         if self.head is not None:
             return self.head.vocabulary(classes)
         if classes is None:
             classes = self._default_classes(tags)
         config = self.config
-        vocabulary = parse_classes(classes, background=background, templates=config.templates, fusion=config.fusion)
+        auto = "auto" in (background, config.background if background is None else None)
+        given = () if auto else background
+        vocabulary = parse_classes(classes, background=given, templates=config.templates, fusion=config.fusion)
+        if auto:
+            return choose_background(vocabulary, self.backbone.encode_text, self.backbone.weights_sha256)
         if background is None and (config.background is not None or not vocabulary.background):
             words = load_background(config.background if config.background is not None else DEFAULT_BACKGROUND)
             taken = {word.lower() for synonyms in vocabulary.synonyms for word in synonyms} | {
@@ -231,6 +238,11 @@ class Segmenter:
         tokens = self._encoder.clip(list(pictures))
         block = forward_last_block(self.backbone, tokens.last_input, tokens.last)
         return pool_embedding(self.backbone, block.out, self.config.pool)
+
+    def embed_patches(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """Unit patch embeddings [B, h, w, E] float32 of pictures that share one grid, in the space of the names."""
+        tokens, proxy = self._encoder.clip(pictures), self._encoder.proxy(pictures)
+        return patch_embeddings(self.backbone, repaired(tokens, self.config), self.config, proxy).float()
 
     def _advice(self, backbone: OpenClipBackbone) -> dict[str, Any]:
         return backbone.recommended | (self.head.card.settings() if self.head else {})

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = {
     "": 0, "structures": 0, "files": 0,
     "images": 1, "sources": 1, "vocabulary": 1, "prompt_lists": 1, "text_embeddings": 1, "prompt_selection": 1,
+    "template_experts": 1, "background_words": 1,
     "object_store": 1, "weak": 1, "weak_marks": 1, "marks_json": 1, "weak_constraints": 1, "supports": 1,
     "backbones": 2, "nano": 2,
     "activations": 3,
@@ -25,7 +26,8 @@ LAYERS = {
     "encoding": 7, "looks": 7, "instances": 7, "stages": 7, "decisions": 7, "batching": 7, "head_stage": 7,
     "fewshot_stages": 7, "fewshot_supports": 7, "results": 7, "pipeline": 7,
     "runner": 8, "engine_ray": 8, "ray_pool": 0, "pseudo": 8, "tracking": 8,
-    "head_recipe": 8, "head_masks": 8, "head_bench": 8, "commands_heads": 9, "__main__": 9, "web": 9, "commands_demo": 9,
+    "head_recipe": 8, "head_masks": 8, "head_bench": 8, "commands_heads": 9, "__main__": 9, "web": 9,
+    "commands_demo": 9,
     "options": 9, "commands_prompts": 9, "commands_weak": 9, "commands_fewshot": 9, "cli": 9, "demo": 9, "doctor": 9,
     "prompts": 0,
     "eval": 10,
