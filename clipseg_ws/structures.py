@@ -22,6 +22,23 @@ IGNORE = 255
 
 
 @dataclass(frozen=True, eq=False)
+class LastAttention:
+    """The last block up to its attention, kept so that nobody computes it twice; L = 1 + N, class token first.
+
+    Attributes:
+        a: [B, L, D] output of ``ln_1``. q, k, v: [B, heads, L, d]. probs: [B, heads, L, L] softmax attention.
+        context: [B, heads, L, d] = probs @ v.
+    """
+
+    a: torch.Tensor
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    probs: torch.Tensor
+    context: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Tokens:
     """What one forward pass of a frozen backbone leaves behind.
 
@@ -31,12 +48,14 @@ class Tokens:
             class token's row and column dropped, not renormalised; None where it was not asked for.
         layers: block index -> [B, N, D] patch tokens that leave that block.
         grid: (h, w) patches.
+        last: the last block's attention where it was computed on the way; None: compute it from ``last_input``.
     """
 
     last_input: torch.Tensor
     attention: torch.Tensor | None
     layers: Mapping[int, torch.Tensor]
     grid: tuple[int, int]
+    last: LastAttention | None = None
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ class SegmenterPredictor:
 
     def describe(self) -> dict[str, Any]:
         """The resolved configuration, the weights and the words."""
-        passing = ("cache_tokens", "keep_maps")  # change no answer
+        passing = ("cache_tokens", "compile", "keep_maps")  # change no answer
         settings = {key: value for key, value in self.config.items() if key not in passing}
         words = self._resolved()
         keys = ("names", "synonyms", "background", "templates", "fusion", "prompts")
@@ -155,6 +155,9 @@ class SegmenterPredictor:
         features = getattr(self.segmenter, "features", None)
         if features is not None:
             model["features"] = f"{features.name} {features.weights_sha256}"
+        head = getattr(self.segmenter, "head", None)
+        if head is not None:
+            model["head"] = head.sha256
         return {"method": self.name, "config": settings, "model": model, "vocabulary": vocabulary}
 
     def columns(self) -> dict[str, Any]:
