@@ -97,7 +97,7 @@ def _plain(value: Any) -> Any:
 
 PRESETS: dict[str, dict[str, Any]] = {
     # the best that was measured on drawn scenes, every part of it in eval/results/*_ablation.csv
-    "default": {"activation": "fused", "competition": 0.25, "expand_shrink": True, "refine": "guided"},
+    "default": {"activation": "fused", "competition": 0.25, "refine": "guided"},
     # CLIP-ES without its CRF (add refine="crf"): Lin et al., CVPR 2023, arXiv 2212.09506
     "clip-es": {
         "position_interpolation": "bilinear",
