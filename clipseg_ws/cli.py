@@ -15,10 +15,12 @@ from clipseg_ws.options import (
     Dtype,
     Engine,
     Features,
+    Head,
     Model,
     Offline,
     Setting,
     make_segmenter,
+    report_run,
     tags_lookup,
 )
 
@@ -73,6 +75,7 @@ def predict(
     model: Model = DEFAULT_MODEL,
     method: Annotated[str, typer.Option(help="Preset: default, clip-es, cam, ...")] = "default",
     features: Features = None,
+    head: Head = None,
     refine: Annotated[str | None, typer.Option(help="Picture refinement: none, pamr, guided, crf, ...")] = None,
     format: Annotated[str, typer.Option(help="Files to write, separated by commas.")] = "png,overlay,json",
     device: Device = "auto",
@@ -93,8 +96,9 @@ def predict(
     formats = check_formats(format)
     found = list_sources(sources)
     segmenter = make_segmenter(
-        model, method, device, dtype, offline, settings, features=features, refine=refine, batch_size=batch_size
-    )
+        model, method, device, dtype, offline, settings, features=features, refine=refine, batch_size=batch_size,
+        head=head,
+    )  # fmt: skip
     lookup = tags_lookup(tags, found) if tags is not None else None
 
     def show(source: Any, result: Any) -> None:
@@ -105,40 +109,7 @@ def predict(
         segmenter, found, output, formats=formats, overwrite=overwrite, tags=lookup, classes=classes,
         background=background, on_result=show, engine=engine,
     )  # fmt: skip
-    _report(summary, output)
-    if summary.failed:
-        raise typer.Exit(1)
-
-
-def _report(summary: Any, output: Path) -> None:
-    """The closing lines of a folder run."""
-    typer.echo(
-        f"{summary.done} done, {summary.skipped} already there, {summary.failed} failed, of {summary.total}; "
-        f"files in {output}"
-    )
-    if summary.done:
-        typer.echo(f"{summary.done / max(summary.seconds, 1e-9):.2f} pictures a second, model loading left out")
-    if summary.done > 4:
-        total = sum(summary.pixels.values())
-        for name, count in summary.pixels.most_common():
-            typer.echo(f"  {name:<24} {summary.pictures[name]:>7} pictures {count / total:>7.1%} of the pixels")
-    if summary.skipped and not summary.done:
-        typer.echo("nothing was done again; pass --overwrite to replace existing files")
-    if summary.failed:
-        typer.echo(f"failures are listed in {output / 'errors.csv'}", err=True)
-
-
-@app.command()
-def demo(
-    output: Annotated[Path, typer.Option("-o", "--output")] = Path("clipseg_ws_demo"),
-    seed: Annotated[int, typer.Option(help="Which scene to draw (held-out seeds start at 10000000).")] = 10_000_007,
-    size: Annotated[int, typer.Option(min=64, max=1024, help="Side of the drawn picture in pixels.")] = 224,
-) -> None:
-    """Draw a scene, segment it by names and by tags with the embedded model, write pictures. Needs no network."""
-    from clipseg_ws.demo import run_demo
-
-    for line in run_demo(output, seed=seed, size=size):
-        typer.echo(line)
+    report_run(summary, output)
 
 
 @app.command()
@@ -165,11 +136,18 @@ def download(model: Annotated[str, typer.Argument(help='"ARCH/PRETRAINED" or "hf
 
 def _mount() -> None:
     """Commands that live in files of their own; importing their fronts is light."""
+    from clipseg_ws.commands_demo import demo
+    from clipseg_ws.commands_fewshot import SupportCommand, fewshot
+    from clipseg_ws.commands_heads import bench_heads, train
     from clipseg_ws.commands_prompts import prompts_app
     from clipseg_ws.commands_weak import pseudo
     from clipseg_ws.eval.cli import bench_app, eval_app, report
 
+    app.command("fewshot", cls=SupportCommand)(fewshot)
     app.command("pseudo")(pseudo)
+    app.command("train")(train)
+    bench_app.command("heads")(bench_heads)
+    app.command("demo")(demo)
     app.add_typer(prompts_app, name="prompts")
     app.add_typer(eval_app, name="eval")
     app.command("report")(report)

@@ -22,6 +22,10 @@ Features = Annotated[
     str | None,
     typer.Option(help='A second vision model for patch features, for example "hf:facebook/dinov2-base".'),
 ]
+Head = Annotated[
+    Path | None, typer.Option(help="A trained head (clipseg-ws train): its classes, one forward pass, no prompts.")
+]
+Background = Annotated[str | None, typer.Option(help='Background words: a list name, or "sky, grass".')]
 Device = Annotated[str, typer.Option(help='"auto", "cpu", "cuda", "cuda:1", "mps".')]
 Dtype = Annotated[str, typer.Option(help='"auto", "float32", "bfloat16" or "float16".')]
 Engine = Annotated[str, typer.Option(help='"local", or "ray": spread over a Ray cluster, see the README.')]
@@ -47,6 +51,10 @@ def make_segmenter(
     from clipseg_ws.pipeline import Segmenter
 
     given = {key: value for key, value in config.items() if value is not None} | parse_settings(settings)
+    if given.get("head") is not None and model == DEFAULT_MODEL:  # a head names the model that it belongs to
+        from clipseg_ws.heads.head_file import load_head
+
+        model = load_head(given["head"])[1].backbone
     return Segmenter(model, method=method, device=device, dtype=dtype, offline=offline, features=features, **given)
 
 
@@ -86,3 +94,22 @@ def tags_lookup(spec: str, sources: list[Any]) -> Any:
         return tags
 
     return find
+
+
+def report_run(summary: Any, output: Path) -> None:
+    """The closing lines of a folder run; exit code 1 where pictures failed."""
+    typer.echo(
+        f"{summary.done} done, {summary.skipped} already there, {summary.failed} failed, of {summary.total}; "
+        f"files in {output}"
+    )
+    if summary.done:
+        typer.echo(f"{summary.done / max(summary.seconds, 1e-9):.2f} pictures a second, model loading left out")
+    if summary.done > 4:
+        total = sum(summary.pixels.values())
+        for name, count in summary.pixels.most_common():
+            typer.echo(f"  {name:<24} {summary.pictures[name]:>7} pictures {count / total:>7.1%} of the pixels")
+    if summary.skipped and not summary.done:
+        typer.echo("nothing was done again; pass --overwrite to replace existing files")
+    if summary.failed:
+        typer.echo(f"failures are listed in {output / 'errors.csv'}", err=True)
+        raise typer.Exit(1)

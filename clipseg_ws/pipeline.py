@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
-from clipseg_ws import __version__
 from clipseg_ws.activations.last_block import forward_last_block, pool_embedding
 from clipseg_ws.backbones import load_backbone
 from clipseg_ws.backbones.features import FeatureBackbone, load_features
 from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.background_words import choose_background
+from clipseg_ws.bank import SupportBank
 from clipseg_ws.batching import Batching
-from clipseg_ws.config import PRESETS, Config, resolve
+from clipseg_ws.config import PRESETS, Config, flatten, resolve
 from clipseg_ws.decisions import Decision, decide_maps, decide_words
-from clipseg_ws.images import attach_pixels, attached_pixels, target_size, to_image, to_pixels
+from clipseg_ws.dense_stage import patch_embeddings, repaired
+from clipseg_ws.encoding import Encoder
+from clipseg_ws.fewshot_stages import Examples, Query, example_maps
+from clipseg_ws.fewshot_supports import Matchers, make_bank
+from clipseg_ws.head_stage import HeadStage
+from clipseg_ws.images import to_image
 from clipseg_ws.inputs import per_image_tags, present_mask, tag_indices, weak_list
+from clipseg_ws.looks import all_looks, mirrored_marks, scaled
 from clipseg_ws.prompt_lists import load_background
-from clipseg_ws.stages import class_maps
-from clipseg_ws.structures import Segmentation, TextEmbeddings, Tokens, Vocabulary, WeakLabels
+from clipseg_ws.results import make_result, resolved_record
+from clipseg_ws.stages import ClassMaps, class_maps
+from clipseg_ws.structures import Segmentation, TextEmbeddings, Vocabulary, WeakLabels
 from clipseg_ws.text_embeddings import embed_vocabulary
 from clipseg_ws.token_cache import TokenCache
 from clipseg_ws.vocabulary import parse_classes
@@ -47,6 +54,7 @@ class Segmenter:
         offline: never touch the network.
         features: a second vision model as source of patch features ("hf:facebook/dinov2-base", "local-dir:PATH", see
             ``backbones.features``): ProxyCLIP's attention. Kept as ``self.features`` and shared by variants.
+        head: a trained head's file (``clipseg-ws train``): it answers alone, without prompts; its classes.
         backbone: an already loaded one instead of ``model``.
         **config: any field of ``Config``; unknown ones raise.
 
@@ -65,31 +73,45 @@ class Segmenter:
         dtype: str = "auto",
         offline: bool = False,
         features: str | FeatureBackbone | None = None,
+        head: str | Path | None = None,
         backbone: OpenClipBackbone | None = None,
         **config: Any,
     ) -> None:
         resolve(method, config)  # a misspelt setting should not cost the loading of a model
         recipe = {"model": model, "device": device, "offline": offline, "features": features, "backbone": backbone}
         backbone = load_backbone(model, device=device, dtype=dtype, offline=offline) if backbone is None else backbone
-        self._given = dict(config)
-        self.config = resolve(method, config, backbone.recommended)
+        self._given = flatten(config)
+        self.head = None if head is None else HeadStage(head).attach(backbone)
+        self.config = resolve(method, config, self._advice(backbone))
         self.backbone = backbone.with_positions(self.config.position_interpolation, compile=self.config.compile)
-        self.recipe = recipe | {"dtype": str(backbone.dtype).removeprefix("torch.")}
+        self.recipe = recipe | {"dtype": str(backbone.dtype).removeprefix("torch."), "head": head}
         if isinstance(features, str):
             features = load_features(features, backbone.device, dtype, offline)
         self.features = features
         self._texts: dict[Vocabulary, TextEmbeddings] = {}
         self._tokens = TokenCache()
+        self._encoder = Encoder(self.backbone, features, self.config, self._tokens)
+        self._matchers = Matchers()
         self._batching = Batching(self.config.batch_size)
+
+    def with_head(self, head: str | Path | None) -> Segmenter:
+        """The same weights and settings with another head, or none."""
+        twin = self.variant()
+        twin.recipe = self.recipe | {"head": head}
+        twin.head = None if head is None else HeadStage(head).attach(self.backbone)
+        return twin.variant()
 
     def variant(self, method: str | None = None, **config: Any) -> Segmenter:
         """Another method or setting on the same weights; text embeddings and cached tokens are shared."""
         twin = object.__new__(Segmenter)
-        twin._given = (self._given if method is None else {}) | config
-        twin.config = resolve(method or self.config.method, twin._given, self.backbone.recommended)
+        twin._given = (self._given if method is None else {}) | flatten(config)
+        twin.head = self.head
+        twin.config = resolve(method or self.config.method, twin._given, self._advice(self.backbone))
         twin.backbone = self.backbone.with_positions(twin.config.position_interpolation, compile=twin.config.compile)
         twin.recipe, twin._batching = self.recipe, Batching(twin.config.batch_size)
         twin.features, twin._texts, twin._tokens = self.features, self._texts, self._tokens
+        twin._encoder = Encoder(twin.backbone, twin.features, twin.config, twin._tokens)
+        twin._matchers = self._matchers
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -104,6 +126,7 @@ class Segmenter:
         classes: Any = None,
         background: str | Sequence[str] | None = None,
         tags: Sequence[Any] | None = None,
+        supports: Any = None,
         weak: WeakLabels | Sequence[WeakLabels] | None = None,
     ) -> Segmentation | list[Segmentation]:
         """Segment one picture or a list of pictures.
@@ -116,6 +139,11 @@ class Segmenter:
             background: words that compete as background; the class file's own, else the configuration's, by default.
             tags: the weak setting: the classes that are in the picture (a list of lists for several pictures); an
                 empty list means that only background is there.
+            supports: the few setting: examples with masks, ``Support(image, mask, label)`` or a list of these; a folder
+                ``label/picture.jpg`` + ``label/picture.png``; a bank (``Segmenter.bank``) or the file of one, which is
+                encoded once for many calls. Without ``classes`` the supports' labels are looked for, by the examples
+                alone; with ``classes`` names and examples count together. A support with a label and no mask gets a
+                mask by the weak setting first.
             weak: the weak setting with boxes, points and scribbles (one ``WeakLabels`` per picture); the answer never
                 contradicts them. Not together with ``tags``, which are a field of it.
 
@@ -124,14 +152,16 @@ class Segmenter:
 
         Raises:
             ValueError: no classes, unknown tags, tags that do not fit the pictures, a picture that cannot be read,
-                weak labels that contradict one another.
+                weak labels that contradict one another. SupportError, BankError (both ValueError): examples or a bank
+                that cannot be used.
         """
         single = not isinstance(images, (list, tuple))
         pictures = [to_image(image) for image in ([images] if single else images)]
         per_image = per_image_tags(tags, len(pictures), single)
         given = None if weak is None else weak_list(weak, len(pictures), tags)
         named = per_image if given is None else [sorted(mark_names(labels)) for labels in given]
-        vocabulary = self.vocabulary(classes, background, named)
+        bank = None if supports is None else self.bank(supports)
+        vocabulary, examples = self.asked(bank, classes, background, named)
         indices, marks = tag_indices(per_image, vocabulary), None
         if given is not None:
             marks = [
@@ -140,7 +170,7 @@ class Segmenter:
             ]
             everything = range(len(vocabulary.names))
             indices = [list(everything if m.present is None else m.present) for m in marks]
-        results = self._segment(pictures, vocabulary, indices, marks)
+        results = self._segment(pictures, vocabulary, indices, marks, examples)
         sources = [images] if single else list(images)
         results = [
             r if isinstance(s, (Image.Image, np.ndarray)) else replace(r, source=str(s))
@@ -151,11 +181,18 @@ class Segmenter:
     def vocabulary(
         self, classes: Any = None, background: Any = None, tags: Iterable[Sequence[str]] | None = None
     ) -> Vocabulary:
-        """The resolved vocabulary: classes, background words (those that are classes left out), templates."""
+        """The resolved vocabulary: classes, background words (those that are classes left out; "auto": chosen by
+        similarity to the classes), templates."""
+        if self.head is not None:
+            return self.head.vocabulary(classes)
         if classes is None:
             classes = self._default_classes(tags)
         config = self.config
-        vocabulary = parse_classes(classes, background=background, templates=config.templates, fusion=config.fusion)
+        auto = "auto" in (background, config.background if background is None else None)
+        given = () if auto else background
+        vocabulary = parse_classes(classes, background=given, templates=config.templates, fusion=config.fusion)
+        if auto:
+            return choose_background(vocabulary, self.backbone.encode_text, self.backbone.weights_sha256)
         if background is None and (config.background is not None or not vocabulary.background):
             words = load_background(config.background if config.background is not None else DEFAULT_BACKGROUND)
             taken = {word.lower() for synonyms in vocabulary.synonyms for word in synonyms} | {
@@ -164,26 +201,51 @@ class Segmenter:
             vocabulary = replace(vocabulary, background=tuple(w for w in words if w.lower() not in taken))
         return vocabulary
 
+    def bank(self, supports: Any) -> SupportBank:
+        """Supports encoded once for many calls, see ``supports`` there; ``.save(path)``, ``.merge(other)``."""
+        backbone = self.features or self.backbone
+        return make_bank(supports, backbone, self.config, self._by_tag)
+
+    def asked(
+        self, bank: SupportBank | None, classes: Any = None, background: Any = None, tags: Any = None
+    ) -> tuple[Vocabulary, Examples | None]:
+        """What a call with these arguments looks for: the vocabulary, and how the bank takes part in it.
+
+        Raises:
+            ValueError: no classes, classes that the bank cannot serve, or a method that takes no supports.
+        """
+        if bank is None:
+            return self.vocabulary(classes, background, tags), None
+        if classes is None:
+            return self._matchers.by_examples(bank, self.config, self._known())
+        vocabulary = self.vocabulary(classes, background, tags)
+        text = self.embed_names(vocabulary) if self.config.fewshot.text_weight else None
+        return vocabulary, self._matchers.with_names(bank, vocabulary, text, self.config, self._known())
+
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """Patch grid (h, w) that a picture of ``size`` (width, height) gets: pictures of one grid share a batch."""
-        p = self.backbone.patch_size
-        height, width = target_size(*size, p, self.config.short_side, self.config.long_side, self.config.max_patches)
-        return height // p, width // p
+        return self._encoder.grid(size)
 
     def prepare(self, image: Any) -> Image.Image:
         """The picture with its network input made beforehand, in a worker thread for example, to be segmented later.
 
         Takes what ``to_image`` takes. Another Segmenter may segment it too: one with other sizes resizes it again.
         """
-        picture = to_image(image)
-        attach_pixels(picture, self._sizes(), self._resized(picture))
-        return picture
+        return self._encoder.prepare(image)
 
     def embed_images(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Pooled image embeddings [B, E] float32 (not normalised) of pictures that share one grid, see ``grid``."""
-        tokens = self._encode_now(list(pictures))
+        tokens = self._encoder.clip(list(pictures))
         block = forward_last_block(self.backbone, tokens.last_input, tokens.last)
         return pool_embedding(self.backbone, block.out, self.config.pool)
+
+    def embed_patches(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """Unit patch embeddings [B, h, w, E] float32 of pictures that share one grid, in the space of the names."""
+        tokens, proxy = self._encoder.clip(pictures), self._encoder.proxy(pictures)
+        return patch_embeddings(self.backbone, repaired(tokens, self.config), self.config, proxy).float()
+
+    def _advice(self, backbone: OpenClipBackbone) -> dict[str, Any]:
+        return backbone.recommended | (self.head.card.settings() if self.head else {})
 
     # ---- inside ----------------------------------------------------------------------------------------------------
 
@@ -198,15 +260,27 @@ class Segmenter:
             )
         return named
 
+    def _by_tag(self, pictures: Sequence[Image.Image], labels: Sequence[str]) -> list[Segmentation]:
+        """The weak setting with one tag a picture, for supports without a mask."""
+        pairs = zip(pictures, labels, strict=True)
+        return [cast(Segmentation, self(picture, classes=[label], tags=[label])) for picture, label in pairs]
+
     def _segment(
         self,
         pictures: list[Image.Image],
         vocabulary: Vocabulary,
         tags: list[list[int]] | None,
         marks: list[Constraints] | None = None,
+        examples: Examples | None = None,
     ) -> list[Segmentation]:
-        text = self.embed_names(vocabulary)
-        if self.config.decision == "words":
+        if self.head is not None:
+            decided = self.head.decide(self.backbone, pictures, vocabulary, self.config, tags, marks)
+            record = resolved_record(self.config, self.backbone, self.features, vocabulary)
+            record |= {"head": self.head.describe()}
+            pairs = zip(pictures, decided, strict=True)
+            return [make_result(p, answer, vocabulary, "head", record, self.config) for p, answer in pairs]
+        text = None if examples is not None else self.embed_names(vocabulary)
+        if text is not None and self.config.decision == "words":
             decided = [
                 decide_words(
                     self.backbone,
@@ -215,38 +289,43 @@ class Segmenter:
                     self.config,
                     None if tags is None else tags[i],
                     None if marks is None else marks[i].to(text.owner.device),
+                    self.features,
                 )
                 for i, picture in enumerate(pictures)
             ]
         else:
-            decided = self._by_maps(pictures, text, tags, marks)
-        record = self._record(vocabulary)
+            decided = self._by_maps(pictures, vocabulary, text, tags, marks, examples)
+        record = resolved_record(self.config, self.backbone, self.features, vocabulary, examples)
         setting = "zero" if tags is None else "weak"
+        if examples is not None:
+            setting = "weak-few" if examples.matcher.source.predicted else "few"
         return [
-            self._result(picture, answer, vocabulary, setting, record)
+            make_result(picture, answer, vocabulary, setting, record, self.config, examples)
             for picture, answer in zip(pictures, decided, strict=True)
         ]
 
     def _by_maps(
         self,
         pictures: list[Image.Image],
-        text: TextEmbeddings,
+        vocabulary: Vocabulary,
+        text: TextEmbeddings | None,
         tags: list[list[int]] | None,
         marks: list[Constraints] | None = None,
+        examples: Examples | None = None,
     ) -> list[Decision]:
         """Group the pictures by grid, run batch by batch, and put the answers back in order."""
-        groups: dict[tuple[int, int], list[int]] = {}
+        device = self.backbone.device
+        groups: dict[tuple[tuple[int, int], ...], list[int]] = {}
         for index, picture in enumerate(pictures):
-            groups.setdefault(self.grid(picture.size), []).append(index)
+            groups.setdefault(self._encoder.grids(picture.size), []).append(index)
         answers: dict[int, Decision] = {}
 
         def answer(batch: Sequence[int]) -> None:
-            tokens = self._encode([pictures[i] for i in batch])
             present = None
             if tags is not None:
-                present = present_mask([tags[i] for i in batch], len(text.vocabulary.names)).to(text.owner.device)
-            mine = None if marks is None else [marks[i].to(text.owner.device) for i in batch]
-            maps = class_maps(self.backbone, tokens, text, self.config, present, mine)
+                present = present_mask([tags[i] for i in batch], len(vocabulary.names)).to(device)
+            mine = None if marks is None else [marks[i].to(device) for i in batch]
+            maps = self._maps([pictures[i] for i in batch], text, present, mine, examples)
             for row, index in enumerate(batch):
                 mark = None if mine is None else mine[row]
                 answers[index] = decide_maps(pictures[index], maps, row, self.config, mark)
@@ -255,74 +334,46 @@ class Segmenter:
             self._batching.run(members, answer)
         return [answers[i] for i in range(len(pictures))]
 
+    def _maps(
+        self, pictures: list[Image.Image], text: TextEmbeddings | None, present: Tensor | None,
+        marks: list[Constraints] | None, examples: Examples | None,
+    ) -> ClassMaps:  # fmt: skip
+        """Maps of one batch, by names or by examples, from as many looks as the configuration asks for."""
+        grid, see = self.grid(pictures[0].size), self._encoder
+
+        def look(scale: float, mirrored: bool, known: Tensor | None) -> ClassMaps:
+            seen = [scaled(picture, grid, self.backbone.patch_size, scale, mirrored) for picture in pictures]
+            turned = mirrored_marks(marks) if mirrored else marks
+            whole = scale == 1.0
+            if examples is not None:
+                return example_maps(self._query(seen, examples, whole), examples, self.config, known, turned)
+            assert text is not None
+            tokens, proxy = see.clip(seen, whole), see.proxy(seen, whole)
+            return class_maps(self.backbone, tokens, text, self.config, known, turned, proxy)
+
+        return all_looks(look, present, self.config)
+
+    def _query(self, pictures: list[Image.Image], examples: Examples, resize: bool) -> Query:
+        """Tokens of CLIP where it is needed, and of the second model where there is one."""
+        see = self._encoder
+        if self.features is None:
+            tokens = see.clip(pictures, resize)
+            return Query(self.backbone, tokens, self.backbone, tokens)
+        worded = examples.text is not None or examples.known is not None
+        clip, proxy = (see.clip(pictures, resize), see.proxy(pictures, resize)) if worded else (None, None)
+        return Query(self.backbone, clip, self.features, see.second(pictures, resize), proxy)
+
+    def _known(self) -> TextEmbeddings | None:
+        """Other known words that take their own pixels from examples (BAM)."""
+        words = self.config.fewshot.known
+        return None if words is None else self.embed_names(self.vocabulary(words))
+
     def embed_names(self, vocabulary: Vocabulary) -> TextEmbeddings:
         """The vocabulary's text embeddings on the model's device; made once (and kept on disk), pickled with it."""
         if vocabulary not in self._texts:
             text = embed_vocabulary(vocabulary, self.backbone.encode_text, weights_key=self.backbone.weights_sha256)
             self._texts[vocabulary] = _moved(text, self.backbone.device)
         return self._texts[vocabulary]
-
-    def _encode(self, pictures: list[Image.Image]) -> Tokens:
-        """Tokens of pictures of one grid; those already in the cache are not encoded again."""
-        if not self.config.cache_tokens:
-            return self._encode_now(pictures)
-        keys = [self._key(picture) for picture in pictures]
-        return self._tokens.fetch(
-            keys, lambda missing: self._encode_now([pictures[i] for i in missing]), self.config.cache_tokens
-        )
-
-    def _encode_now(self, pictures: list[Image.Image]) -> Tokens:
-        ready = [attached_pixels(picture, self._sizes()) for picture in pictures]
-        pixels = torch.stack([
-            self._resized(picture) if made is None else made for picture, made in zip(pictures, ready, strict=True)
-        ])  # fmt: skip
-        if self.backbone.device.type == "cuda":
-            pixels = pixels.pin_memory().to(self.backbone.device, non_blocking=True)
-        return self.backbone.encode(pixels, attention_blocks=self.config.attention_blocks)
-
-    def _resized(self, picture: Image.Image) -> Tensor:
-        return to_pixels(picture, **self._sizes())
-
-    def _sizes(self) -> dict[str, Any]:
-        """What decides a picture's network input."""
-        backbone, config = self.backbone, self.config
-        sizes = {"patch_size": backbone.patch_size, "mean": backbone.mean, "std": backbone.std}
-        return sizes | {"short_side": config.short_side, "max_patches": config.max_patches}
-
-    def _key(self, picture: Image.Image) -> tuple:
-        digest = hashlib.blake2b(picture.tobytes(), digest_size=16).digest()
-        config = self.config
-        sizes = (picture.size, config.short_side, config.long_side, config.max_patches)
-        return (digest, *sizes, config.position_interpolation, config.attention_blocks)
-
-    def _result(
-        self, picture: Image.Image, answer: Decision, vocabulary: Vocabulary, setting: str, record: dict[str, Any]
-    ) -> Segmentation:
-        names = vocabulary.names
-        dtype = np.uint8 if len(names) < 255 else np.int32
-        return Segmentation(
-            labels=answer.labels.cpu().numpy().astype(dtype),
-            names=names,
-            scores=dict(zip(names, answer.scores.tolist(), strict=True)),
-            confidence=answer.confidence.float().cpu().numpy(),
-            setting=setting,
-            config=record,
-            image=picture,
-            extras={"maps": answer.maps().cpu().numpy()} if self.config.keep_maps else {},
-        )
-
-    def _record(self, vocabulary: Vocabulary) -> dict[str, Any]:
-        """The resolved configuration that is saved with a result."""
-        return self.config.as_dict() | {
-            "model": self.backbone.name,
-            "weights_sha256": self.backbone.weights_sha256,
-            "logit_scale": self.config.logit_scale or self.backbone.logit_scale,
-            "dtype": str(self.backbone.dtype).removeprefix("torch."),
-            "features": None if self.features is None else self.features.name,
-            "features_sha256": None if self.features is None else self.features.weights_sha256,
-            "vocabulary": asdict(vocabulary),
-            "clipseg_ws": __version__,
-        }
 
 
 def _remake(arguments: dict[str, Any], texts: dict[Vocabulary, TextEmbeddings]) -> Segmenter:

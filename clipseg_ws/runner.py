@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from clipseg_ws.bank import SupportBank
 from clipseg_ws.images import read_image
 from clipseg_ws.output import ErrorsCsv, output_paths, save
 from clipseg_ws.pipeline import Segmenter
@@ -26,6 +27,7 @@ Weak = Callable[[Source], WeakLabels]
 Finish = Callable[[Source, Segmentation], Segmentation]
 OnResult = Callable[[Source, Segmentation], None]
 Fail = Callable[[Source, Exception], None]
+Supports = SupportBank | Callable[[], SupportBank]
 Load = Callable[[Source], Image.Image]
 
 
@@ -87,6 +89,7 @@ class Job:
     tags: Tags | None = None
     weak: Weak | None = None
     finish: Finish | None = None
+    supports: Supports | None = None
 
     def is_done(self, source: Source) -> bool:
         """Whether all its files are there."""
@@ -105,7 +108,8 @@ class Job:
         names = None if self.tags is None else [self.tags(source) for source, _ in members]
         marks = None if self.weak is None else [self.weak(source) for source, _ in members]
         pictures = [picture for _, picture in members]
-        results = self.segmenter(pictures, classes=self.vocabulary, tags=names, weak=marks)
+        examples = self.supports() if callable(self.supports) else self.supports
+        results = self.segmenter(pictures, classes=self.vocabulary, tags=names, supports=examples, weak=marks)
         named = [replace(r, source=str(s)) for (s, _), r in zip(members, results, strict=True)]  # type: ignore[arg-type]
         if self.finish is None:
             return named
@@ -136,6 +140,7 @@ def run_folder(
     workers: int = 2,
     on_result: OnResult | None = None,
     weak: Weak | None = None,
+    supports: Supports | None = None,
     finish: Finish | None = None,
     errors_file: str | Path | None = None,
     engine: str = "local",
@@ -151,6 +156,8 @@ def run_folder(
         classes, background: as for ``Segmenter``. workers: threads that decode, and as many that write.
         on_result: called with every finished picture, in the order in which they finish; by the local engine only.
         weak: source -> its weak labels, instead of ``tags``; ``classes`` are then needed.
+        supports: the few setting: a bank, or (local engine only) a function that gives the bank for the next batch;
+            without ``classes`` the bank's own labels are looked for.
         finish: last change of a result before it is counted and written; it may write more files (its own business).
         errors_file: instead of ``directory/errors.csv``.
         engine: "local", or "ray": actors on all machines of a Ray cluster (``engine_ray``), same files, same resume.
@@ -161,8 +168,10 @@ def run_folder(
     run = find_engine(engine)
     directory = Path(directory).absolute()
     names = tags if tags is None else [n for s in sources for n in _quiet(tags, s)]
-    vocabulary = segmenter.vocabulary(classes, background, None if names is None else [names])
-    job = Job(segmenter, directory, tuple(formats), vocabulary, tags, weak, finish)
+    vocabulary = None
+    if classes is not None or supports is None:  # otherwise the labels of the supports
+        vocabulary = segmenter.vocabulary(classes, background, None if names is None else [names])
+    job = Job(segmenter, directory, tuple(formats), vocabulary, tags, weak, finish, supports)
     start = time.perf_counter()
     todo = [source for source in sources if overwrite or not job.is_done(source)]
     summary = Summary(total=len(sources), skipped=len(sources) - len(todo))
@@ -280,6 +289,20 @@ def pooled_embeddings(segmenter: Segmenter, sources: Sequence[Source], *, worker
 
     Raises ValueError where no picture could be read.
     """
+    return _embedded(segmenter, sources, segmenter.embed_images, workers)
+
+
+def patch_embeddings(segmenter: Segmenter, sources: Sequence[Source], *, workers: int = 2) -> tuple[Any, list[Source]]:
+    """Unit patch embeddings of many pictures: ([M, E] float32 on the CPU, the sources that could be read).
+
+    Raises ValueError where no picture could be read.
+    """
+    return _embedded(segmenter, sources, lambda pictures: segmenter.embed_patches(pictures).flatten(0, 2), workers)
+
+
+def _embedded(
+    segmenter: Segmenter, sources: Sequence[Source], embed: Callable[..., Any], workers: int
+) -> tuple[Any, list[Source]]:
     import torch
 
     kept: list[Source] = []
@@ -287,7 +310,7 @@ def pooled_embeddings(segmenter: Segmenter, sources: Sequence[Source], *, worker
     decoded = _decoded(sources, workers, 4 * segmenter.config.batch_size, lambda *_: None, segmenter.prepare)
     with tqdm(total=len(sources), unit="img", disable=None) as bar:
         for batch in _batches(segmenter, decoded):
-            rows.append(segmenter.embed_images([picture for _, picture in batch]).cpu())
+            rows.append(embed([picture for _, picture in batch]).cpu())
             kept += [source for source, _ in batch]
             bar.update(len(batch))
     if not kept:

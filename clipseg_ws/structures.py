@@ -69,6 +69,8 @@ class Vocabulary:
         templates: prompt templates, each with exactly one ``{}``.
         fusion: "string" joins the synonyms inside one prompt (CLIP-ES), "max" encodes each synonym on its own and
             takes the maximum of their scores.
+        prompts: for each class the prompts of its own in place of ``templates``, with one ``{}`` or none (whole
+            descriptions); an empty tuple: the templates. Empty: no class has any.
     """
 
     names: tuple[str, ...]
@@ -76,6 +78,12 @@ class Vocabulary:
     background: tuple[str, ...] = ()
     templates: tuple[str, ...] = ("a clean origami {}.",)
     fusion: str = "string"
+    prompts: tuple[tuple[str, ...], ...] = ()
+
+    def templates_of(self, index: int) -> tuple[str, ...]:
+        """Prompts of class ``index``, of the background words for -1."""
+        own = self.prompts[index] if self.prompts and index >= 0 else ()
+        return own or self.templates
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +142,7 @@ class Segmentation:
         source: where the picture came from, None for arrays.
         image: the picture as it was segmented (EXIF applied), kept for the overlay; None where it was dropped.
         extras: further maps by name (e.g. "maps" [C, H, W]), empty by default.
+        present: the names that were let into the picture before a pixel was decided; None where all were.
     """
 
     labels: np.ndarray
@@ -145,6 +154,7 @@ class Segmentation:
     source: str | None = None
     image: Image.Image | None = None
     extras: Mapping[str, Any] = field(default_factory=dict)
+    present: tuple[str, ...] | None = None
 
     def mask(self, name: str) -> np.ndarray:
         """[H, W] bool mask of one class, or of ``"background"``. Raises KeyError for a name that was not asked for."""
@@ -159,6 +169,23 @@ class Segmentation:
         size = self.labels.size
         shares = {"background": float((self.labels == 0).sum()) / size}
         return shares | {n: float((self.labels == i + 1).sum()) / size for i, n in enumerate(self.names)}
+
+    def presence(self) -> dict[str, dict[str, Any]]:
+        """For every name its score, whether it counts as present, and why: {"score", "present", "why"}."""
+        shares, limit = self.shares(), self.config.get("presence_threshold")
+        report = {}
+        for name in self.names:
+            share, score = shares[name], float(self.scores.get(name, 0.0))
+            if self.present is None:
+                here, why = share > 0, "every name was let in; " + ("wins pixels" if share else "wins no pixel")
+            elif self.setting == "zero":
+                here = name in self.present
+                why = f"score {score:.3f} {'reaches' if here else 'is below'} the threshold {limit}"
+                why += "" if share or not here else ", but it wins no pixel"
+            else:
+                here, why = name in self.present, "given" if name in self.present else "not among what was given"
+            report[name] = {"score": score, "present": here, "why": why}
+        return report
 
     # The two methods below are doors into layer 6 for interactive use; they are imported on call.
     def overlay(self, image: Any = None, alpha: float = 0.5) -> Image.Image:

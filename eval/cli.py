@@ -51,7 +51,11 @@ def run(
         str | None, typer.Option(help="zero, weak, boxes, points, scribbles, few-K, weak-few-K or oracle.")
     ] = None,
     method: Annotated[
-        str, typer.Option(help="One or several: default,cam,clip-es; oracle and noise check the harness.")
+        str,
+        typer.Option(
+            help="One or several: default,cam,default+flip=true; without a network box-fill+refine=pamr, seeds; "
+            "oracle and noise check the harness."
+        ),
     ] = "",
     root: Root = None,
     output: Output = Path("results"),

@@ -79,10 +79,12 @@ def test_batched_equals_single(segmenter, pictures):
 def test_prepared_pictures_are_not_resized_again(segmenter, pictures, monkeypatch):
     want = segmenter(pictures, classes="cat; dog")
     ready = [segmenter.prepare(picture) for picture in pictures]
-    assert attached_pixels(ready[0].crop((0, 0, 32, 32)), segmenter._sizes()) is None  # only the picture itself
+    sizes = segmenter._encoder._sizes(segmenter.backbone)
+    assert attached_pixels(ready[0], sizes) is not None
+    assert attached_pixels(ready[0].crop((0, 0, 32, 32)), sizes) is None  # only the picture itself
     other = segmenter.variant(short_side=32)
     assert other(ready[0], classes="cat; dog").labels.shape == (48, 64)  # other sizes: resized anew
-    monkeypatch.setattr("clipseg_ws.pipeline.to_pixels", None)
+    monkeypatch.setattr("clipseg_ws.encoding.to_pixels", None)
     got = segmenter(ready, classes="cat; dog")
     assert all(np.array_equal(a.labels, b.labels) for a, b in zip(want, got, strict=True))
 

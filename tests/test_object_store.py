@@ -44,7 +44,7 @@ def test_what_is_not_there(bucket):
         list_sources("s3://bucket/notes.txt")
     with pytest.raises(ImageError, match=r"more than max_bytes=10"):
         read_bytes("s3://bucket/a.png", max_bytes=10)
-    with pytest.raises(ImageError, match="s3://bucket/none.png"):
+    with pytest.raises(ImageError, match=r"s3://bucket/none\.png"):
         read_image("s3://bucket/none.png")
 
 

@@ -38,17 +38,22 @@ def fold(probabilities: Tensor, asked: Sequence[int]) -> Tensor:
     return torch.cat([probabilities[:, others].sum(1, keepdim=True), kept], 1)
 
 
-def rival_probability(logits: Tensor, own: Tensor) -> Tensor:
+def rival_probability(logits: Tensor, own: Tensor, level: Tensor) -> Tensor:
     """Probability that a pixel belongs to a known word or prototype that is not the class itself.
 
     Args:
         logits: [B, T, h, w], T >= 1 known words or prototypes, as for a softmax over T.
         own: [K, T] in [0, 1], how far word t means class k (``own_words``); 1 - own is how far it is a rival.
+        level: [K] the logit that class k itself reaches among the words, whatever they mean (``known_level``): what no
+            word reaches belongs to no rival.
 
     Returns:
         [B, K, h, w] in [0, 1].
     """
-    return torch.einsum("bthw,kt->bkhw", logits.float().softmax(1), 1 - own.float())
+    scores = logits.float()[:, None]  # [B, 1, T, h, w]
+    none = level.view(1, -1, 1, 1, 1).expand(len(scores), -1, 1, *scores.shape[3:])
+    joined = torch.cat([scores.expand(-1, len(own), -1, -1, -1), none], 2)  # [B, K, T+1, h, w]
+    return torch.einsum("bkthw,kt->bkhw", joined.softmax(2)[:, :, :-1], 1 - own.float())
 
 
 def own_words(profiles: Tensor, *, share: float = 0.2) -> Tensor:
@@ -63,3 +68,8 @@ def own_words(profiles: Tensor, *, share: float = 0.2) -> Tensor:
         words, and few are left to suppress it.
     """
     return (profiles >= share * profiles.amax(1, keepdim=True)).float()
+
+
+def known_level(logits: Tensor, weights: Tensor) -> Tensor:
+    """The logit that a class's own foreground reaches: weighted mean of the best word, [M, T], [M] -> a scalar."""
+    return (logits.float().amax(1) * weights).sum() / weights.sum().clamp_min(1e-12)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from clipseg_ws.activations.suppress import fold, own_words, rival_probability, suppress
+from clipseg_ws.activations.suppress import fold, known_level, own_words, rival_probability, suppress
 
 
 def test_suppressed_pixels_go_to_the_background():
@@ -21,9 +21,18 @@ def test_suppressed_pixels_go_to_the_background():
 def test_rival_probability_leaves_the_own_words_out():
     logits = torch.log(torch.tensor([0.5, 0.3, 0.2])).view(1, 3, 1, 1).expand(2, 3, 2, 2)
     own = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])
-    got = rival_probability(logits, own)
+    nothing = torch.full((2,), -1e9)
+    got = rival_probability(logits, own, nothing)
     assert torch.allclose(got[1, :, 0, 1], torch.tensor([0.5, 0.5]))
-    assert torch.allclose(rival_probability(logits, torch.ones(1, 3)), torch.zeros(2, 1, 2, 2))
+    assert torch.allclose(rival_probability(logits, torch.ones(1, 3), nothing[:1]), torch.zeros(2, 1, 2, 2))
+    # a level as high as all words together halves what rivals get, another class's level does not matter
+    halved = rival_probability(logits, own, torch.tensor([0.0, -1e9]))
+    assert torch.allclose(halved[0, :, 1, 0], torch.tensor([0.25, 0.5]))
+
+
+def test_known_level_is_the_weighted_mean_of_the_best():
+    logits = torch.tensor([[1.0, 3.0], [5.0, 0.0], [9.0, 9.0]])
+    assert known_level(logits, torch.tensor([1.0, 3.0, 0.0])).item() == (3 + 15) / 4
 
 
 def test_own_words():

@@ -1,0 +1,56 @@
+"""A bank that grows along a sequence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_fewshot import iou, scene, shown
+
+from clipseg_ws import Segmenter
+from clipseg_ws.runner import run_folder
+from clipseg_ws.sources import list_sources
+from clipseg_ws.tracking import Tracker
+
+
+@pytest.fixture(scope="module")
+def segment():
+    return Segmenter("nano", dtype="float32", short_side=224, batch_size=1)
+
+
+def test_sure_frames_join_and_old_ones_leave(segment):
+    start = segment.bank([shown(2, "boat"), shown(1, "car")])
+    tracker = Tracker(segment, start, every=2, keep=1, sure=0.5)
+    result = segment(scene(5).image, supports=tracker.bank())
+    assert iou(result.mask("boat"), 5, "boat") > 0.7
+    tracker.seen("0", result)
+    assert tracker.bank() is start  # not its turn
+    tracker.seen("1", result)
+    assert tracker.bank().shots() == {"boat": 2, "car": 1} and start.shots() == {"boat": 1, "car": 1}
+    for frame in range(2):
+        tracker.seen(str(frame), result)
+    assert tracker.bank().shots() == {"boat": 2, "car": 1}  # keep=1
+    unsure = replace(result, confidence=np.zeros_like(result.confidence))
+    doubtful = Tracker(segment, start, every=1, sure=0.5)
+    doubtful.seen("0", unsure)
+    assert doubtful.bank().shots() == start.shots()
+    with pytest.raises(ValueError, match="every=0"):
+        Tracker(segment, start, every=0)
+
+
+def test_through_the_folder_runner_each_frame_sees_the_bank_of_those_before(segment, tmp_path):
+    from PIL import Image
+
+    for i in range(4):
+        Image.fromarray(scene(5).image).save(tmp_path / f"f{i}.png")
+    tracker = Tracker(segment, segment.bank(shown(2, "boat")), every=1, keep=4, sure=0.5)
+    counts = []
+
+    def bank():
+        counts.append(tracker.bank().shots()["boat"])
+        return tracker.bank()
+
+    sources = list_sources([str(tmp_path)])
+    summary = run_folder(segment, sources, tmp_path / "out", formats=("png",), supports=bank, on_result=tracker.seen)
+    assert (summary.done, summary.failed) == (4, 0) and counts == [1, 2, 3, 4]
