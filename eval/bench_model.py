@@ -22,8 +22,9 @@ from PIL import Image
 from clipseg_ws import Segmenter, Vocabulary
 from clipseg_ws.backbones.device import choose_device
 from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.images import target_size
 
-NETWORK = (384, 512)  # h, w of the network input, 24 x 32 patches of 16
+SHORT_SIDE = 383  # before rounding up to patches: 384 x 512 with patches of 16, 392 x 518 with 14
 PICTURE = (375, 500)  # h, w of the picture and of the labels
 GOALS = {2: 1.25, 20: 2.5}  # whole call / bare backbone
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -47,8 +48,11 @@ class Timing:
     processor_ratio: float
 
 
-def random_backbone(architecture: str, dtype: str, device: torch.device, size: tuple[int, int]) -> OpenClipBackbone:
-    """A backbone of an open_clip architecture with random weights and a text tower of one thin layer."""
+def random_backbone(architecture: str, dtype: str, device: torch.device, short_side: int) -> OpenClipBackbone:
+    """A backbone of an open_clip architecture with random weights and a text tower of one thin layer.
+
+    Its native size is that of ``PICTURE`` at ``short_side``. Raises ValueError for what is no ViT of open_clip.
+    """
     import open_clip
 
     config = open_clip.get_model_config(architecture)
@@ -56,6 +60,7 @@ def random_backbone(architecture: str, dtype: str, device: torch.device, size: t
         raise ValueError(f"{architecture!r} is no open_clip ViT; for example ViT-B-16-quickgelu or ViT-L-14")
     text = config["text_cfg"] | {"width": 64, "heads": 1, "layers": 1}
     torch.manual_seed(0)
+    size = target_size(PICTURE[1], PICTURE[0], config["vision_cfg"]["patch_size"], short_side)
     vision = config["vision_cfg"] | {"image_size": size}
     model = open_clip.model.CLIP(config["embed_dim"], vision, text, quick_gelu=config.get("quick_gelu", False))
     return OpenClipBackbone(model.to(device, DTYPES[dtype]), name=f"{architecture}/random")
@@ -78,6 +83,12 @@ def bare(backbone: OpenClipBackbone, pixels: torch.Tensor) -> torch.Tensor:
     return visual.ln_post(x[:, 0]) @ visual.proj
 
 
+def random_pixels(backbone: OpenClipBackbone, batch: int = 1) -> torch.Tensor:
+    """[B, 3, H, W] of the backbone's native size."""
+    size = [side * backbone.patch_size for side in backbone.native_grid]
+    return torch.randn(batch, 3, *size).to(backbone.device, backbone.dtype)
+
+
 def words(count: int) -> Vocabulary:
     """``count`` class names and the background words of a usual class list."""
     names = tuple(f"thing {i}" for i in range(count))
@@ -91,23 +102,18 @@ def picture(seed: int = 0, size: tuple[int, int] = PICTURE) -> Image.Image:
     return Image.fromarray(small).resize(size[::-1], Image.Resampling.BICUBIC)
 
 
-def jobs_of(
-    segmenter: Segmenter, batch: int, classes: Sequence[int], size: tuple[int, int]
-) -> dict[str, Callable[[], Any]]:
+def jobs_of(segmenter: Segmenter, batch: int, classes: Sequence[int]) -> dict[str, Callable[[], Any]]:
     """What is timed for one model: both bare passes, and the whole call with K known classes."""
     backbone = segmenter.backbone
-    pixels = torch.randn(batch, 3, *size).to(backbone.device, backbone.dtype)
+    pixels = random_pixels(backbone, batch)
     pictures = [picture(i) for i in range(batch)]
-    with_grid = segmenter.variant(short_side=min(size) - 1)  # rounded up: exactly the network's size
-    if with_grid.grid(pictures[0].size) != (size[0] // backbone.patch_size, size[1] // backbone.patch_size):
-        with_grid = segmenter
     jobs: dict[str, Callable[[], Any]] = {
         "bare, fused attention": partial(bare, backbone, pixels),
         "bare, open_clip encode_image": partial(_encode_image, backbone, pixels),
     }
     for count in classes:
         vocabulary = words(count)
-        call = partial(with_grid, pictures, classes=vocabulary, tags=[list(vocabulary.names)] * batch)
+        call = partial(segmenter, pictures, classes=vocabulary, tags=[list(vocabulary.names)] * batch)
         jobs[f"whole call, K={count}"] = call
     return jobs
 
@@ -146,14 +152,14 @@ def bench_model(
     batches: Sequence[int] = (1,),
     classes: Sequence[int] = (2, 20),
     rounds: int = 7,
-    size: tuple[int, int] = NETWORK,
+    short_side: int = SHORT_SIDE,
     compile: bool = False,
 ) -> list[Timing]:
     """Time the bare backbone and the whole call (resize, tokens, attention, CAM of K classes, affinity, arg-max).
 
     Args:
         architecture: of open_clip, with random weights. dtypes, batches, classes: one group of rows each.
-        rounds: every median is over this many. size: network input in pixels.
+        rounds: every median is over this many. short_side: of the network input, before rounding up to patches.
 
     Raises:
         ValueError: an unknown architecture, dtype or device.
@@ -163,10 +169,10 @@ def bench_model(
     for dtype in dtypes:
         if dtype not in DTYPES:
             raise ValueError(f"dtype {dtype!r} is unknown; choose of {', '.join(DTYPES)}, for example bfloat16")
-        backbone = random_backbone(architecture, dtype, chosen, size)
+        backbone = random_backbone(architecture, dtype, chosen, short_side)
         for batch in batches:
-            segmenter = Segmenter(backbone=backbone, refine="none", batch_size=batch, compile=compile)
-            for what, job in jobs_of(segmenter, batch, classes, size).items():
+            settings = {"refine": "none", "batch_size": batch, "compile": compile, "short_side": short_side}
+            for what, job in jobs_of(Segmenter(backbone=backbone, **settings), batch, classes).items():
                 jobs[dtype, batch, what] = job
     measured = in_turn(jobs, rounds, chosen)
     return [_row(architecture, key, measured) for key in measured]

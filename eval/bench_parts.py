@@ -21,8 +21,8 @@ from clipseg_ws.activations.last_block import forward_last_block
 from clipseg_ws.backbones.device import choose_device
 from clipseg_ws.decide import label, with_background
 from clipseg_ws.eval.bench_model import (
-    NETWORK,
     PICTURE,
+    SHORT_SIDE,
     bare,
     bench_model,
     comma_separated,
@@ -30,6 +30,7 @@ from clipseg_ws.eval.bench_model import (
     markdown,
     picture,
     random_backbone,
+    random_pixels,
     speed_up,
     words,
 )
@@ -109,18 +110,18 @@ def bench_parts(
 ) -> list[Part]:
     """The parts of a call on one picture, each by itself, on the same inputs; the bare backbone is the first row."""
     chosen = choose_device(device)
-    backbone = random_backbone(architecture, dtype, chosen, NETWORK)
+    backbone = random_backbone(architecture, dtype, chosen, SHORT_SIDE)
     one = picture()
     file = BytesIO()
     one.save(file, format="JPEG", quality=90)
     sizes: dict[str, Any] = {"patch_size": backbone.patch_size, "mean": backbone.mean, "std": backbone.std}
-    pixels = torch.randn(1, 3, *NETWORK).to(chosen, backbone.dtype)
+    pixels = random_pixels(backbone)
     tokens = backbone.encode(pixels)
     block = forward_last_block(backbone, tokens.last_input, tokens.last)
     jobs: dict[str, Callable[[], Any]] = {
         "bare backbone": partial(bare, backbone, pixels),
         "decode JPEG": partial(decode_image, file.getvalue(), "bench"),
-        "resize, normalise": partial(to_pixels, one, short_side=min(NETWORK) - 1, **sizes),
+        "resize, normalise": partial(to_pixels, one, short_side=SHORT_SIDE, **sizes),
         "tokens, no attention kept (11 blocks)": partial(backbone.encode, pixels, attention_blocks=0),
         "tokens and mean attention of 8 blocks": partial(backbone.encode, pixels),
         "rest of the last block": partial(forward_last_block, backbone, tokens.last_input, tokens.last),
@@ -187,8 +188,7 @@ def _peak(
     architecture: str, dtype: str, device: str, method: str, size: tuple[int, int], count: int
 ) -> tuple[float, float]:
     """(with the model loaded, after a picture) in MB, in this fresh process."""
-    side = 224  # the native size: the grid follows the picture
-    backbone = random_backbone(architecture, dtype, choose_device(device), (side, side))
+    backbone = random_backbone(architecture, dtype, choose_device(device), SHORT_SIDE)
     segmenter = Segmenter(backbone=backbone, method=method)
     vocabulary = words(count)
     segmenter.embed_names(segmenter.vocabulary(vocabulary))

@@ -31,15 +31,22 @@ def tiny(monkeypatch, tmp_path):
 
 
 def test_the_bare_backbone_is_open_clips(tiny):
-    backbone = bench.random_backbone(tiny, "float32", torch.device("cpu"), (48, 64))
+    backbone = bench.random_backbone(tiny, "float32", torch.device("cpu"), 47)
     pixels = torch.randn(2, 3, 48, 64)
     with torch.no_grad():
         want = backbone.model.encode_image(pixels)
     assert torch.allclose(bench.bare(backbone, pixels), want, atol=1e-5)
 
 
+def test_other_patches_are_timed_at_one_size_too(tiny, monkeypatch):
+    """Both passes see the same grid where the patch does not divide the usual size."""
+    monkeypatch.setitem(TINY, "vision_cfg", TINY["vision_cfg"] | {"patch_size": 14})
+    backbone = bench.random_backbone(tiny, "float32", torch.device("cpu"), 383)
+    assert backbone.native_grid == (28, 37) == bench.Segmenter(backbone=backbone, short_side=383).grid((500, 375))
+
+
 def test_rows(tiny):
-    rows = bench.bench_model(tiny, device="cpu", batches=(1, 2), classes=(2, 3), rounds=2, size=(48, 64))
+    rows = bench.bench_model(tiny, device="cpu", batches=(1, 2), classes=(2, 3), rounds=2, short_side=47)
     assert [(r.dtype, r.batch, r.what, r.goal) for r in rows[:4]] == [
         ("float32", 1, "bare, fused attention", None), ("float32", 1, "bare, open_clip encode_image", None),
         ("float32", 1, "whole call, K=2", 1.25), ("float32", 1, "whole call, K=3", None),
@@ -62,7 +69,7 @@ def test_jobs_take_turns():
 
 
 def test_parts(tiny, monkeypatch):
-    monkeypatch.setattr(bench_parts, "NETWORK", (48, 64))
+    monkeypatch.setattr(bench_parts, "SHORT_SIDE", 47)
     rows = bench_parts.bench_parts(tiny, "float32", classes=(2,), rounds=1, device="cpu")
     assert rows[0].part == "bare backbone" and rows[0].share_of_bare == 1.0
     names = [row.part for row in rows]
