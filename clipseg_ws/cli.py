@@ -13,6 +13,7 @@ from clipseg_ws.options import (
     Classes,
     Device,
     Dtype,
+    Engine,
     Features,
     Model,
     Offline,
@@ -83,6 +84,7 @@ def predict(
         int, typer.Option(min=1, help="Pictures of one size that go through the model together.")
     ] = 8,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do pictures again whose files exist.")] = False,
+    engine: Engine = "local",
     offline: Offline = False,
     settings: Setting = None,
 ) -> None:
@@ -104,7 +106,7 @@ def predict(
 
     summary = run_folder(
         segmenter, found, output, formats=formats, overwrite=overwrite, tags=lookup, classes=classes,
-        background=background, on_result=show,
+        background=background, on_result=show, engine=engine,
     )  # fmt: skip
     report_run(summary, output)
 

@@ -34,8 +34,17 @@ class Config:
     presence_threshold: float = 0.25  # score from which a name counts as present
     # maps
     activation: str = "gradcam"  # "gradcam", "dense" or "fused" (product of both)
-    dense_mode: str = "maskclip"  # attention of the last block for dense maps, see activations/dense.py
+    dense_mode: str = "maskclip"  # attention of the last block for dense maps, see activations/dense.py, or "proxy"
+    outliers: float = 0.0  # share of the patch tokens that are replaced as outliers before the last block; 0: none
+    outlier_method: str = "lof"  # how outliers are found: "lof" (SC-CLIP) or "activation" (RF-CLIP)
+    correlation: str = "none"  # attention mixed into the last block: "cross" (q-k, ResCLIP), "intra" (ExCEL)
+    correlation_weight: float = 0.5  # its share
+    layer_fusion: str = "none"  # earlier blocks through the last one: "early" (CLIPer), "two-pass" (SC-CLIP)
     pool: str = "patch"  # image embedding of the CAM: "patch" (mean of the patches) or "cls"
+    suppression: float = 0.0  # share of a map's maximum that is cut off before the affinity (DRS), 0: nothing
+    scales: tuple[float, ...] = (1.0,)  # sizes at which the picture is looked at; their maps are brought together
+    flip: bool = False  # look at the mirrored picture too
+    doubt: float = 0.0  # standard deviations between those looks that are taken off their mean
     decision: str = (
         "maps"  # "maps" (a map per class, background rule) or "words" (softmax over all words at every pixel)
     )
@@ -47,7 +56,13 @@ class Config:
     attention_blocks: int = 8  # last blocks whose attention is averaged
     affinity_threshold: float = 0.4  # share of a map's maximum above which its regions are boxed (0.7 for COCO)
     sinkhorn_iterations: int = 3
+    structure: str = "attention"  # what the affinity follows: "attention", "similarity" of tokens (SSA), or "both"
+    structure_blocks: int = 1  # blocks before the last one whose tokens' similarity is averaged
+    expand_shrink: bool = False  # lift the faint parts of a map, then draw back from the ground (ESOL)
+    cross_image: float = 0.0  # weight of same-tag regions of the other pictures of a batch (the batch then matters)
+    saliency: float = 0.0  # weight of what stands out in the attention, 0: none
     exclude_last: bool = False  # reproduce the reference's boxes, which never hold the last row and column
+    competition: float = 0.0  # share of the dense map in the refined one: map^(1-c) * dense^c; 0: none
     # refinement on the picture
     refine: str = "none"  # see refine/picture.py
     # decision
@@ -59,8 +74,10 @@ class Config:
     # matching with examples (few setting); single switches as "fewshot.parts=3"
     fewshot: FewShotConfig = field(default_factory=FewShotConfig)
     # result
+    instances: bool = False  # put an instance map [H, W] int32 (0 none) into Segmentation.extras["instances"]
     keep_maps: bool = False  # put the class maps [C, H, W] into Segmentation.extras["maps"]
     batch_size: int = 8  # pictures of one size that go through the backbone together
+    compile: bool = False  # torch.compile the blocks: the first picture of a size takes a minute; needs a C++ compiler
     cache_tokens: int = 0  # pictures whose tokens are kept for the next call (variants share them)
 
     def as_dict(self) -> dict[str, Any]:
@@ -76,8 +93,8 @@ def _plain(value: Any) -> Any:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # the best that was measured on drawn scenes, see README
-    "default": {"refine": "guided"},
+    # the best that was measured on drawn scenes, every part of it in eval/results/*_ablation.csv
+    "default": {"activation": "fused", "competition": 0.25, "expand_shrink": True, "refine": "guided"},
     # CLIP-ES without its CRF (add refine="crf"): Lin et al., CVPR 2023, arXiv 2212.09506
     "clip-es": {
         "position_interpolation": "bilinear",
@@ -121,6 +138,12 @@ PRESETS |= {
     | {"logit_scale": 50.0, "background_threshold": 0.5},
     # Hajimiri et al., WACV 2025, arXiv 2404.08181; PAMR is its last step
     "naclip": _DENSE | {"dense_mode": "naclip", "refine": "pamr"},
+    # Lan et al., ECCV 2024, arXiv 2408.04883; needs Segmenter(features=...)
+    "proxyclip": _DENSE | {"dense_mode": "proxy", "window": 336, "stride": 112, "background_threshold": 0.2},
+    # Yang et al., CVPR 2025, arXiv 2411.15851: q-k attention of blocks 6-9 mixed half and half into NACLIP's, with
+    # SCLIP's windows; its second pass, guided by the first prediction, is left out
+    "resclip": _DENSE
+    | {"dense_mode": "naclip", "correlation": "cross", "correlation_weight": 0.5, "window": 224, "stride": 112},
 }
 
 _INNER = "fewshot."  # settings of the field that is itself a configuration
@@ -128,11 +151,15 @@ _INNER = "fewshot."  # settings of the field that is itself a configuration
 _CHOICES = {
     "activation": ("gradcam", "dense", "fused"),
     "background_rule": BACKGROUND_RULES,
-    "dense_mode": tuple(MODES),
+    "dense_mode": (*MODES, "proxy"),
+    "outlier_method": ("lof", "activation"),
+    "correlation": ("none", "cross", "intra"),
+    "layer_fusion": ("none", "early", "two-pass"),
     "decision": ("maps", "words"),
     "position_interpolation": POSITION_INTERPOLATIONS,
     "refine": tuple(REFINERS),
     "pool": ("patch", "cls"),
+    "structure": ("attention", "similarity", "both"),
 }
 
 
@@ -156,6 +183,8 @@ def resolve(method: str, given: Mapping[str, Any], recommended: Mapping[str, Any
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"configuration key {key!r} is unknown{hint}; known keys: {', '.join(sorted(known))}")
     values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in merged.items()}
+    if isinstance(values.get("scales"), (int, float)):
+        values["scales"] = (float(values["scales"]),)
     config = Config(**values, fewshot=make_config(inner))
     _check(config)
     return config
@@ -179,9 +208,33 @@ def _check(config: Config) -> None:
                 f"{key}={value!r} is unknown; choose one of {', '.join(choices)}, for example {choices[0]!r}"
             )
     least = {"batch_size": 1, "max_patches": 1, "attention_blocks": 0, "cache_tokens": 0, "window": 0, "stride": 0}
+    least |= {"structure_blocks": 1}
     for key, low in least.items():
         if getattr(config, key) < low:
             raise ValueError(f"{key}={getattr(config, key)}; a whole number of at least {low} is needed")
-    for key in ("presence_threshold", "affinity_threshold", "background_threshold", "area_threshold", "min_area"):
+    _check_dense(config)
+    shares = ("presence_threshold", "affinity_threshold", "background_threshold", "area_threshold", "min_area")
+    for key in (*shares, "suppression", "cross_image", "saliency", "competition"):
         if not 0 <= getattr(config, key) <= 1:
             raise ValueError(f"{key}={getattr(config, key)}; a number in [0, 1] is needed, for example 0.4")
+    if config.suppression == 1 or config.doubt < 0:
+        raise ValueError(
+            f"suppression={config.suppression}, doubt={config.doubt}; below 1 and from 0 on, e.g. 0.45, 0.5"
+        )
+    if not config.scales or not all(0.25 <= scale <= 4 for scale in config.scales):
+        raise ValueError(f"scales={config.scales}; numbers from 0.25 to 4 are needed, for example (1.0, 1.5)")
+
+
+def _check_dense(config: Config) -> None:
+    """Options of the dense maps that do not go together."""
+    if not 0 <= config.outliers < 1 or not 0 <= config.correlation_weight <= 1:
+        raise ValueError(
+            f"outliers={config.outliers}, correlation_weight={config.correlation_weight}; shares from 0 to below 1 and "
+            "from 0 to 1 are needed, for example outliers=0.05, correlation_weight=0.5"
+        )
+    if config.dense_mode == "proxy" and (config.correlation, config.layer_fusion) != ("none", "none"):
+        raise ValueError("dense_mode='proxy' has its own attention; leave correlation and layer_fusion at 'none'")
+    if config.layer_fusion == "early" and not config.attention_blocks:
+        raise ValueError("layer_fusion='early' reads the blocks' mean attention; set attention_blocks, for example 12")
+    if config.layer_fusion == "early" and config.correlation != "none":
+        raise ValueError("layer_fusion='early' has its own attention; leave correlation at 'none'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from clipseg_ws.config import Config
 from clipseg_ws.constrain import apply_constraints, box_maps, constrained_label, spread_seeds
 from clipseg_ws.decide import label, label_words, spread_labels, with_background
 from clipseg_ws.images import resize_maps
+from clipseg_ws.instances import instances
+from clipseg_ws.many_words import many_word_probabilities, too_many_words
 from clipseg_ws.refine.picture import refine_picture
 from clipseg_ws.stages import ClassMaps
 from clipseg_ws.structures import TextEmbeddings
@@ -31,6 +34,7 @@ class Decision:
         scores: [C] image-level score of every class.
         classes: vocabulary indices of the K classes that were scored at every pixel. kept: [K, H, W] their scores.
         support_iou: [S] of ``ClassMaps``, or None.
+        instances: [H, W] int32, 0 for none; None where they were not asked for.
     """
 
     labels: Tensor
@@ -39,6 +43,7 @@ class Decision:
     classes: list[int]
     kept: Tensor
     support_iou: Tensor | None = None
+    instances: np.ndarray | None = None
 
     def maps(self) -> Tensor:
         """[C, H, W] float32, zero for classes that were not scored."""
@@ -66,8 +71,10 @@ def decide_maps(
     scores = _refined(scores, picture, config)
     labels, confidence = _labelled(scores, marks, config.min_area)
     index = torch.tensor(classes, dtype=torch.int64, device=labels.device)
+    labels, kept = spread_labels(labels[0], index), scores[0, 1:]
+    things = instances(labels, kept, classes, marks) if config.instances else None
     iou = None if maps.support_iou is None else maps.support_iou[row]
-    return Decision(spread_labels(labels[0], index), confidence[0], maps.scores[row], classes, scores[0, 1:], iou)
+    return Decision(labels, confidence[0], maps.scores[row], classes, kept, iou, instances=things)
 
 
 def decide_words(
@@ -77,15 +84,14 @@ def decide_words(
     config: Config,
     tags: list[int] | None,
     marks: Constraints | None = None,
+    features: Any = None,
 ) -> Decision:
     """Softmax over all words at every pixel; the words of classes that are not among ``tags`` do not take part."""
-    logits = picture_word_logits(backbone, picture, text.vectors.float(), config)
+    if marks is None and too_many_words(picture, len(text.owner), config):
+        return _decide_many_words(backbone, picture, text, config, tags, features)
+    logits = picture_word_logits(backbone, picture, text.vectors.float(), config, features)
     logits = resize_maps(logits, (picture.height, picture.width))
-    if config.refine != "none":
-        # only the words that win somewhere: refining all of a large vocabulary takes seconds and gigabytes
-        winners = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
-        winners[logits[0].argmax(0).unique()] = True
-        logits = _refined(logits, picture, config, channels=winners)
+    logits = _refined_winners(logits, picture, config)
     count = len(text.vocabulary.names)
     allowed = None
     if tags is not None:
@@ -102,7 +108,33 @@ def decide_words(
         ]
         labels, confidence = constrained_label(probabilities, marks)
     kept = probabilities[0, 1:]
-    return Decision(labels[0], confidence[0], kept.flatten(1).amax(1), list(range(count)), kept)
+    everything = list(range(count))
+    things = instances(labels[0], kept, everything, marks) if config.instances else None
+    return Decision(labels[0], confidence[0], kept.flatten(1).amax(1), everything, kept, instances=things)
+
+
+def _decide_many_words(
+    backbone: OpenClipBackbone,
+    picture: Image.Image,
+    text: TextEmbeddings,
+    config: Config,
+    tags: list[int] | None,
+    features: Any,
+) -> Decision:
+    """``decide_words`` for a vocabulary whose words do not fit at every pixel."""
+    probabilities, classes, scores = many_word_probabilities(
+        backbone, picture, text, config, tags, features, lambda logits: _refined_winners(logits, picture, config)
+    )
+    labels, confidence = label_words(probabilities, config.background_threshold, config.area_threshold)
+    index = torch.tensor(classes, dtype=torch.int64, device=labels.device)
+    return Decision(spread_labels(labels[0], index), confidence[0], scores, classes, probabilities[0, 1:])
+
+
+def _refined_winners(logits: Tensor, picture: Image.Image, config: Config) -> Tensor:
+    """Only the words that win somewhere: refining all of a large vocabulary takes seconds and gigabytes."""
+    winners = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
+    winners[logits[0].argmax(0).unique()] = True
+    return _refined(logits, picture, config, channels=winners)
 
 
 def _refined(scores: Tensor, picture: Image.Image, config: Config, channels: Tensor | None = None) -> Tensor:

@@ -46,6 +46,7 @@ class Query:
     tokens: Tokens | None
     matched_by: OpenClipBackbone | FeatureBackbone
     matched: Tokens
+    proxy: Tensor | None = None  # ``class_maps``'s, for the names
 
 
 def example_maps(
@@ -69,10 +70,10 @@ def example_maps(
     present = found if present is None else present
     classes = [row.nonzero().flatten().tolist() for row in present]
     maps, knows = _gather(few.probabilities, examples.own, classes)
-    maps = spread_maps(maps, classes, query.matched.attention, config, marks)
+    maps = spread_maps(maps, classes, query.matched, config, marks)
     background = few.probabilities[:, 0] if config.background_rule == "prompts" else None
     if examples.text is not None and query.tokens is not None and maps.shape[1]:
-        named = class_maps(query.backbone, query.tokens, examples.text, config, present, marks)
+        named = class_maps(query.backbone, query.tokens, examples.text, config, present, marks, query.proxy)
         theirs = resize_maps(named.maps.float(), query.matched.grid)
         asked = torch.tensor([[k < len(c) for k in range(maps.shape[1])] for c in classes], device=maps.device)
         maps = combine(maps, theirs, knows, asked, weight=config.fewshot.text_weight)

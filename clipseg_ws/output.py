@@ -135,6 +135,7 @@ def _write_json(seg: Segmentation, path: Path, files: Sequence[str]) -> None:
         "names": list(seg.names),  # label i + 1 is names[i], 0 is background
         "shares": {name: round(share, 6) for name, share in seg.shares().items()},
         "scores": dict(seg.scores),
+        "presence": seg.presence(),
         "config": dict(seg.config),
         "files": [name for name in files if name != path.name],
         "version": __version__,

@@ -8,16 +8,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clipseg_ws.activations.dense import dense_embeddings
+from clipseg_ws.activations.drs import suppress_discriminative
 from clipseg_ws.activations.gradcam import gradcam_and_probabilities, min_max
 from clipseg_ws.activations.last_block import LastBlock, forward_last_block, normalize, pool_embedding
 from clipseg_ws.activations.presence import presence
 from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.better_maps import improve, patch_graph
 from clipseg_ws.config import Config
 from clipseg_ws.constrain import constrain_maps
+from clipseg_ws.dense_stage import on_grid, patch_embeddings, repaired
 from clipseg_ws.refine.affinity import class_aware_affinity
 from clipseg_ws.structures import TextEmbeddings, Tokens
 from clipseg_ws.weak_constraints import Constraints
+
+PRESENCE_MODE = "maskclip"  # its threshold is calibrated for the values of the patches alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +50,7 @@ def class_maps(
     config: Config,
     present: Tensor | None,
     marks: Sequence[Constraints | None] | None = None,
+    proxy: Tensor | None = None,
 ) -> ClassMaps:
     """Run the stages that ``config`` asks for.
 
@@ -53,42 +58,52 @@ def class_maps(
         tokens: of B images. text: the embedded vocabulary on the same device.
         present: [B, C] bool, the known classes (weak setting); None: decide by presence, or take all names.
         marks: what boxes, points and scribbles say of each image; None where there are none.
+        proxy: [B, C', h', w'] patch features of a second vision model, where the dense maps follow them.
     """
-    block = forward_last_block(backbone, tokens.last_input)
+    tokens = repaired(tokens, config)
+    block = forward_last_block(backbone, tokens.last_input, tokens.last)
     scores = None
     if present is None:
         scores, present = find_present(backbone, tokens, text, config, block)
     classes = [row.nonzero().flatten().tolist() for row in present]
     targets = target_rows(backbone, block, text, present, config.pool)
     competitors = competing_rows(text, targets)
-    maps, probs = activation(backbone, tokens, text, config, block, targets, competitors)
+    dense = None
+    if config.competition or config.activation != "gradcam" or config.background_rule == "prompts":
+        dense = dense_probabilities(backbone, tokens, text, config, competitors, proxy)
+    maps, probs = activation(backbone, tokens, text, config, block, targets, competitors, dense)
     if scores is None:
         scores = tag_scores(probs, targets, classes, present.shape[1])
-    maps = spread_maps(maps, classes, tokens.attention, config, marks)
+    maps = spread_maps(maps, classes, tokens, config, marks)
     background = None
-    if config.background_rule == "prompts":
-        background = dense_probabilities(backbone, tokens, text, config, competitors)[:, text.owner < 0].sum(1)
+    if dense is not None:
+        maps = _marked(competed(maps, dense, targets, config.competition), classes, marks)
+        if config.background_rule == "prompts":
+            background = dense[:, text.owner < 0].sum(1)
     return ClassMaps(classes, maps, scores, background)
 
 
 def spread_maps(
     maps: Tensor,
     classes: list[list[int]],
-    attention: Tensor | None,
+    tokens: Tokens,
     config: Config,
     marks: Sequence[Constraints | None] | None = None,
 ) -> Tensor:
-    """Maps [B, K, h, w] spread by the class-aware affinity where ``config`` asks for it; marks respected throughout."""
-    maps = _marked(maps, classes, marks)
-    if not config.affinity or not maps.shape[1]:
-        return maps
-    if attention is None:
-        raise ValueError("the affinity needs attention, which this model does not give; set affinity=False")
-    maps = class_aware_affinity(
-        maps, attention, threshold=config.affinity_threshold, sinkhorn_iterations=config.sinkhorn_iterations,
-        exclude_last=config.exclude_last,
-    )  # fmt: skip
-    return _marked(maps, classes, marks)
+    """Maps [B, K, h, w] on the grid of ``tokens`` -> the same, spread and bettered as ``config`` asks; marks respected.
+
+    Raises:
+        ValueError: the affinity is asked for and the model gives no attention.
+    """
+    maps = _marked(suppress_discriminative(maps, config.suppression), classes, marks)
+    graph = patch_graph(tokens, config) if maps.shape[1] and (config.affinity or config.saliency) else None
+    if config.affinity and graph is not None:
+        maps = class_aware_affinity(
+            maps, graph, threshold=config.affinity_threshold, sinkhorn_iterations=config.sinkhorn_iterations,
+            exclude_last=config.exclude_last,
+        )  # fmt: skip
+        maps = _marked(maps, classes, marks)
+    return _marked(improve(maps, tokens, graph, classes, config), classes, marks)
 
 
 def _marked(maps: Tensor, classes: list[list[int]], marks: Sequence[Constraints | None] | None) -> Tensor:
@@ -107,7 +122,7 @@ def find_present(
 ) -> tuple[Tensor, Tensor]:
     """Scores [B, C] in [0, 1] and decision [B, C] bool for every name of the vocabulary."""
     scores = presence(
-        backbone, tokens, text, block=block, mode=config.dense_mode, logit_scale=config.logit_scale,
+        backbone, tokens, text, block=block, mode=PRESENCE_MODE, logit_scale=config.logit_scale,
         threshold=config.presence_threshold,
     )  # fmt: skip
     kept = scores >= config.presence_threshold if config.presence else torch.ones_like(scores, dtype=torch.bool)
@@ -146,6 +161,7 @@ def activation(
     block: LastBlock,
     targets: Tensor,
     competitors: Tensor,
+    dense: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Maps [B, K, h, w] in [0, 1] of the targets by the configured activation, and probabilities [B, T]."""
     cam, probs = gradcam_and_probabilities(
@@ -154,19 +170,37 @@ def activation(
     )  # fmt: skip
     if config.activation == "gradcam" or not targets.shape[1]:
         return cam, probs
-    dense = dense_probabilities(backbone, tokens, text, config, competitors)
-    index = targets.clamp_min(0)[:, :, None, None].expand(-1, -1, *tokens.grid)
-    own = dense.gather(1, index) * (targets >= 0)[:, :, None, None]
+    assert dense is not None
+    own = own_maps(dense, targets)
     if config.activation == "dense":
         return own, probs
     return min_max((cam * own).flatten(2)).unflatten(-1, tokens.grid), probs
 
 
+def own_maps(dense: Tensor, targets: Tensor) -> Tensor:
+    """The targets' channels of word maps [B, T, h, w]: [B, K, h, w], zero for padding."""
+    index = targets.clamp_min(0)[:, :, None, None].expand(-1, -1, *dense.shape[2:])
+    return dense.gather(1, index) * (targets >= 0)[:, :, None, None]
+
+
+def competed(maps: Tensor, dense: Tensor, targets: Tensor, weight: float) -> Tensor:
+    """``map^(1 - weight) * dense^weight`` [B, K, h, w]: what the affinity spread over a neighbour is taken back where
+    the patch itself speaks for the neighbour. ``weight`` 0 changes nothing."""
+    if not weight or not maps.shape[1]:
+        return maps
+    return maps ** (1 - weight) * own_maps(dense, targets) ** weight
+
+
 def dense_probabilities(
-    backbone: OpenClipBackbone, tokens: Tokens, text: TextEmbeddings, config: Config, competitors: Tensor
+    backbone: OpenClipBackbone,
+    tokens: Tokens,
+    text: TextEmbeddings,
+    config: Config,
+    competitors: Tensor,
+    proxy: Tensor | None = None,
 ) -> Tensor:
     """Softmax over the competing words at every patch: [B, T, h, w] float32."""
-    embeddings = dense_embeddings(backbone, tokens, config.dense_mode).float()  # [B, h, w, E]
+    embeddings = on_grid(patch_embeddings(backbone, tokens, config, proxy).float(), tokens.grid)  # [B, h, w, E]
     scale = backbone.logit_scale if config.logit_scale is None else config.logit_scale
     logits = scale * torch.einsum("bhwe,te->bthw", embeddings, text.vectors.float())
     return logits.masked_fill(~competitors[:, :, None, None], float("-inf")).softmax(1)

@@ -22,6 +22,23 @@ IGNORE = 255
 
 
 @dataclass(frozen=True, eq=False)
+class LastAttention:
+    """The last block up to its attention, kept so that nobody computes it twice; L = 1 + N, class token first.
+
+    Attributes:
+        a: [B, L, D] output of ``ln_1``. q, k, v: [B, heads, L, d]. probs: [B, heads, L, L] softmax attention.
+        context: [B, heads, L, d] = probs @ v.
+    """
+
+    a: torch.Tensor
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    probs: torch.Tensor
+    context: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Tokens:
     """What one forward pass of a frozen backbone leaves behind.
 
@@ -31,12 +48,14 @@ class Tokens:
             class token's row and column dropped, not renormalised; None where it was not asked for.
         layers: block index -> [B, N, D] patch tokens that leave that block.
         grid: (h, w) patches.
+        last: the last block's attention where it was computed on the way; None: compute it from ``last_input``.
     """
 
     last_input: torch.Tensor
     attention: torch.Tensor | None
     layers: Mapping[int, torch.Tensor]
     grid: tuple[int, int]
+    last: LastAttention | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +134,7 @@ class Segmentation:
         source: where the picture came from, None for arrays.
         image: the picture as it was segmented (EXIF applied), kept for the overlay; None where it was dropped.
         extras: further maps by name (e.g. "maps" [C, H, W]), empty by default.
+        present: the names that were let into the picture before a pixel was decided; None where all were.
     """
 
     labels: np.ndarray
@@ -126,6 +146,7 @@ class Segmentation:
     source: str | None = None
     image: Image.Image | None = None
     extras: Mapping[str, Any] = field(default_factory=dict)
+    present: tuple[str, ...] | None = None
 
     def mask(self, name: str) -> np.ndarray:
         """[H, W] bool mask of one class, or of ``"background"``. Raises KeyError for a name that was not asked for."""
@@ -140,6 +161,23 @@ class Segmentation:
         size = self.labels.size
         shares = {"background": float((self.labels == 0).sum()) / size}
         return shares | {n: float((self.labels == i + 1).sum()) / size for i, n in enumerate(self.names)}
+
+    def presence(self) -> dict[str, dict[str, Any]]:
+        """For every name its score, whether it counts as present, and why: {"score", "present", "why"}."""
+        shares, limit = self.shares(), self.config.get("presence_threshold")
+        report = {}
+        for name in self.names:
+            share, score = shares[name], float(self.scores.get(name, 0.0))
+            if self.present is None:
+                here, why = share > 0, "every name was let in; " + ("wins pixels" if share else "wins no pixel")
+            elif self.setting == "zero":
+                here = name in self.present
+                why = f"score {score:.3f} {'reaches' if here else 'is below'} the threshold {limit}"
+                why += "" if share or not here else ", but it wins no pixel"
+            else:
+                here, why = name in self.present, "given" if name in self.present else "not among what was given"
+            report[name] = {"score": score, "present": here, "why": why}
+        return report
 
     # The two methods below are doors into layer 6 for interactive use; they are imported on call.
     def overlay(self, image: Any = None, alpha: float = 0.5) -> Image.Image:

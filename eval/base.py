@@ -37,6 +37,7 @@ class Dataset:
         background: whether the protocol has a background class; without one, 0 never occurs in the truth.
         expected: number of pictures of the official split, None where there is no official number.
         official: kind of mark -> reader of the official file; what is missing is derived from the masks.
+        average: classes of the mean in place of the protocol's, "union" or "truth" (see metrics).
         notes: what else should be known of a result (folder of the masks, origin of tags).
     """
 
@@ -53,6 +54,7 @@ class Dataset:
     expected: int | None = None
     official: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
+    average: str | None = None
 
     @property
     def num_classes(self) -> int:

@@ -31,6 +31,7 @@ DATASETS: dict[str, Callable[..., Dataset | EpisodeSet]] = {
     "fss1000": fewshot_sets.fss1000,
     "folder": plain.folder,
     "scenes": plain.scenes,
+    "scenes100": plain.scenes,
 }
 FEW_SHOT_ONLY = ("pascal5i", "coco20i", "fss1000")
 AVG8 = (
@@ -73,7 +74,7 @@ def load_dataset(
         return loader(name, root, split, setting, prompts, **_accepted(loader, given, name))
     if setting.shots:
         drawing: dict[str, Any] = {key: given.pop(key) for key in ("count", "seed", "min_pixels") if key in given}
-        if name == "scenes":
+        if name.startswith("scenes"):
             drawing.setdefault("count", plain.SCENES)
         drawing |= {"fold": fold, "episodes": None if episodes is None else read_episodes(episodes)}
     elif fold is not None or episodes is not None:

@@ -146,7 +146,7 @@ class SegmenterPredictor:
 
     def describe(self) -> dict[str, Any]:
         """The resolved configuration, the weights and the words."""
-        passing = ("cache_tokens", "keep_maps")  # change no answer
+        passing = ("cache_tokens", "compile", "keep_maps")  # change no answer
         settings = {key: value for key, value in self.config.items() if key not in passing}
         words = self._resolved()
         vocabulary = {k: getattr(words, k) for k in ("names", "synonyms", "background", "templates", "fusion")}

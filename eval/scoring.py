@@ -34,7 +34,8 @@ class Scorer:
     @property
     def averaging(self) -> dict[str, Any]:
         """Arguments of every ``compute``: which classes take part in a mean."""
-        return {"average": self.protocol.average, "first_class": 0 if self.dataset.background else 1}
+        average = getattr(self.dataset, "average", None) or self.protocol.average
+        return {"average": average, "first_class": 0 if self.dataset.background else 1}
 
     def new_state(self) -> RunState:
         """Empty sums."""

@@ -57,6 +57,17 @@ def tiny_clip(*, width: int = 64, layers: int = 3, image_size: int = 64, embed: 
     return model.eval()
 
 
+def small_dino():
+    """A small random DINOv2 with patches of 14 pixels, as a ``FeatureBackbone``."""
+    import transformers as tf
+
+    from clipseg_ws.backbones.features import FeatureBackbone
+
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    return FeatureBackbone(tf.Dinov2Model(tf.Dinov2Config(patch_size=14, image_size=56, **sizes)), name="small-dino")
+
+
 @pytest.fixture(scope="session")
 def tiny_backbone():
     """An OpenClipBackbone around ``tiny_clip()``."""

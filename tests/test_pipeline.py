@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import small_dino
 from PIL import Image
 
 from clipseg_ws import Segmenter
@@ -14,7 +15,7 @@ from clipseg_ws.config import PRESETS, Config, resolve
 def segmenter(tiny_backbone, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLIPSEG_WS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield Segmenter(backbone=tiny_backbone, attention_blocks=2)
+        yield Segmenter(backbone=tiny_backbone, attention_blocks=2, features=small_dino())
 
 
 def picture(seed: int, width: int = 90, height: int = 60) -> Image.Image:

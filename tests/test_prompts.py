@@ -21,6 +21,7 @@ COUNTS = {
     "context": (59, 1, "max", 80),
     "ade150": (150, 0, "max", 80),
     "cityscapes": (19, 0, "max", 80),
+    "scenes100": (100, 0, "string", 1),
 }
 
 # (vocabulary, official 0-based index, official name)

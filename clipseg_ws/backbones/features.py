@@ -33,7 +33,8 @@ class FeatureBackbone:
 
     Args:
         model: gives ``last_hidden_state`` [B, extra + N, D], patches last, row by row, or [B, D, h, w] (SAM); its
-            ``config`` has ``patch_size``. It is put into eval mode, its attention is set to "eager", which returns what it computes.
+            ``config`` has ``patch_size``. It is put into eval mode, its attention is set to "eager", which returns what
+            it computes.
         name: what it was loaded by. mean, std: RGB normalisation of pixels in [0, 1].
 
     Raises:

@@ -12,6 +12,8 @@ from PIL import Image
 
 from clipseg_ws.eval import coco
 from clipseg_ws.eval.datasets import DATASETS, DatasetError, load_dataset
+from clipseg_ws.eval.protocols import Protocol
+from clipseg_ws.eval.scoring import Scorer
 from clipseg_ws.vocabulary import load_vocabulary
 
 VOC = load_vocabulary("voc").names
@@ -58,7 +60,7 @@ def test_voc_official_tags_and_boxes(tmp_path):
         weak.sample("a").labels.tags()
 
 
-@pytest.mark.parametrize("name", sorted(set(DATASETS) - {"scenes"}))
+@pytest.mark.parametrize("name", sorted(set(DATASETS) - {"scenes", "scenes100"}))
 def test_a_missing_root_shows_the_expected_tree(name, tmp_path):
     setting = "few-1" if name in ("pascal5i", "coco20i", "fss1000") else "zero"
     fold = 0 if name in ("pascal5i", "coco20i") else None
@@ -190,3 +192,13 @@ def test_the_real_subset(shared):
     with Image.open(data.sample(data.ids[0]).image) as photo:
         assert photo.size == truth.shape[::-1]
     assert json.dumps(dict(data.notes))  # goes into the resolved configuration
+
+
+def test_scenes100_asks_the_same_scenes_with_more_names():
+    few, many = load_dataset("scenes", count=3, size=64), load_dataset("scenes100", count=3, size=64)
+    assert many.ids == few.ids and len(many.vocabulary.names) == 100
+    assert many.vocabulary.names[:12] == few.vocabulary.names  # so that the scenes' labels stay what they are
+    assert (few.truth(few.ids[0]) == many.truth(many.ids[0])).all()
+    scorer = Scorer(many, Protocol("default"), boundary=False)
+    assert scorer.averaging["average"] == "truth"
+    assert Scorer(few, Protocol("default"), boundary=False).averaging["average"] == "union"
