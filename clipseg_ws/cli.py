@@ -15,6 +15,7 @@ from clipseg_ws.options import (
     Dtype,
     Engine,
     Features,
+    Head,
     Model,
     Offline,
     Setting,
@@ -76,6 +77,7 @@ def predict(
     model: Model = DEFAULT_MODEL,
     method: Annotated[str, typer.Option(help="Preset: default, clip-es, cam, ...")] = "default",
     features: Features = None,
+    head: Head = None,
     refine: Annotated[str | None, typer.Option(help="Picture refinement: none, pamr, guided, crf, ...")] = None,
     format: Annotated[str, typer.Option(help="Files to write, separated by commas.")] = "png,overlay,json",
     device: Device = "auto",
@@ -96,8 +98,9 @@ def predict(
     formats = check_formats(format)
     found = list_sources(sources)
     segmenter = make_segmenter(
-        model, method, device, dtype, offline, settings, features=features, refine=refine, batch_size=batch_size
-    )
+        model, method, device, dtype, offline, settings, features=features, refine=refine, batch_size=batch_size,
+        head=head,
+    )  # fmt: skip
     lookup = tags_lookup(tags, found) if tags is not None else None
 
     def show(source: Any, result: Any) -> None:
@@ -137,12 +140,15 @@ def _mount() -> None:
     """Commands that live in files of their own; importing their fronts is light."""
     from clipseg_ws.commands_demo import demo
     from clipseg_ws.commands_fewshot import SupportCommand, fewshot
+    from clipseg_ws.commands_heads import bench_heads, train
     from clipseg_ws.commands_prompts import prompts_app
     from clipseg_ws.commands_weak import pseudo
     from clipseg_ws.eval.cli import bench_eval, eval_app, report
 
     app.command("fewshot", cls=SupportCommand)(fewshot)
     app.command("pseudo")(pseudo)
+    app.command("train")(train)
+    bench_app.command("heads")(bench_heads)
     app.command("demo")(demo)
     app.add_typer(prompts_app, name="prompts")
     app.add_typer(eval_app, name="eval")

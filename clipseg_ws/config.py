@@ -26,7 +26,9 @@ class Config:
     position_interpolation: str = "bicubic"  # "bicubic", "bilinear" (CLIP-ES), "bicubic-offset" (dense family)
     # text
     templates: str | tuple[str, ...] | None = None  # a list's name, one template or several; None: the class file's
-    background: str | tuple[str, ...] | None = None  # competing words; None: the class file's own, else "voc-clip-es"
+    background: str | tuple[str, ...] | None = (
+        None  # competing words, "auto"; None: the class file's, else voc-clip-es
+    )
     fusion: str | None = None  # synonyms: "string" (inside one prompt) or "max" (best word); None: the class file's own
     logit_scale: float | None = None  # factor of the cosine before a softmax; None: the model's own
     # presence (zero setting only)
@@ -73,6 +75,7 @@ class Config:
     min_area: float = 0.0  # share of the picture below which a class is dropped
     # matching with examples (few setting); single switches as "fewshot.parts=3"
     fewshot: FewShotConfig = field(default_factory=FewShotConfig)
+    head_presence: float = 0.5  # with a head: a class whose probability reaches this nowhere is not there
     # result
     instances: bool = False  # put an instance map [H, W] int32 (0 none) into Segmentation.extras["instances"]
     keep_maps: bool = False  # put the class maps [C, H, W] into Segmentation.extras["maps"]
@@ -94,7 +97,7 @@ def _plain(value: Any) -> Any:
 
 PRESETS: dict[str, dict[str, Any]] = {
     # the best that was measured on drawn scenes, every part of it in eval/results/*_ablation.csv
-    "default": {"activation": "fused", "competition": 0.25, "expand_shrink": True, "refine": "guided"},
+    "default": {"activation": "fused", "competition": 0.25, "refine": "guided"},
     # CLIP-ES without its CRF (add refine="crf"): Lin et al., CVPR 2023, arXiv 2212.09506
     "clip-es": {
         "position_interpolation": "bilinear",
@@ -214,7 +217,7 @@ def _check(config: Config) -> None:
             raise ValueError(f"{key}={getattr(config, key)}; a whole number of at least {low} is needed")
     _check_dense(config)
     shares = ("presence_threshold", "affinity_threshold", "background_threshold", "area_threshold", "min_area")
-    for key in (*shares, "suppression", "cross_image", "saliency", "competition"):
+    for key in (*shares, "suppression", "cross_image", "saliency", "competition", "head_presence"):
         if not 0 <= getattr(config, key) <= 1:
             raise ValueError(f"{key}={getattr(config, key)}; a number in [0, 1] is needed, for example 0.4")
     if config.suppression == 1 or config.doubt < 0:

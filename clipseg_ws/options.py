@@ -22,6 +22,10 @@ Features = Annotated[
     str | None,
     typer.Option(help='A second vision model for patch features, for example "hf:facebook/dinov2-base".'),
 ]
+Head = Annotated[
+    Path | None, typer.Option(help="A trained head (clipseg-ws train): its classes, one forward pass, no prompts.")
+]
+Background = Annotated[str | None, typer.Option(help='Background words: a list name, or "sky, grass".')]
 Device = Annotated[str, typer.Option(help='"auto", "cpu", "cuda", "cuda:1", "mps".')]
 Dtype = Annotated[str, typer.Option(help='"auto", "float32", "bfloat16" or "float16".')]
 Engine = Annotated[str, typer.Option(help='"local", or "ray": spread over a Ray cluster, see the README.')]
@@ -47,6 +51,10 @@ def make_segmenter(
     from clipseg_ws.pipeline import Segmenter
 
     given = {key: value for key, value in config.items() if value is not None} | parse_settings(settings)
+    if given.get("head") is not None and model == DEFAULT_MODEL:  # a head names the model that it belongs to
+        from clipseg_ws.heads.head_file import load_head
+
+        model = load_head(given["head"])[1].backbone
     return Segmenter(model, method=method, device=device, dtype=dtype, offline=offline, features=features, **given)
 
 

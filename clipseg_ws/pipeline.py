@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -14,13 +15,16 @@ from clipseg_ws.activations.last_block import forward_last_block, pool_embedding
 from clipseg_ws.backbones import load_backbone
 from clipseg_ws.backbones.features import FeatureBackbone, load_features
 from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.background_words import choose_background
 from clipseg_ws.bank import SupportBank
 from clipseg_ws.batching import Batching
 from clipseg_ws.config import PRESETS, Config, flatten, resolve
 from clipseg_ws.decisions import Decision, decide_maps, decide_words
+from clipseg_ws.dense_stage import patch_embeddings, repaired
 from clipseg_ws.encoding import Encoder
 from clipseg_ws.fewshot_stages import Examples, Query, example_maps
 from clipseg_ws.fewshot_supports import Matchers, make_bank
+from clipseg_ws.head_stage import HeadStage
 from clipseg_ws.images import to_image
 from clipseg_ws.inputs import per_image_tags, present_mask, tag_indices, weak_list
 from clipseg_ws.looks import all_looks, mirrored_marks, scaled
@@ -50,6 +54,7 @@ class Segmenter:
         offline: never touch the network.
         features: a second vision model as source of patch features ("hf:facebook/dinov2-base", "local-dir:PATH", see
             ``backbones.features``): ProxyCLIP's attention. Kept as ``self.features`` and shared by variants.
+        head: a trained head's file (``clipseg-ws train``): it answers alone, without prompts; its classes.
         backbone: an already loaded one instead of ``model``.
         **config: any field of ``Config``; unknown ones raise.
 
@@ -68,6 +73,7 @@ class Segmenter:
         dtype: str = "auto",
         offline: bool = False,
         features: str | FeatureBackbone | None = None,
+        head: str | Path | None = None,
         backbone: OpenClipBackbone | None = None,
         **config: Any,
     ) -> None:
@@ -75,9 +81,10 @@ class Segmenter:
         recipe = {"model": model, "device": device, "offline": offline, "features": features, "backbone": backbone}
         backbone = load_backbone(model, device=device, dtype=dtype, offline=offline) if backbone is None else backbone
         self._given = flatten(config)
-        self.config = resolve(method, config, backbone.recommended)
+        self.head = None if head is None else HeadStage(head).attach(backbone)
+        self.config = resolve(method, config, self._advice(backbone))
         self.backbone = backbone.with_positions(self.config.position_interpolation, compile=self.config.compile)
-        self.recipe = recipe | {"dtype": str(backbone.dtype).removeprefix("torch.")}
+        self.recipe = recipe | {"dtype": str(backbone.dtype).removeprefix("torch."), "head": head}
         if isinstance(features, str):
             features = load_features(features, backbone.device, dtype, offline)
         self.features = features
@@ -87,11 +94,19 @@ class Segmenter:
         self._matchers = Matchers()
         self._batching = Batching(self.config.batch_size)
 
+    def with_head(self, head: str | Path | None) -> Segmenter:
+        """The same weights and settings with another head, or none."""
+        twin = self.variant()
+        twin.recipe = self.recipe | {"head": head}
+        twin.head = None if head is None else HeadStage(head).attach(self.backbone)
+        return twin.variant()
+
     def variant(self, method: str | None = None, **config: Any) -> Segmenter:
         """Another method or setting on the same weights; text embeddings and cached tokens are shared."""
         twin = object.__new__(Segmenter)
         twin._given = (self._given if method is None else {}) | flatten(config)
-        twin.config = resolve(method or self.config.method, twin._given, self.backbone.recommended)
+        twin.head = self.head
+        twin.config = resolve(method or self.config.method, twin._given, self._advice(self.backbone))
         twin.backbone = self.backbone.with_positions(twin.config.position_interpolation, compile=twin.config.compile)
         twin.recipe, twin._batching = self.recipe, Batching(twin.config.batch_size)
         twin.features, twin._texts, twin._tokens = self.features, self._texts, self._tokens
@@ -166,11 +181,18 @@ class Segmenter:
     def vocabulary(
         self, classes: Any = None, background: Any = None, tags: Iterable[Sequence[str]] | None = None
     ) -> Vocabulary:
-        """The resolved vocabulary: classes, background words (those that are classes left out), templates."""
+        """The resolved vocabulary: classes, background words (those that are classes left out; "auto": chosen by
+        similarity to the classes), templates."""
+        if self.head is not None:
+            return self.head.vocabulary(classes)
         if classes is None:
             classes = self._default_classes(tags)
         config = self.config
-        vocabulary = parse_classes(classes, background=background, templates=config.templates, fusion=config.fusion)
+        auto = "auto" in (background, config.background if background is None else None)
+        given = () if auto else background
+        vocabulary = parse_classes(classes, background=given, templates=config.templates, fusion=config.fusion)
+        if auto:
+            return choose_background(vocabulary, self.backbone.encode_text, self.backbone.weights_sha256)
         if background is None and (config.background is not None or not vocabulary.background):
             words = load_background(config.background if config.background is not None else DEFAULT_BACKGROUND)
             taken = {word.lower() for synonyms in vocabulary.synonyms for word in synonyms} | {
@@ -217,6 +239,14 @@ class Segmenter:
         block = forward_last_block(self.backbone, tokens.last_input, tokens.last)
         return pool_embedding(self.backbone, block.out, self.config.pool)
 
+    def embed_patches(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """Unit patch embeddings [B, h, w, E] float32 of pictures that share one grid, in the space of the names."""
+        tokens, proxy = self._encoder.clip(pictures), self._encoder.proxy(pictures)
+        return patch_embeddings(self.backbone, repaired(tokens, self.config), self.config, proxy).float()
+
+    def _advice(self, backbone: OpenClipBackbone) -> dict[str, Any]:
+        return backbone.recommended | (self.head.card.settings() if self.head else {})
+
     # ---- inside ----------------------------------------------------------------------------------------------------
 
     def _default_classes(self, tags: Iterable[Sequence[str]] | None) -> Any:
@@ -243,6 +273,12 @@ class Segmenter:
         marks: list[Constraints] | None = None,
         examples: Examples | None = None,
     ) -> list[Segmentation]:
+        if self.head is not None:
+            decided = self.head.decide(self.backbone, pictures, vocabulary, self.config, tags, marks)
+            record = resolved_record(self.config, self.backbone, self.features, vocabulary)
+            record |= {"head": self.head.describe()}
+            pairs = zip(pictures, decided, strict=True)
+            return [make_result(p, answer, vocabulary, "head", record, self.config) for p, answer in pairs]
         text = None if examples is not None else self.embed_names(vocabulary)
         if text is not None and self.config.decision == "words":
             decided = [

@@ -44,7 +44,7 @@ def stream(
             data = data.map(partial(_read_row, read), num_cpus=0.25)
         count, share = _pool(ray.cluster_resources(), device)
         data = data.map_batches(
-            _Actor, fn_constructor_args=(ray.put(ray.cloudpickle.dumps(make)),), batch_size=batch_size,
+            _Actor, fn_constructor_args=(ray.cloudpickle.dumps(make),), batch_size=batch_size,
             compute=ray.data.ActorPoolStrategy(size=min(count, blocks)), max_restarts=RESTARTS,
             max_task_retries=RESTARTS, **share,
         )  # fmt: skip
@@ -61,10 +61,8 @@ def stream(
 class _Actor:
     """One process of the pool."""
 
-    def __init__(self, made: Any) -> None:
-        import ray
-
-        self.work = pickle.loads(made if isinstance(made, bytes) else ray.get(made))()
+    def __init__(self, made: bytes) -> None:
+        self.work = pickle.loads(made)()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
         """Ray Data's batch, a column of pickled items -> a column of pickled answers."""
@@ -104,7 +102,7 @@ def _connect() -> tuple[Any, bool]:
         import ray.data
     except ImportError as error:
         raise ImportError("--engine ray needs Ray: pip install 'clipseg_ws[ray]'") from error
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     if ray.is_initialized():
         return ray, False
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

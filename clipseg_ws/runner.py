@@ -289,6 +289,20 @@ def pooled_embeddings(segmenter: Segmenter, sources: Sequence[Source], *, worker
 
     Raises ValueError where no picture could be read.
     """
+    return _embedded(segmenter, sources, segmenter.embed_images, workers)
+
+
+def patch_embeddings(segmenter: Segmenter, sources: Sequence[Source], *, workers: int = 2) -> tuple[Any, list[Source]]:
+    """Unit patch embeddings of many pictures: ([M, E] float32 on the CPU, the sources that could be read).
+
+    Raises ValueError where no picture could be read.
+    """
+    return _embedded(segmenter, sources, lambda pictures: segmenter.embed_patches(pictures).flatten(0, 2), workers)
+
+
+def _embedded(
+    segmenter: Segmenter, sources: Sequence[Source], embed: Callable[..., Any], workers: int
+) -> tuple[Any, list[Source]]:
     import torch
 
     kept: list[Source] = []
@@ -296,7 +310,7 @@ def pooled_embeddings(segmenter: Segmenter, sources: Sequence[Source], *, worker
     decoded = _decoded(sources, workers, 4 * segmenter.config.batch_size, lambda *_: None, segmenter.prepare)
     with tqdm(total=len(sources), unit="img", disable=None) as bar:
         for batch in _batches(segmenter, decoded):
-            rows.append(segmenter.embed_images([picture for _, picture in batch]).cpu())
+            rows.append(embed([picture for _, picture in batch]).cpu())
             kept += [source for source, _ in batch]
             bar.update(len(batch))
     if not kept:

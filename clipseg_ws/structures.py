@@ -69,6 +69,8 @@ class Vocabulary:
         templates: prompt templates, each with exactly one ``{}``.
         fusion: "string" joins the synonyms inside one prompt (CLIP-ES), "max" encodes each synonym on its own and
             takes the maximum of their scores.
+        prompts: for each class the prompts of its own in place of ``templates``, with one ``{}`` or none (whole
+            descriptions); an empty tuple: the templates. Empty: no class has any.
     """
 
     names: tuple[str, ...]
@@ -76,6 +78,12 @@ class Vocabulary:
     background: tuple[str, ...] = ()
     templates: tuple[str, ...] = ("a clean origami {}.",)
     fusion: str = "string"
+    prompts: tuple[tuple[str, ...], ...] = ()
+
+    def templates_of(self, index: int) -> tuple[str, ...]:
+        """Prompts of class ``index``, of the background words for -1."""
+        own = self.prompts[index] if self.prompts and index >= 0 else ()
+        return own or self.templates
 
 
 @dataclass(frozen=True, eq=False)

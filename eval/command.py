@@ -9,7 +9,7 @@ from typing import Any
 
 from clipseg_ws.eval.datasets import DATASETS, FEW_SHOT_ONLY, Dataset, EpisodeSet, load_dataset
 from clipseg_ws.eval.guard import parse_setting
-from clipseg_ws.eval.methods import parse_method, parse_settings, split_methods
+from clipseg_ws.eval.methods import parse_method, parse_settings, split_head, split_methods
 from clipseg_ws.eval.picture_only import STARTS, PictureOnly
 from clipseg_ws.eval.predictors import Noise, Oracle, Predictor, SegmenterPredictor
 from clipseg_ws.eval.protocols import PROTOCOLS, Protocol, load_protocol
@@ -120,7 +120,10 @@ def _predictors(
             first = made = _segmenter(request, name, methods, dataset, protocol, sweep, segmenter)
         else:
             settings = _settings(request, methods, dataset, protocol, sweep)
+            preset, head = split_head(preset)
             made = first.variant(method=preset, **settings | own)
+            if head is not None or getattr(first, "head", None) is not None:
+                made = made.with_head(head)
         words = None if isinstance(dataset, EpisodeSet) else dataset.vocabulary
         words = words or dataset.sample(dataset.ids[0]).classes
         out.append(SegmenterPredictor(made, dataset.setting, words, background=dataset.background, name=name))
@@ -140,6 +143,9 @@ def _segmenter(
     settings = _settings(request, methods, dataset, protocol, sweep) | own
     if request.features is not None:
         settings["features"] = request.features
+    preset, head = split_head(preset)
+    if head is not None:
+        settings["head"] = head
     return make(model, method=preset, device=request.device, dtype=request.dtype, offline=request.offline, **settings)
 
 

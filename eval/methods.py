@@ -19,6 +19,15 @@ def parse_method(text: str) -> tuple[str, dict[str, Any]]:
     return name, parse_settings(settings, f"method {text!r}: ", f"{name}+alpha=2")
 
 
+def split_head(method: str) -> tuple[str, str | None]:
+    """("default", FILE) of "head:FILE", (name, None) of any other method. Raises ValueError without a file."""
+    if not method.startswith("head:"):
+        return method, None
+    if not (file := method.removeprefix("head:")):
+        raise ValueError("method 'head:' names no file; write head:FILE, for example head:head.safetensors")
+    return "default", file
+
+
 def parse_settings(items: list[str] | None, where: str = "--set ", example: str = "--set alpha=2") -> dict[str, Any]:
     """["alpha=2", "affinity=false"] -> values as YAML reads them. Raises ValueError for one without "="."""
     parsed = {}

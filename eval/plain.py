@@ -40,6 +40,12 @@ def folder(
     )  # fmt: skip
 
 
+@lru_cache(maxsize=32)  # image, truth and tags of a scene are asked for shortly after one another
+def drawn(seed: int, size: int) -> Scene:
+    """``draw_scene``, the last ones kept."""
+    return draw_scene(seed, size)
+
+
 def scenes(
     name: str,
     root: str | Path | None,
@@ -63,9 +69,8 @@ def scenes(
             f"{name} is drawn, it takes no root ({root!r}) and no split but {', '.join(FIRST_SEEDS)} ({split!r})"
         )
 
-    @lru_cache(maxsize=32)  # image, truth and tags of a scene are asked for shortly after one another
     def scene(id: str) -> Scene:
-        return draw_scene(int(id), size)
+        return drawn(int(id), size)
 
     many = name == "scenes100"
     prompts = prompts or ("scenes100" if many else None)

@@ -149,11 +149,15 @@ class SegmenterPredictor:
         passing = ("cache_tokens", "compile", "keep_maps")  # change no answer
         settings = {key: value for key, value in self.config.items() if key not in passing}
         words = self._resolved()
-        vocabulary = {k: getattr(words, k) for k in ("names", "synonyms", "background", "templates", "fusion")}
+        keys = ("names", "synonyms", "background", "templates", "fusion", "prompts")
+        vocabulary = {k: getattr(words, k) for k in keys}
         model = {k: str(self._model(k)) for k in ("name", "weights_sha256", "dtype", "device")}
         features = getattr(self.segmenter, "features", None)
         if features is not None:
             model["features"] = f"{features.name} {features.weights_sha256}"
+        head = getattr(self.segmenter, "head", None)
+        if head is not None:
+            model["head"] = head.sha256
         return {"method": self.name, "config": settings, "model": model, "vocabulary": vocabulary}
 
     def columns(self) -> dict[str, Any]:

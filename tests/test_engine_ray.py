@@ -113,7 +113,7 @@ def test_evaluation_merges_confusion_matrices(cluster, tmp_path):
     assert {k: v for k, v in rows[0].items() if k not in varying} == {
         k: v for k, v in rows[1].items() if k not in varying
     }
-    for name in ("classes.csv", "thresholds.csv"):
+    for name in ("per_class.csv", "thresholds.csv"):
         assert (tmp_path / "local" / name).read_bytes() == (tmp_path / "ray" / name).read_bytes()
 
 

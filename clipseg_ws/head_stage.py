@@ -1,0 +1,133 @@
+"""A trained head inside a Segmenter: one forward pass, no prompts; its classes are the vocabulary."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.config import Config
+from clipseg_ws.decisions import Decision, decide_maps
+from clipseg_ws.heads.base import Head
+from clipseg_ws.heads.features import encode_features, grid_of, pixel_batch
+from clipseg_ws.heads.head_file import load_head
+from clipseg_ws.stages import ClassMaps
+from clipseg_ws.structures import Vocabulary
+from clipseg_ws.vocabulary import parse_classes
+from clipseg_ws.weak_constraints import Constraints
+
+
+class HeadStage:
+    """A head from a file, ready to answer.
+
+    Args:
+        path: a safetensors file of ``clipseg-ws train``.
+
+    Raises:
+        FileNotFoundError, ValueError: see ``load_head``.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        module, card = load_head(path)
+        self.path, self.card = str(path), card
+        self.module: Head = module
+        self.sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+    def attach(self, backbone: OpenClipBackbone) -> HeadStage:
+        """Check that the head belongs to these weights and move it to their device; returns self."""
+        self.card.check(backbone)
+        self.module = self.module.to(backbone.device)
+        return self
+
+    def describe(self) -> dict[str, Any]:
+        """JSON-able, for the record of a result."""
+        card = self.card
+        return {"file": Path(self.path).name, "sha256": self.sha256, "kind": card.kind, "training": dict(card.training)}
+
+    def vocabulary(self, classes: Any = None) -> Vocabulary:
+        """The head's classes, or those of them that are asked for.
+
+        Raises ValueError for a class that the head was not trained on.
+        """
+        known = {name.lower(): name for name in self.card.classes}
+        if classes is None:
+            names, asked = self.card.classes, None
+        else:
+            asked = parse_classes(classes)
+            names = asked.names
+            if strangers := [name for name in names if name.lower() not in known]:
+                raise ValueError(
+                    f"{', '.join(map(repr, strangers))}: the head {self.path!r} was not trained on that; its classes "
+                    f"are {', '.join(self.card.classes)}"
+                )
+        synonyms = tuple((name,) for name in names) if asked is None else asked.synonyms
+        return Vocabulary(tuple(names), synonyms, templates=("{}",))
+
+    def decide(
+        self, backbone: OpenClipBackbone, pictures: Sequence[Image.Image], vocabulary: Vocabulary, config: Config,
+        tags: list[list[int]] | None = None, marks: Sequence[Constraints] | None = None,
+    ) -> list[Decision]:  # fmt: skip
+        """One answer a picture, in order.
+
+        Args:
+            vocabulary: of ``vocabulary``. tags: indices of the classes that may occur; None: all of it.
+            marks: boxes, points and scribbles of every picture, which the answer respects.
+        """
+        config = replace(config, background_rule="prompts")  # the head scores the background itself
+        spec = replace(
+            self.card.features, short_side=config.short_side, long_side=config.long_side,
+            max_patches=config.max_patches, position_interpolation=config.position_interpolation,
+        )  # fmt: skip
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index, picture in enumerate(pictures):
+            groups.setdefault(grid_of(backbone, picture.size, spec), []).append(index)
+        answers: dict[int, Decision] = {}
+        for members in groups.values():
+            for start in range(0, len(members), config.batch_size):
+                batch = members[start : start + config.batch_size]
+                pixels = pixel_batch(backbone, [pictures[i] for i in batch], spec)
+                scores = self.scores(encode_features(backbone, pixels, spec), vocabulary)
+                allowed = None if tags is None else [tags[i] for i in batch]
+                maps = winners(scores, allowed, config.head_presence)
+                for row, index in enumerate(batch):
+                    mark = None if marks is None else marks[index].to(scores.device)
+                    answers[index] = decide_maps(pictures[index], maps, row, config, mark)
+        return [answers[i] for i in range(len(pictures))]
+
+    @torch.no_grad()
+    def scores(self, features: Tensor, vocabulary: Vocabulary) -> Tensor:
+        """Tokens [B, L, D, h, w] -> probabilities [B, 1+C, h', w'] of background and the vocabulary's classes."""
+        index = {name.lower(): i + 1 for i, name in enumerate(self.card.classes)}
+        chosen = [0, *(index[name.lower()] for name in vocabulary.names)]
+        return self.module(features.float()).logits.float()[:, chosen].softmax(1)
+
+
+def winners(scores: Tensor, allowed: Sequence[Sequence[int]] | None, least: float = 0.0) -> ClassMaps:
+    """Probabilities [B, 1+C, h, w] -> the maps of the classes that are there: with tags those, else those that win
+    somewhere and whose probability reaches ``least`` somewhere.
+
+    Classes that are not there share their probability out among the others.
+    """
+    batch, count = scores.shape[0], scores.shape[1] - 1
+    peaks = scores[:, 1:].flatten(2).amax(-1).reshape(batch, count)
+    there = peaks >= least
+    if allowed is not None:
+        there = torch.zeros_like(there)
+        for row, members in enumerate(allowed):
+            there[row, list(members)] = True
+    kept = torch.cat([there.new_ones(batch, 1), there], 1)
+    scores = scores * kept[:, :, None, None]
+    scores = scores / scores.sum(1, keepdim=True).clamp_min(1e-12)
+    best = scores.argmax(1)
+    classes = [[int(c) - 1 for c in row.unique() if c > 0] for row in best]
+    maps = scores.new_zeros(batch, max((len(c) for c in classes), default=0), *scores.shape[2:])
+    for row, members in enumerate(classes):
+        maps[row, : len(members)] = scores[row, [c + 1 for c in members]]
+    return ClassMaps(classes, maps, peaks, scores[:, 0])

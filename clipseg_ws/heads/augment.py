@@ -1,0 +1,77 @@
+"""Tokens made on the fly from augmented pictures: nothing on disk, a new view of a picture at every visit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance, ImageOps
+
+from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.heads.data import Batch
+from clipseg_ws.heads.features import FeatureSpec, encode_features, grid_of, pixel_batch, shrink_target
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How views differ: a cut of at least ``least`` of each side, a flip, brightness and contrast by +-``colour``."""
+
+    least: float = 0.6
+    flip: bool = True
+    colour: float = 0.2
+
+    def __call__(
+        self, picture: Image.Image, labels: np.ndarray, confidence: np.ndarray, rng: np.random.Generator
+    ) -> tuple[Image.Image, np.ndarray, np.ndarray]:
+        """The picture at its own size (so its grid stays), labels and confidence uint8 [H, W] cut and flipped alike."""
+        width, height = picture.size
+        share = rng.uniform(self.least, 1.0)
+        w, h = max(1, round(width * share)), max(1, round(height * share))
+        x, y = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC, box=(x, y, x + w, y + h))
+        maps = [
+            shrink_target(np.ascontiguousarray(m[y : y + h, x : x + w]), (height, width)) for m in (labels, confidence)
+        ]
+        if self.flip and rng.random() < 0.5:
+            picture = ImageOps.mirror(picture)
+            maps = [np.ascontiguousarray(m[:, ::-1]) for m in maps]
+        for change in (ImageEnhance.Brightness, ImageEnhance.Contrast):
+            picture = change(picture).enhance(float(rng.uniform(1 - self.colour, 1 + self.colour)))
+        return picture, maps[0], maps[1]
+
+
+class AugmentedData:
+    """``HeadData`` that encodes a new view at every visit.
+
+    Args:
+        load: number -> (picture, labels uint8 [H, W], confidence uint8 [H, W]), all of one size.
+        sizes: (width, height) of every picture. detail: targets are ``detail`` x the patch grid.
+    """
+
+    def __init__(
+        self, backbone: OpenClipBackbone, spec: FeatureSpec,
+        load: Callable[[int], tuple[Image.Image, np.ndarray, np.ndarray]], sizes: Sequence[tuple[int, int]],
+        *, detail: int = 4, augmentation: Augmentation | None = None,
+    ) -> None:  # fmt: skip
+        self.backbone, self.spec, self.load, self.detail = backbone, spec, load, detail
+        self.augmentation = augmentation or Augmentation()
+        self.grids = [grid_of(backbone, size, spec) for size in sizes]
+        self.blocks, self.width = len(spec.resolved(backbone.depth)), backbone.width
+
+    def batch(self, index: Sequence[int], seed: tuple[int, ...]) -> Batch:
+        """Views decided by ``seed`` and the picture's place in the batch."""
+        pictures, labels, confidence = [], [], []
+        for place, i in enumerate(index):
+            view = self.augmentation(*self.load(i), np.random.default_rng((*seed, place)))
+            size = (self.grids[i][0] * self.detail, self.grids[i][1] * self.detail)
+            pictures.append(view[0])
+            labels.append(torch.from_numpy(shrink_target(view[1], size).copy()).long())
+            confidence.append(torch.from_numpy(shrink_target(view[2], size).copy()).float() / 255)
+        features = encode_features(self.backbone, pixel_batch(self.backbone, pictures, self.spec), self.spec)
+        return Batch(features, torch.stack(labels), torch.stack(confidence), tuple(index))
+
+    def target(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """The whole picture's, not augmented."""
+        return self.load(index)[1:]

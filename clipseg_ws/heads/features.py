@@ -1,0 +1,93 @@
+"""Which tokens a head reads, and how a picture becomes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from clipseg_ws.activations.last_block import forward_last_block
+from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.images import target_size, to_pixels
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """All that decides the tokens of a picture, besides the backbone.
+
+    Attributes:
+        blocks: backbone blocks whose output is read, 0-based; -1 is the last one.
+        short_side, long_side, max_patches, position_interpolation: as in ``pipeline.Config``.
+    """
+
+    blocks: tuple[int, ...] = (-3, -2, -1)
+    short_side: int | None = None
+    long_side: int | None = None
+    max_patches: int = 2304
+    position_interpolation: str = "bicubic"
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self) | {"blocks": list(self.blocks)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> FeatureSpec:
+        """Of ``as_dict``."""
+        return cls(**values | {"blocks": tuple(values["blocks"])})
+
+    def resolved(self, depth: int) -> tuple[int, ...]:
+        """The blocks as 0-based numbers, in order, for a backbone of ``depth`` blocks.
+
+        Raises ValueError for none, a repeated one, or one that the backbone does not have.
+        """
+        numbers = [b + depth if b < 0 else b for b in self.blocks]
+        if not numbers or any(not 0 <= b < depth for b in numbers) or len(set(numbers)) < len(numbers):
+            raise ValueError(
+                f"blocks={self.blocks}; different blocks from 0 to {depth - 1} (or -{depth} to -1) are needed, for "
+                "example (-3, -2, -1)"
+            )
+        return tuple(sorted(numbers))
+
+
+def pixel_batch(backbone: OpenClipBackbone, pictures: Sequence[Image.Image], spec: FeatureSpec) -> Tensor:
+    """Pictures of one grid -> [B, 3, H', W'] for the backbone."""
+    return torch.stack([
+        to_pixels(picture, patch_size=backbone.patch_size, mean=backbone.mean, std=backbone.std,
+                  short_side=spec.short_side, long_side=spec.long_side, max_patches=spec.max_patches)
+        for picture in pictures
+    ])  # fmt: skip
+
+
+def grid_of(backbone: OpenClipBackbone, size: tuple[int, int], spec: FeatureSpec) -> tuple[int, int]:
+    """Patch grid (h, w) of a picture of ``size`` (width, height)."""
+    p = backbone.patch_size
+    height, width = target_size(*size, p, spec.short_side, spec.long_side, spec.max_patches)
+    return height // p, width // p
+
+
+@torch.no_grad()
+def encode_features(backbone: OpenClipBackbone, pixels: Tensor, spec: FeatureSpec) -> Tensor:
+    """One forward pass: pixels [B, 3, H', W'] -> patch tokens [B, L, D, h, w] of the blocks, in ascending order."""
+    blocks = spec.resolved(backbone.depth)
+    last = backbone.depth - 1
+    backbone = backbone.with_positions(spec.position_interpolation)
+    tokens = backbone.encode(pixels, attention_blocks=0, keep_layers=[b for b in blocks if b < last])
+    layers = [tokens.layers[b] for b in blocks if b < last]
+    if blocks[-1] == last:
+        layers.append(forward_last_block(backbone, tokens.last_input).out[:, 1:])
+    # L x [B, N, D] -> [B, L, N, D] -> [B, L, D, h, w]
+    return torch.stack(layers, 1).transpose(2, 3).unflatten(-1, tokens.grid)
+
+
+def shrink_target(values: Any, size: tuple[int, int]) -> Any:
+    """A label map or confidence map, numpy uint8 [H, W], at ``size`` (h, w): the nearest pixel, nothing is mixed."""
+    if values.shape == tuple(size):
+        return values
+    picture = Image.fromarray(values).resize((size[1], size[0]), Image.Resampling.NEAREST)
+    import numpy as np
+
+    return np.asarray(picture)

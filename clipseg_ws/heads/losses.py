@@ -1,0 +1,111 @@
+"""Cross-entropy on pseudo masks that are not equally sure everywhere.
+
+Confidence-guided loss: pixels below 0.95 do not count (CLIP-ES, Lin et al., CVPR 2023, arXiv 2212.09506); that number
+is meant for a dense CRF's probabilities. "soft" lets every pixel count by a power of its confidence instead.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clipseg_ws.structures import IGNORE
+
+WEIGHTINGS = ("hard", "soft", "none")
+
+
+def confidence_weights(
+    labels: Tensor, confidence: Tensor, *, mode: str = "hard", threshold: float = 0.95, power: float = 2.0
+) -> Tensor:
+    """How much every pixel counts.
+
+    Args:
+        labels: [B, H, W] integer; 255 never counts. confidence: [B, H, W] in [0, 1].
+        mode: "hard", 1 from ``threshold`` on and 0 below; "soft", confidence ** ``power``; "none", 1.
+
+    Returns:
+        [B, H, W] float32 in [0, 1].
+
+    Raises:
+        ValueError: an unknown mode, a threshold outside [0, 1], a power that is not positive, unequal shapes.
+    """
+    if mode not in WEIGHTINGS:
+        raise ValueError(f"weighting {mode!r} is unknown; choose one of {', '.join(WEIGHTINGS)}, for example 'hard'")
+    if not 0 <= threshold <= 1 or power <= 0:
+        raise ValueError(f"threshold={threshold}, power={power}; a threshold in [0, 1] and a power > 0 are needed")
+    if labels.shape != confidence.shape:
+        raise ValueError(f"labels are {tuple(labels.shape)}, confidence {tuple(confidence.shape)}; both are [B, H, W]")
+    valid = (labels != IGNORE).float()
+    if mode == "none":
+        return valid
+    sure = (confidence >= threshold).float() if mode == "hard" else confidence.float().clamp(0, 1) ** power
+    return valid * sure
+
+
+def weighted_cross_entropy(
+    logits: Tensor, labels: Tensor, weights: Tensor, *, normaliser: Tensor | None = None
+) -> Tensor:
+    """Σ w·ce / Σ w over the pixels.
+
+    Args:
+        logits: [B, 1+C, H, W]. labels: [B, H, W] int64 in 0..C or 255. weights: [B, H, W] non-negative.
+        normaliser: instead of Σ w (of several processes together, say).
+
+    Returns:
+        Scalar float32; 0 where nothing counts.
+
+    Raises:
+        ValueError: shapes that do not fit, or a label above C that is not 255.
+    """
+    check_labels(logits, labels)
+    masked = labels.masked_fill(weights <= 0, IGNORE)
+    losses = F.cross_entropy(logits.float(), masked, ignore_index=IGNORE, reduction="none")
+    total = weights.sum() if normaliser is None else normaliser
+    return (losses * weights).sum() / total.clamp_min(1e-6)
+
+
+def confidence_guided_cross_entropy(
+    logits: Tensor, labels: Tensor, confidence: Tensor, *, threshold: float = 0.95, mode: str = "hard"
+) -> Tensor:
+    """``weighted_cross_entropy`` with ``confidence_weights``: CLIP-ES's loss ("hard") and its soft form."""
+    return weighted_cross_entropy(
+        logits, labels, confidence_weights(labels, confidence, mode=mode, threshold=threshold)
+    )
+
+
+def soft_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy to distributions: logits and target [B, K, H, W], weights [B, H, W] or None -> scalar float32."""
+    if logits.shape != target.shape:
+        raise ValueError(f"logits are {tuple(logits.shape)}, the target {tuple(target.shape)}; equal shapes are needed")
+    losses = -(target * logits.float().log_softmax(1)).sum(1)
+    return losses.mean() if weights is None else (losses * weights).sum() / weights.sum().clamp_min(1e-6)
+
+
+def check_labels(logits: Tensor, labels: Tensor) -> None:
+    """Raise ValueError unless ``labels`` [B, H, W] fit ``logits`` [B, 1+C, H, W]."""
+    if logits.ndim != 4 or labels.shape != (logits.shape[0], *logits.shape[2:]):
+        raise ValueError(
+            f"logits are {tuple(logits.shape)}, labels {tuple(labels.shape)}; [B, 1+C, H, W] and [B, H, W] are needed"
+        )
+    wrong = (labels >= logits.shape[1]) & (labels != IGNORE)
+    if bool(wrong.any()) or bool((labels < 0).any()):
+        raise ValueError(
+            f"a target holds label {int(labels[wrong].max()) if wrong.any() else int(labels.min())}, the head answers "
+            f"{logits.shape[1]} labels (0 to {logits.shape[1] - 1}; 255 is ignored): wrong number of classes"
+        )
+
+
+def at_grid(labels: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Labels or confidence [B, H, W] at the patches' centres: [B, h, w]."""
+    return F.interpolate(labels[:, None].float(), size=grid, mode="nearest-exact")[:, 0].to(labels.dtype)
+
+
+def unit(x: Tensor) -> Tensor:
+    """Unit vectors along dim 1, float32."""
+    return F.normalize(x.float(), dim=1)
+
+
+def no_loss(x: Tensor) -> Tensor:
+    """0 that still hangs on ``x``, so that a backward pass finds its way."""
+    return torch.nan_to_num(x.float()).sum() * 0

@@ -1,0 +1,77 @@
+"""Rounds of relabelling by the head: what it learned in common from all pictures expands and mends each one's mask.
+
+After MCOF (Wang et al., CVPR 2018): the head, trained on the masks, relabels them; pixels it is sure of take its
+label, among the classes of that picture's own mask; the next head learns from those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from clipseg_ws.heads.base import Head
+from clipseg_ws.heads.data import HeadData, Retargeted, Targets
+from clipseg_ws.heads.estimator import SegmentationHead
+from clipseg_ws.heads.objective import enlarge
+from clipseg_ws.structures import IGNORE
+
+
+def merge_labels(
+    labels: np.ndarray, confidence: np.ndarray, predicted: np.ndarray, certainty: np.ndarray, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The prediction where it is certain, else what was there. All [H, W]; labels uint8, confidence uint8 (255 = 1),
+    certainty float in [0, 1]. Returns labels and confidence, uint8."""
+    sure = certainty >= threshold
+    level = np.rint(certainty * 255).astype(np.uint8)
+    return np.where(sure, predicted, labels).astype(np.uint8), np.where(sure, level, confidence).astype(np.uint8)
+
+
+@torch.no_grad()
+def relabel(module: Head, data: HeadData, *, threshold: float = 0.8) -> Targets:
+    """New targets of all pictures of ``data``; a picture gets no class that its mask did not have.
+
+    Raises ValueError for a threshold outside (0, 1].
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold={threshold}; a number in (0, 1] is needed, for example 0.8")
+    device = next(module.parameters()).device
+    module.eval()
+    labels, confidence = [], []
+    for i in range(len(data.grids)):
+        before, sure = data.target(i)
+        batch = data.batch([i], (0, i))
+        scores = enlarge(module(batch.features.float().to(device)).logits, before.shape)[0].softmax(0)
+        allowed = torch.zeros(len(scores), dtype=torch.bool, device=device)
+        allowed[[0, *(int(c) for c in np.unique(before) if c != IGNORE)]] = True
+        best, winner = scores.masked_fill(~allowed[:, None, None], 0).max(0)
+        new = merge_labels(before, sure, winner.cpu().numpy(), best.cpu().numpy(), threshold)
+        labels.append(new[0])
+        confidence.append(new[1])
+    return Targets(labels, confidence)
+
+
+def fit_rounds(
+    head: SegmentationHead,
+    data: HeadData,
+    *,
+    classes: Sequence[str],
+    rounds: int = 2,
+    threshold: float = 0.8,
+    **fit: Any,
+) -> SegmentationHead:
+    """Fit, relabel, fit anew, ``rounds`` times in all; returns ``head`` as the last round left it.
+
+    ``fit`` goes to every ``SegmentationHead.fit``; with ``folder`` a round has a folder of its own below it.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds={rounds}; at least 1 is needed")
+    folder = fit.pop("folder", None)
+    for number in range(rounds):
+        place = None if folder is None else f"{folder}/round-{number + 1}"
+        head.fit(data, classes=classes, folder=place, **fit)
+        if number + 1 < rounds:
+            data = Retargeted(data, relabel(head.module_, data, threshold=threshold))
+    return head

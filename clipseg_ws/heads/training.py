@@ -1,0 +1,280 @@
+"""The training loop of a head: deterministic, resumable to the same curve, in one process or many."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from clipseg_ws.heads.base import Head, HeadOutput
+from clipseg_ws.heads.checkpoint import load_checkpoint, save_checkpoint
+from clipseg_ws.heads.data import Batch, HeadData, batch_order
+from clipseg_ws.heads.logs import Logs
+from clipseg_ws.heads.losses import WEIGHTINGS
+from clipseg_ws.heads.metrics import confusion, mean_iou
+from clipseg_ws.heads.objective import TERMS, enlarge, objective
+from clipseg_ws.heads.workers import Alone
+
+Extra = Callable[[nn.Module, Batch, HeadOutput, torch.Generator], Mapping[str, Tensor]]
+
+
+class TrainingFailed(ValueError):
+    """The loss is no number any more; the message says at which step and what helps."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a head is trained."""
+
+    steps: int = 1500  # optimiser steps
+    batch: int = 16  # pictures a step and process group, all of one grid
+    accumulate: int = 1  # batches whose gradients are summed before a step
+    lr: float = 1e-3  # highest learning rate; cosine to 0 after a linear start
+    warmup: int = 50  # steps of the linear start
+    weight_decay: float = 0.05
+    clip: float = 1.0  # largest norm of the gradient; 0: any
+    ema: float = 0.99  # the saved weights are this moving average; 0: the last weights
+    precision: str = "float32"  # "float32", "bfloat16" or "float16" (CUDA) inside autocast
+    seed: int = 0
+    weighting: str = "hard"  # how confidence counts: "hard" (threshold), "soft" (a power of it), "none"
+    threshold: float = 0.95  # of "hard"
+    power: float = 2.0  # of "soft"
+    coarse: float = 0.4  # weight of an auxiliary classifier's loss (OCR)
+    region: float = 0.0  # weight of region contrast
+    prototype: float = 0.0  # weight of pixel-to-prototype contrast
+    boundary: float = 0.0  # weight of the boundary term
+    local: float = 0.0  # weight of the locally adaptive term
+    validate_every: int = 100  # steps between two looks at the validation data
+    patience: int = 0  # looks without a better mIoU after which to stop; 0: never
+    save_every: int = 100  # steps between two checkpoints
+
+    def __post_init__(self) -> None:
+        least = {
+            "steps": 1,
+            "batch": 1,
+            "accumulate": 1,
+            "warmup": 0,
+            "validate_every": 1,
+            "patience": 0,
+            "save_every": 1,
+        }
+        for key, low in least.items():
+            if getattr(self, key) < low:
+                raise ValueError(f"{key}={getattr(self, key)}; a whole number of at least {low} is needed")
+        for key in ("lr", "weight_decay", "clip", *TERMS):
+            if not (math.isfinite(getattr(self, key)) and getattr(self, key) >= 0):
+                raise ValueError(f"{key}={getattr(self, key)}; a finite number of at least 0 is needed")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema={self.ema}; a number in [0, 1) is needed, for example 0.99")
+        for key, choices in (("precision", ("float32", "bfloat16", "float16")), ("weighting", WEIGHTINGS)):
+            if getattr(self, key) not in choices:
+                raise ValueError(f"{key}={getattr(self, key)!r}; choose one of {', '.join(choices)}")
+
+
+@dataclass
+class Progress:
+    """Where a training is: what a checkpoint holds besides tensors."""
+
+    step: int = 0
+    best: float = -1.0
+    best_step: int = 0
+    stopped: bool = False
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class Trainer:
+    """A head in training; every step depends on the configuration, its number and the weights only.
+
+    Args:
+        module: the head, changed in place. data: what it learns from. validation: for mIoU, early stop and the choice
+            of the best weights; None: the last ones are kept.
+        folder: of checkpoint and logs; None: nothing is written. extra: further losses by name.
+        workers: other processes. tensorboard: write event files too (where TensorBoard is installed).
+    """
+
+    def __init__(
+        self, module: Head, data: HeadData, config: TrainConfig, *, validation: HeadData | None = None,
+        folder: str | Path | None = None, extra: Extra | None = None, workers: Alone | None = None,
+        tensorboard: bool = True,
+    ) -> None:  # fmt: skip
+        self.workers = workers or Alone()
+        if config.batch % self.workers.world:
+            raise ValueError(f"batch={config.batch} must be a multiple of the {self.workers.world} processes")
+        if config.precision == "float16" and self.workers.device.type != "cuda":
+            raise ValueError("precision='float16' needs a CUDA device; choose 'bfloat16' or 'float32'")
+        self.head, self.data, self.config, self.validation, self.extra = module, data, config, validation, extra
+        self.module = self.workers.wrap(module)
+        self.mean = copy.deepcopy(module).requires_grad_(False)
+        self.best: dict[str, Tensor] | None = None
+        self.optimiser = torch.optim.AdamW(module.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        self.scaler = torch.amp.GradScaler(self.workers.device.type, enabled=config.precision == "float16")
+        self.progress = Progress()
+        self.folder = None if folder is None else Path(folder)
+        self.tensorboard = tensorboard
+        self._per_pass = len(batch_order(data.grids, config.batch, (config.seed, 0)))
+        self._order: tuple[int, list[list[int]]] = (-1, [])
+
+    # ---- one step --------------------------------------------------------------------------------------------------
+
+    def rate(self, step: int) -> float:
+        """Learning rate of step ``step`` (from 0): linear start, then half a cosine."""
+        c = self.config
+        if step < c.warmup:
+            return c.lr * (step + 1) / c.warmup
+        return c.lr * 0.5 * (1 + math.cos(math.pi * (step - c.warmup) / max(1, c.steps - c.warmup)))
+
+    def batch(self, number: int) -> Batch:
+        """This process's part of batch ``number`` of the training."""
+        epoch, place = divmod(number, self._per_pass)
+        if self._order[0] != epoch:
+            self._order = (epoch, batch_order(self.data.grids, self.config.batch, (self.config.seed, epoch)))
+        index = self._order[1][place][self.workers.rank :: self.workers.world]
+        return self.data.batch(index, (self.config.seed, number, self.workers.rank))
+
+    def step(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """One optimiser step on ``accumulate`` batches; returns the losses and the learning rate."""
+        c, number = self.config, self.progress.step
+        self.module.train()
+        self.optimiser.zero_grad(set_to_none=True)
+        sums: dict[str, Tensor] = {}
+        for part, batch in enumerate(batches):
+            last = part == len(batches) - 1
+            with self.workers.unsynchronised(self.module) if not last else torch.enable_grad():
+                losses = self._losses(batch.to(self.workers.device), number * c.accumulate + part)
+                self.scaler.scale(torch.stack(list(losses.values())).sum() / len(batches)).backward()
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0) + self.workers.mean(value.detach()) / len(batches)
+        values = {name: float(value) for name, value in sums.items()}
+        total = sum(values.values())
+        if not math.isfinite(total):
+            raise TrainingFailed(
+                f"the loss is {total} at step {number + 1} ({values}); a lower lr (now {c.lr}) or precision='float32' "
+                "helps; a loss that is nan at the first step means tokens that are no numbers"
+            )
+        rate = self.rate(number)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.scaler.unscale_(self.optimiser)
+        if c.clip:
+            nn.utils.clip_grad_norm_(self.head.parameters(), c.clip)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self._average(number)
+        self.progress.step += 1
+        return {"step": self.progress.step, "loss": total, **values, "lr": rate}
+
+    def _losses(self, batch: Batch, number: int) -> dict[str, Tensor]:
+        device = self.workers.device
+        kind = getattr(torch, self.config.precision)
+        seed = int(np.random.default_rng((self.config.seed, number, self.workers.rank)).integers(2**31))
+        lone = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(lone), torch.autocast(device.type, kind, enabled=kind != torch.float32):
+            torch.manual_seed(seed)  # of the dropout; the global generator is put back afterwards
+            output = self.module(batch.features.float())
+            losses = objective(output, batch, self.config, self.workers.mean)
+            if self.extra is not None:
+                losses |= self.extra(self.module, batch, output, torch.Generator().manual_seed(seed))
+        return losses
+
+    @torch.no_grad()
+    def _average(self, number: int) -> None:
+        keep = min(self.config.ema, (1 + number) / (10 + number))
+        for mine, new in zip(self.mean.parameters(), self.head.parameters(), strict=True):
+            mine.lerp_(new, 1 - keep)
+
+    # ---- the whole -------------------------------------------------------------------------------------------------
+
+    def run(self, *, resume: bool = True) -> Head:
+        """Train to the end, or to an early stop; returns the averaged (best, with validation data) head.
+
+        With a folder and ``resume`` an unfinished run goes on from its last checkpoint, on the same curve.
+
+        Raises:
+            TrainingFailed: the loss is no number. ValueError: the checkpoint was made with other settings.
+        """
+        path = None if self.folder is None else self.folder / "checkpoint.pt"
+        if path is not None and resume and path.exists():
+            load_checkpoint(self, path)
+        c, progress = self.config, self.progress
+        started = time.monotonic()
+        quiet = None if self.workers.main else True  # None: on a terminal only
+        with (
+            Logs(self.folder if self.workers.main else None, progress.history, tensorboard=self.tensorboard) as logs,
+            ThreadPoolExecutor(1) as ahead,
+            tqdm(total=c.steps, initial=progress.step, desc="head", unit="step", disable=quiet) as bar,
+        ):
+            coming = self._ahead(ahead, progress.step)
+            while progress.step < c.steps and not progress.stopped:
+                batches = coming.result()
+                coming = self._ahead(ahead, progress.step + 1)
+                row = self.step(batches)
+                if self.validation is not None and (progress.step % c.validate_every == 0 or progress.step == c.steps):
+                    row["miou"] = self._look()
+                progress.history.append(row)
+                logs.add(row, time.monotonic() - started)
+                bar.update()
+                shown = {k: f"{row[k]:.3f}" for k in ("loss", "miou") if k in row}
+                bar.set_postfix(shown | ({"best": f"{progress.best:.3f}"} if progress.best >= 0 else {}))
+                if path is not None and (
+                    progress.step % c.save_every == 0 or progress.step == c.steps or progress.stopped
+                ):
+                    if self.workers.main:
+                        save_checkpoint(self, path)
+                    self.workers.wait()
+            coming.cancel()
+        return self.result()
+
+    def result(self) -> Head:
+        """The averaged head with the best weights so far, in evaluation mode."""
+        if self.best is not None:
+            self.mean.load_state_dict(self.best)
+        return self.mean.eval()
+
+    def _ahead(self, pool: ThreadPoolExecutor, step: int) -> Future[list[Batch]]:
+        """The batches of a step are read while the one before is computed."""
+        first = step * self.config.accumulate
+        return pool.submit(lambda: [self.batch(first + part) for part in range(self.config.accumulate)])
+
+    def _look(self) -> float:
+        """mIoU of the averaged head; keeps the best weights and decides on stopping."""
+        assert self.validation is not None
+        score = evaluate(self.mean, self.validation, batch=self.config.batch, workers=self.workers)
+        progress = self.progress
+        if score > progress.best:
+            progress.best, progress.best_step = score, progress.step
+            self.best = {k: v.detach().clone() for k, v in self.mean.state_dict().items()}
+        waited = (progress.step - progress.best_step) // self.config.validate_every
+        progress.stopped = bool(self.config.patience) and waited >= self.config.patience
+        return score
+
+    def settings(self) -> dict[str, Any]:
+        """What must be equal for a checkpoint to be continued."""
+        data = {"pictures": len(self.data.grids), "blocks": self.data.blocks, "width": self.data.width}
+        return asdict(self.config) | data | {"head": type(self.head).__name__, "labels": self.head.labels}
+
+
+@torch.no_grad()
+def evaluate(module: Head, data: HeadData, *, batch: int = 16, workers: Alone | None = None) -> float:
+    """mIoU of a head's arg-max against the targets (255 left out), at the targets' size."""
+    workers = workers or Alone(next(module.parameters()).device)
+    module.eval()
+    matrix = torch.zeros(module.labels, module.labels, dtype=torch.int64, device=workers.device)
+    groups: dict[tuple[int, int], list[int]] = {}
+    for i, grid in enumerate(data.grids):
+        groups.setdefault(grid, []).append(i)
+    chunks = [members[s : s + batch] for members in groups.values() for s in range(0, len(members), batch)]
+    for chunk in chunks[workers.rank :: workers.world]:
+        part = data.batch(chunk, (0, 0)).to(workers.device)
+        logits = enlarge(module(part.features.float()).logits, part.labels.shape[-2:])
+        matrix += confusion(logits.argmax(1), part.labels, module.labels)
+    return mean_iou(workers.sum(matrix))

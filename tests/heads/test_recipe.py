@@ -1,0 +1,330 @@
+"""From pictures and masks to a head's file and back: the store, the command, the Segmenter, the schemes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from clipseg_ws import Segmenter
+from clipseg_ws.cli import app
+from clipseg_ws.head_masks import feedback_targets, open_masks, shrink_targets
+from clipseg_ws.heads.augment import AugmentedData
+from clipseg_ws.heads.data import Targets
+from clipseg_ws.heads.features import FeatureSpec, encode_features, pixel_batch
+from clipseg_ws.heads.head_file import load_head, save_head
+from clipseg_ws.heads.token_store import StoredData, TokenStore
+from clipseg_ws.nano.scenes import KINDS, draw_scene
+from clipseg_ws.output import write_label_png
+from clipseg_ws.sources import list_sources
+
+ROOT = Path(__file__).resolve().parents[2]
+SPEC = FeatureSpec(blocks=(-1, 1), short_side=64)
+FAST = "--model nano --dtype float32 --set short_side=64 --set refine=none --option hidden=8 --option depth=1"
+FAST = f"{FAST} --option upsample=2 --steps 6 --batch-size 2".split()
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """Six drawn pictures of two sizes with true masks in the layout of ``pseudo``, and tags."""
+    root = tmp_path_factory.mktemp("scenes")
+    (root / "photos").mkdir()
+    rows = [("image", "tags")]
+    for i in range(6):
+        scene = draw_scene(4_900_000 + i, (64, 64) if i % 2 else (64, 96))
+        Image.fromarray(scene.image).save(root / "photos" / f"p{i}.png")
+        write_label_png(scene.labels, root / "masks" / "masks" / f"p{i}.png")
+        rows.append((f"p{i}.png", ";".join(scene.tags)))
+    (root / "masks" / "classes.txt").write_text("".join(f"{n}\n" for n in ("background", *KINDS)))
+    with open(root / "tags.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return root
+
+
+@pytest.fixture(scope="module")
+def nano(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLIPSEG_WS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield Segmenter("nano", dtype="float32", short_side=64, refine="none")
+
+
+def call(*arguments):
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    return result.output
+
+
+def few_classes(scenes, tmp_path):
+    """The masks as two classes, so that both are in every handful of pictures: 1 = odd labels, 2 = even ones."""
+    folder = tmp_path / "two"
+    for path in sorted((scenes / "masks" / "masks").glob("*.png")):
+        labels = np.asarray(Image.open(path))
+        write_label_png(np.where(labels == 0, 0, 2 - labels % 2).astype(np.uint8), folder / "masks" / path.name)
+    (folder / "classes.txt").write_text("background\nodd\neven\n")
+    return folder
+
+
+# ---- tokens --------------------------------------------------------------------------------------------------------
+
+
+def test_store_equals_encoding_and_goes_on_after_a_kill(scenes, nano, tmp_path):
+    names = [s.location for s in list_sources(str(scenes / "photos"))]
+    load = lambda name: Image.open(name).convert("RGB")  # noqa: E731
+    store = TokenStore(tmp_path, nano.backbone, SPEC)
+    assert store.build(names[:4], load, batch_size=2) == 4
+    whole = {name: store.read([name]) for name in names[:4]}
+    for name in names[:2]:
+        expected = encode_features(nano.backbone, pixel_batch(nano.backbone, [load(name)], SPEC), SPEC)
+        assert store.read([name]).shape == (1, 2, 192, *expected.shape[-2:])
+        assert torch.allclose(store.read([name]).float(), expected, atol=0.02, rtol=2e-3)
+    with open(tmp_path / "tokens.bin", "ab") as file:
+        file.write(b"12345")  # a picture that was being written
+    with open(tmp_path / "index.jsonl", "ab") as file:
+        file.write(b'{"name": "half')
+    again = TokenStore(tmp_path, nano.backbone, SPEC)
+    assert again.build(names, load) == 2 and again.build(names, load) == 0
+    assert all(torch.equal(again.read([name]), tokens) for name, tokens in whole.items())
+    expected = encode_features(nano.backbone, pixel_batch(nano.backbone, [load(names[5])], SPEC), SPEC)
+    assert torch.allclose(again.read([names[5]]).float(), expected, atol=0.02, rtol=2e-3)
+    with pytest.raises(ValueError, match="short_side"):
+        TokenStore(tmp_path, nano.backbone, FeatureSpec(blocks=(1, 5), short_side=80))
+
+
+def test_features_of_the_blocks(nano):
+    pixels = torch.randn(2, 3, 48, 64, generator=torch.Generator().manual_seed(0))
+    tokens = nano.backbone.encode(pixels, attention_blocks=0, keep_layers=[1])
+    got = encode_features(nano.backbone, pixels, SPEC)
+    assert got.shape == (2, 2, 192, 3, 4)
+    assert torch.equal(got[1, 0, :, 1, 2], tokens.layers[1][1, 1 * 4 + 2])
+    last = nano.backbone.last_block(tokens.last_input)
+    assert torch.allclose(got[1, 1, :, 2, 1], last[1, 1 + 2 * 4 + 1], atol=1e-4)
+    with pytest.raises(ValueError, match="blocks"):
+        FeatureSpec(blocks=(6,)).resolved(6)
+    with pytest.raises(ValueError, match="different"):
+        FeatureSpec(blocks=(5, -1)).resolved(6)
+
+
+def test_augmented_views_move_picture_and_mask_alike(nano):
+    labels = np.zeros((64, 96), np.uint8)
+    labels[16:48, 8:40] = 1
+    labels[40:60, 60:90] = 255
+    picture = Image.fromarray(np.stack([labels] * 3, -1))  # the picture shows its own mask
+    data = AugmentedData(nano.backbone, SPEC, lambda i: (picture, labels, np.full_like(labels, 200)), [(96, 64)] * 2)
+    one, two = data.batch([0, 1], (0, 1)), data.batch([0, 1], (0, 1))
+    assert torch.equal(one.features, two.features) and torch.equal(one.labels, two.labels)
+    assert not torch.equal(one.labels, data.batch([0, 1], (0, 2)).labels)
+    assert one.labels.shape == (2, 16, 24) and set(one.labels.unique().tolist()) <= {0, 1, 255}
+    view, mask, sure = data.augmentation(picture, labels, labels, np.random.default_rng(3))
+    assert view.size == (96, 64) and mask.shape == (64, 96)
+    shown = np.asarray(view)[..., 0] > 100
+    assert (shown == (mask == 255)).mean() > 0.97 and np.array_equal(mask, sure)
+
+
+# ---- files and the Segmenter ---------------------------------------------------------------------------------------
+
+
+def test_train_predict_and_eval_by_the_command_line(scenes, tmp_path):
+    file = tmp_path / "head.safetensors"
+    two = few_classes(scenes, tmp_path)
+    output = call("train", two, "--images", scenes / "photos", "-o", file, *FAST, "--validation", "0.3")
+    assert "6 of 6 pictures have a mask; 2 classes" in output and "6 steps, mIoU" in output
+    work = tmp_path / "head_training"
+    assert (work / "log.csv").exists() and (work / "checkpoint.pt").exists() and list((work / "events").iterdir())
+    module, card = load_head(file)
+    assert card.classes == ("odd", "even") and card.backbone == "nano" and card.features.short_side == 64
+    assert card.training["pictures"] == 4 and module.labels == 3
+    call("predict", scenes / "photos" / "p0.png", "--head", file, "-o", tmp_path / "out", "--dtype", "float32")
+    written = json.loads((tmp_path / "out" / "p0.json").read_text())
+    assert written["names"] == ["odd", "even"] and written["setting"] == "head"
+    assert written["config"]["model"] == "nano" and written["config"]["head"]["kind"] == "decoder"
+    again = call("train", two, "--images", scenes / "photos", "-o", file, *FAST, "--validation", "0.3")
+    assert "6 steps" in again and len((work / "log.csv").read_text().splitlines()) == 7  # nothing was done twice
+    root = tmp_path / "data"
+    root.mkdir()
+    (root / "images").symlink_to(scenes / "photos")
+    (root / "masks").symlink_to(two / "masks")
+    (root / "classes.yaml").write_text("classes: [odd, even]\n")
+    call("eval", "folder", "--root", root, "--model", "nano", "--dtype", "float32", "--method", f"head:{file}",
+         "-o", tmp_path / "results", "--limit", "2", "--gallery", "0")  # fmt: skip
+    with open(tmp_path / "results" / "results.csv", newline="") as rows:
+        (row,) = csv.DictReader(rows)
+    assert row["method"] == f"head:{file}" and row["resize"] == "64" and float(row["mIoU"]) >= 0
+
+
+def test_from_tags_to_a_head(scenes, tmp_path):
+    kept, tags = ("boat", "flower", "car", "sun"), tmp_path / "tags.csv"  # the tiny scenes show these
+    with open(scenes / "tags.csv", newline="") as old, open(tags, "w", newline="") as new:
+        for image, names in csv.reader(old):
+            shown = names if names == "tags" else ";".join(name for name in names.split(";") if name in kept)
+            csv.writer(new).writerow((image, shown))
+    file = tmp_path / "head.safetensors"
+    output = call("train", "--from-tags", tags, scenes / "photos", "-o", file, "-c", "; ".join(kept), *FAST,
+                  "--weighting", "soft", "--validation", "0")  # fmt: skip
+    assert "6 done" in output and load_head(file)[1].classes == kept
+
+
+@pytest.fixture(scope="module")
+def trained(scenes, nano, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    call("train", few_classes(scenes, folder), "--images", scenes / "photos", "-o", folder / "head.safetensors", *FAST)
+    return folder / "head.safetensors"
+
+
+def test_head_in_the_segmenter(scenes, nano, trained):
+    segment = nano.with_head(trained)
+    pictures = [str(scenes / "photos" / f"p{i}.png") for i in range(3)]
+    together = segment(pictures)
+    assert [r.setting for r in together] == ["head"] * 3 and together[0].names == ("odd", "even")
+    assert together[0].labels.shape == (64, 96) and together[1].labels.shape == (64, 64)
+    alone = segment(pictures[2])
+    assert (alone.labels != together[2].labels).mean() < 0.01
+    assert 0 <= alone.confidence.min() <= alone.confidence.max() <= 1
+    limited = segment(pictures[0], tags=["even"])
+    assert set(np.unique(limited.labels)) <= {0, 2}
+    turned = segment(pictures[0], classes="even; odd")
+    swap = np.array([0, 2, 1])
+    assert turned.names == ("even", "odd") and (swap[turned.labels] != together[0].labels).mean() < 0.01
+    assert segment.variant(refine="guided").head is segment.head and segment.with_head(None).head is None
+    with pytest.raises(ValueError, match="was not trained on that"):
+        segment(pictures[0], classes="cat")
+
+
+def test_head_of_other_weights_is_refused(trained, tiny_backbone, tmp_path):
+    with pytest.raises(ValueError, match="trained on 'nano'"):
+        Segmenter(backbone=tiny_backbone, head=trained)
+    with pytest.raises(FileNotFoundError, match="clipseg-ws train"):
+        load_head(tmp_path / "none.safetensors")
+    (tmp_path / "junk.safetensors").write_bytes(b"junk")
+    with pytest.raises(ValueError, match="damaged"):
+        load_head(tmp_path / "junk.safetensors")
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="is no head"):
+        load_head(tmp_path / "other.safetensors")
+    module, card = load_head(trained)
+    from dataclasses import replace
+
+    with pytest.raises(ValueError, match="wrong number of classes"):
+        save_head(tmp_path / "x.safetensors", module, replace(card, classes=("one",)))
+
+
+# ---- masks and schemes ---------------------------------------------------------------------------------------------
+
+
+def test_mask_folders(scenes, tmp_path):
+    folder = open_masks(scenes / "masks")
+    sources = list_sources(str(scenes / "photos"))
+    targets = shrink_targets(map(folder.read, sources[:2]), [(4, 6), (4, 4)], 2)
+    truth = np.asarray(Image.open(scenes / "masks" / "masks" / "p0.png"))
+    assert targets.labels[0].shape == (8, 12) and (targets.confidence[0] == 255).all()
+    assert targets.labels[0][3, 5] == truth[3 * 8 + 4, 5 * 8 + 4]
+    with pytest.raises(FileNotFoundError, match=r"classes\.txt"):
+        open_masks(tmp_path)
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    with pytest.raises(ValueError, match="'background' first"):
+        open_masks(tmp_path)
+
+
+@pytest.mark.parametrize("scheme", ["consistency", "rounds", "cotrain", "feedback"])
+def test_schemes_by_the_command_line(scenes, tmp_path, scheme):
+    more = ["--unlabelled", scenes / "photos"] if scheme == "cotrain" else []
+    file = tmp_path / "head.safetensors"
+    two = few_classes(scenes, tmp_path)
+    call("train", two, "--images", scenes / "photos", "-o", file, *FAST, "--scheme", scheme, *more)
+    assert load_head(file)[1].training["scheme"] == scheme
+    if scheme == "consistency":
+        with open(tmp_path / "head_training" / "log.csv", newline="") as rows:
+            assert any(row["other"] for row in csv.DictReader(rows))
+
+
+def test_feedback_targets_keep_to_the_tags(scenes, nano):
+    sources = list_sources(str(scenes / "photos"))[:2]
+    folder = open_masks(scenes / "masks")
+    grids = [(4, 6), (4, 4)]
+    blank = shrink_targets(map(folder.read, sources), grids, 4)
+
+    class Data:
+        def __init__(self):
+            self.grids, self.blocks, self.width = grids, 2, 192
+
+        def target(self, i):
+            return blank.labels[i], blank.confidence[i]
+
+    from clipseg_ws.heads import make_head
+
+    head = make_head("decoder", 2, 192, len(KINDS) + 1, hidden=8)
+    made = feedback_targets(nano, head.eval(), SPEC, KINDS, sources, Data(), blocks=3)
+    for i in range(2):
+        assert made.labels[i].shape == blank.labels[i].shape
+        assert set(np.unique(made.labels[i])) <= {0, *np.unique(blank.labels[i])}
+
+
+def test_adding_classes_keeps_the_old_ones(scenes, trained, tmp_path):
+    masks = tmp_path / "new"
+    for path in sorted((scenes / "masks" / "masks").glob("*.png")):
+        labels = np.asarray(Image.open(path))
+        write_label_png((labels > 6).astype(np.uint8), masks / "masks" / path.name)
+    (masks / "classes.txt").write_text("background\nlater\n")
+    file = tmp_path / "grown.safetensors"
+    call("train", masks, "--images", scenes / "photos", "-o", file, *FAST, "--add-to", trained, "--lr", "1e-5")
+    module, card = load_head(file)
+    old, _ = load_head(trained)
+    assert card.classes == ("odd", "even", "later") and module.labels == 4
+    drift = (module.classify.weight[: 3 * 4] - old.classify.weight).abs().max()
+    assert drift < 1e-3
+    result = CliRunner().invoke(app, [str(a) for a in ("train", masks, "--images", scenes / "photos", "-o",
+                                tmp_path / "x.safetensors", *FAST, "--add-to", file)])  # fmt: skip
+    assert "among the old head's classes" in str(result.exception)
+
+
+def test_two_processes_through_accelerate_equal_one(scenes, tmp_path):
+    pytest.importorskip("accelerate")
+    two = few_classes(scenes, tmp_path)
+    common = ["train", two, "--images", scenes / "photos", *FAST, "--validation", "0", "--device", "cpu",
+              "--option", "dropout=0", "--work"]  # fmt: skip
+    call(*common, tmp_path / "one", "-o", tmp_path / "one.safetensors")
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    launch += ["-m", "clipseg_ws"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launch, *map(str, common), str(tmp_path / "two"), "-o", str(tmp_path / "two.safetensors")],
+        env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+
+    def losses(name):
+        with open(tmp_path / name / "log.csv", newline="") as file:
+            return [float(row["loss"]) for row in csv.DictReader(file)]
+
+    assert losses("two") == pytest.approx(losses("one"), rel=1e-3)
+    one, both = load_head(tmp_path / "one.safetensors")[0], load_head(tmp_path / "two.safetensors")[0]
+    for a, b in zip(one.parameters(), both.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=2e-3)
+
+
+def test_stored_data_reads_what_was_stored(scenes, nano, tmp_path):
+    sources = list_sources(str(scenes / "photos"))
+    names = [s.location for s in sources]
+    store = TokenStore(tmp_path, nano.backbone, SPEC)
+    store.build(names, lambda name: Image.open(name).convert("RGB"))
+    grids = [store.entries[name].grid for name in names]
+    data = StoredData(store, names, shrink_targets(map(open_masks(scenes / "masks").read, sources), grids, 2))
+    batch = data.batch([0, 2], (0,))
+    assert batch.features.shape == (2, 2, 192, *grids[0]) and batch.labels.shape == (
+        2,
+        grids[0][0] * 2,
+        grids[0][1] * 2,
+    )
+    with pytest.raises(ValueError, match="uint8"):
+        Targets([np.zeros((2, 2), np.int32)], [np.zeros((2, 2), np.uint8)])
