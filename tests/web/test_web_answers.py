@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from engine_web import nano_engine
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -19,7 +20,6 @@ from clipseg_ws.nano.scenes import KINDS
 from clipseg_ws.output import read_label_png
 from clipseg_ws.web.ask import Ask, answer, table
 from clipseg_ws.web.controls import drawn_picture, drawn_support, make_support
-from clipseg_ws.web.engine import Engine
 from clipseg_ws.web.recipe import command_call, python_call, write_files
 from clipseg_ws.web.render import confidence_view, heat, stages_html, status_html, supports_html, table_html
 from clipseg_ws.web.shapes import Shape
@@ -35,7 +35,7 @@ MARKS = (
 
 @pytest.fixture(scope="module")
 def engine():
-    return Engine("nano", dtype="float32", others=())
+    return nano_engine()
 
 
 @pytest.fixture(scope="module")

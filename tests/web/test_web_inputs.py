@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from engine_web import nano_engine
 from PIL import Image
 
 from clipseg_ws.images import ImageError
@@ -33,7 +34,7 @@ GPS = 34853
 
 @pytest.fixture(scope="module")
 def engine():
-    return Engine("nano", dtype="float32", others=())
+    return nano_engine()
 
 
 @pytest.fixture(scope="module")
