@@ -79,7 +79,7 @@ def default_threshold(folder: MaskFolder) -> float:
 
 def train_head(
     segmenter: Segmenter, sources: Sequence[Source], folder: MaskFolder, output: str | Path, *,
-    recipe: Recipe | None = None, training: TrainConfig | None = None, work: str | Path,
+    recipe: Recipe | None = None, training: TrainConfig | None = None, work: str | Path, tokens: str | Path | None = None,
     unlabelled: Sequence[Source] = (), workers: Alone | None = None, say: Callable[[str], None] = lambda text: None,
 ) -> SegmentationHead:  # fmt: skip
     """Train and save a head.
@@ -87,7 +87,8 @@ def train_head(
     Args:
         segmenter: its backbone makes the tokens, its configuration the pictures' size. sources: pictures; those
             without a mask are left out. folder: of ``open_masks``. output: the head's file.
-        work: folder of tokens, checkpoint and logs; a killed run continues there. unlabelled: for "cotrain".
+        work: folder of checkpoint and logs; a killed run continues there. tokens: folder of the tokens, by default
+            below ``work``. unlabelled: for "cotrain".
 
     Raises:
         ValueError: no picture has a mask, targets that cannot be learned from, options that do not fit.
@@ -107,7 +108,7 @@ def train_head(
         old[1].check(segmenter.backbone)
         spec = old[1].features
     views = Views(kept, folder, recipe.views)
-    store = _tokens(segmenter, spec, views, unlabelled, work / "tokens", workers)
+    store = _tokens(segmenter, spec, views, unlabelled, Path(tokens or work / "tokens"), workers)
     plain = Views(kept, folder, 1)
     learn, held = _split(len(kept), recipe.validation, training.seed)
     validation = _stored(store, plain, held, recipe.detail) if held else None
