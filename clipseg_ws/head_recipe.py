@@ -79,8 +79,8 @@ def default_threshold(folder: MaskFolder) -> float:
 
 def train_head(
     segmenter: Segmenter, sources: Sequence[Source], folder: MaskFolder, output: str | Path, *,
-    recipe: Recipe | None = None, training: TrainConfig | None = None, work: str | Path, tokens: str | Path | None = None,
-    unlabelled: Sequence[Source] = (), workers: Alone | None = None, say: Callable[[str], None] = lambda text: None,
+    recipe: Recipe | None = None, training: TrainConfig | None = None, work: str | Path,
+    tokens: str | Path | None = None, unlabelled: Sequence[Source] = (), workers: Alone | None = None, say: Callable[[str], None] = lambda text: None,
 ) -> SegmentationHead:  # fmt: skip
     """Train and save a head.
 
