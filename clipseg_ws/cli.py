@@ -13,6 +13,7 @@ from clipseg_ws.options import (
     Classes,
     Device,
     Dtype,
+    Engine,
     Features,
     Head,
     Model,
@@ -85,6 +86,7 @@ def predict(
         int, typer.Option(min=1, help="Pictures of one size that go through the model together.")
     ] = 8,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do pictures again whose files exist.")] = False,
+    engine: Engine = "local",
     offline: Offline = False,
     settings: Setting = None,
 ) -> None:
@@ -107,22 +109,9 @@ def predict(
 
     summary = run_folder(
         segmenter, found, output, formats=formats, overwrite=overwrite, tags=lookup, classes=classes,
-        background=background, on_result=show,
+        background=background, on_result=show, engine=engine,
     )  # fmt: skip
     report_run(summary, output)
-
-
-@app.command()
-def demo(
-    output: Annotated[Path, typer.Option("-o", "--output")] = Path("clipseg_ws_demo"),
-    seed: Annotated[int, typer.Option(help="Which scene to draw (held-out seeds start at 10000000).")] = 10_000_007,
-    size: Annotated[int, typer.Option(min=64, max=1024, help="Side of the drawn picture in pixels.")] = 224,
-) -> None:
-    """Draw a scene, segment it by names and by tags with the embedded model, write pictures. Needs no network."""
-    from clipseg_ws.demo import run_demo
-
-    for line in run_demo(output, seed=seed, size=size):
-        typer.echo(line)
 
 
 @app.command()
@@ -149,6 +138,7 @@ def download(model: Annotated[str, typer.Argument(help='"ARCH/PRETRAINED" or "hf
 
 def _mount() -> None:
     """Commands that live in files of their own; importing their fronts is light."""
+    from clipseg_ws.commands_demo import demo
     from clipseg_ws.commands_fewshot import SupportCommand, fewshot
     from clipseg_ws.commands_heads import bench_heads, train
     from clipseg_ws.commands_prompts import prompts_app
@@ -159,6 +149,7 @@ def _mount() -> None:
     app.command("pseudo")(pseudo)
     app.command("train")(train)
     bench_app.command("heads")(bench_heads)
+    app.command("demo")(demo)
     app.add_typer(prompts_app, name="prompts")
     app.add_typer(eval_app, name="eval")
     app.command("report")(report)

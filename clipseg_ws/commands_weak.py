@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clipseg_ws.options import DEFAULT_MODEL, parse_settings
+from clipseg_ws.options import DEFAULT_MODEL, Engine, parse_settings
 
 
 def pseudo(
@@ -37,6 +37,9 @@ def pseudo(
         float, typer.Option(min=0, max=1, help="Less certain pixels become 255; 0 keeps all.")
     ] = 0.95,
     maps: Annotated[bool, typer.Option("--maps", help="Write the class maps too (float16, .npz).")] = False,
+    instances: Annotated[
+        bool, typer.Option("--instances", help="Tell the things of one class apart: instance maps, COCO by instance.")
+    ] = False,
     format: Annotated[
         str, typer.Option(help="The data set once more as: coco, yolo, voc, labelstudio, cvat; commas between.")
     ] = "",
@@ -46,6 +49,7 @@ def pseudo(
     dtype: Annotated[str, typer.Option(help='"auto", "float32", "bfloat16" or "float16".')] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures of one size that go through together.")] = 8,
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode, and as many that write.")] = 2,
+    engine: Engine = "local",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do pictures again whose files exist.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
     settings: Annotated[
@@ -54,7 +58,7 @@ def pseudo(
 ) -> None:
     """Pseudo masks for a data set from tags, boxes, points or scribbles; a killed run continues where it was."""
     from clipseg_ws.pipeline import Segmenter
-    from clipseg_ws.pseudo import check_exports, export_masks, make_pseudo, parse_shard
+    from clipseg_ws.pseudo import check_exports, make_pseudo, parse_shard
     from clipseg_ws.sources import list_sources
     from clipseg_ws.vocabulary import parse_classes
 
@@ -65,25 +69,37 @@ def pseudo(
     wanted = None if classes is None else parse_classes(classes)
     weak, named = weak_reader(tags, marks or [], found, wanted)
     config: dict[str, Any] = {"batch_size": batch_size, "refine": refine or _best_refiner(), "keep_maps": maps}
+    config |= {"instances": True} if instances else {}
     segmenter = Segmenter(
         model, method=method, device=device, dtype=dtype, offline=offline, **config | parse_settings(settings)
     )
     vocabulary = segmenter.vocabulary(wanted if wanted is not None else named or None, background)
     summary = make_pseudo(
         segmenter, found, output, weak, vocabulary, confidence=confidence, maps=maps, shard=part,
-        overwrite=overwrite, workers=workers,
+        overwrite=overwrite, workers=workers, engine=engine,
     )  # fmt: skip
     for line in summary.lines():
         typer.echo(line)
-    if (formats or review) and part[1] > 1:
-        typer.echo("--format and --review look at the whole data set: run again without --shard when all are done")
-    elif formats or review:
-        export_masks(found, output, vocabulary.names, formats)
-        if review:
-            typer.echo(f"{_review(found, output, vocabulary.names)} pictures in {output / 'review.html'}")
+    _whole(found, output, vocabulary.names, formats, review, part)
     if summary.run.failed:
         typer.echo(f"failures are listed in errors*.csv in {output}", err=True)
         raise typer.Exit(1)
+
+
+def _whole(
+    found: list[Any], output: Path, names: tuple[str, ...], formats: list[str], review: bool, part: tuple[int, int]
+) -> None:
+    """What looks at the whole data set: exports and the review page."""
+    from clipseg_ws.pseudo import export_masks
+
+    if not formats and not review:
+        return
+    if part[1] > 1:
+        typer.echo("--format and --review look at the whole data set: run again without --shard when all are done")
+        return
+    export_masks(found, output, names, formats)
+    if review:
+        typer.echo(f"{_review(found, output, names)} pictures in {output / 'review.html'}")
 
 
 def weak_reader(

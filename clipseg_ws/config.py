@@ -26,7 +26,9 @@ class Config:
     position_interpolation: str = "bicubic"  # "bicubic", "bilinear" (CLIP-ES), "bicubic-offset" (dense family)
     # text
     templates: str | tuple[str, ...] | None = None  # a list's name, one template or several; None: the class file's
-    background: str | tuple[str, ...] | None = None  # competing words; None: the class file's own, else "voc-clip-es"
+    background: str | tuple[str, ...] | None = (
+        None  # competing words, "auto"; None: the class file's, else voc-clip-es
+    )
     fusion: str | None = None  # synonyms: "string" (inside one prompt) or "max" (best word); None: the class file's own
     logit_scale: float | None = None  # factor of the cosine before a softmax; None: the model's own
     # presence (zero setting only)
@@ -41,6 +43,10 @@ class Config:
     correlation_weight: float = 0.5  # its share
     layer_fusion: str = "none"  # earlier blocks through the last one: "early" (CLIPer), "two-pass" (SC-CLIP)
     pool: str = "patch"  # image embedding of the CAM: "patch" (mean of the patches) or "cls"
+    suppression: float = 0.0  # share of a map's maximum that is cut off before the affinity (DRS), 0: nothing
+    scales: tuple[float, ...] = (1.0,)  # sizes at which the picture is looked at; their maps are brought together
+    flip: bool = False  # look at the mirrored picture too
+    doubt: float = 0.0  # standard deviations between those looks that are taken off their mean
     decision: str = (
         "maps"  # "maps" (a map per class, background rule) or "words" (softmax over all words at every pixel)
     )
@@ -52,6 +58,11 @@ class Config:
     attention_blocks: int = 8  # last blocks whose attention is averaged
     affinity_threshold: float = 0.4  # share of a map's maximum above which its regions are boxed (0.7 for COCO)
     sinkhorn_iterations: int = 3
+    structure: str = "attention"  # what the affinity follows: "attention", "similarity" of tokens (SSA), or "both"
+    structure_blocks: int = 1  # blocks before the last one whose tokens' similarity is averaged
+    expand_shrink: bool = False  # lift the faint parts of a map, then draw back from the ground (ESOL)
+    cross_image: float = 0.0  # weight of same-tag regions of the other pictures of a batch (the batch then matters)
+    saliency: float = 0.0  # weight of what stands out in the attention, 0: none
     exclude_last: bool = False  # reproduce the reference's boxes, which never hold the last row and column
     competition: float = 0.0  # share of the dense map in the refined one: map^(1-c) * dense^c; 0: none
     # refinement on the picture
@@ -66,8 +77,10 @@ class Config:
     fewshot: FewShotConfig = field(default_factory=FewShotConfig)
     head_presence: float = 0.5  # with a head: a class whose probability reaches this nowhere is not there
     # result
+    instances: bool = False  # put an instance map [H, W] int32 (0 none) into Segmentation.extras["instances"]
     keep_maps: bool = False  # put the class maps [C, H, W] into Segmentation.extras["maps"]
     batch_size: int = 8  # pictures of one size that go through the backbone together
+    compile: bool = False  # torch.compile the blocks: the first picture of a size takes a minute; needs a C++ compiler
     cache_tokens: int = 0  # pictures whose tokens are kept for the next call (variants share them)
 
     def as_dict(self) -> dict[str, Any]:
@@ -83,8 +96,8 @@ def _plain(value: Any) -> Any:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # the best that was measured on drawn scenes, every part of it in eval/results/zero_ablation.csv
-    "default": {"activation": "fused", "competition": 0.25, "refine": "guided"},
+    # the best that was measured on drawn scenes, every part of it in eval/results/*_ablation.csv
+    "default": {"activation": "fused", "competition": 0.25, "expand_shrink": True, "refine": "guided"},
     # CLIP-ES without its CRF (add refine="crf"): Lin et al., CVPR 2023, arXiv 2212.09506
     "clip-es": {
         "position_interpolation": "bilinear",
@@ -149,6 +162,7 @@ _CHOICES = {
     "position_interpolation": POSITION_INTERPOLATIONS,
     "refine": tuple(REFINERS),
     "pool": ("patch", "cls"),
+    "structure": ("attention", "similarity", "both"),
 }
 
 
@@ -172,6 +186,8 @@ def resolve(method: str, given: Mapping[str, Any], recommended: Mapping[str, Any
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"configuration key {key!r} is unknown{hint}; known keys: {', '.join(sorted(known))}")
     values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in merged.items()}
+    if isinstance(values.get("scales"), (int, float)):
+        values["scales"] = (float(values["scales"]),)
     config = Config(**values, fewshot=make_config(inner))
     _check(config)
     return config
@@ -195,15 +211,21 @@ def _check(config: Config) -> None:
                 f"{key}={value!r} is unknown; choose one of {', '.join(choices)}, for example {choices[0]!r}"
             )
     least = {"batch_size": 1, "max_patches": 1, "attention_blocks": 0, "cache_tokens": 0, "window": 0, "stride": 0}
+    least |= {"structure_blocks": 1}
     for key, low in least.items():
         if getattr(config, key) < low:
             raise ValueError(f"{key}={getattr(config, key)}; a whole number of at least {low} is needed")
     _check_dense(config)
-    for key in ("presence_threshold", "affinity_threshold", "background_threshold", "area_threshold", "min_area",
-                "head_presence",
-                "competition"):  # fmt: skip
+    shares = ("presence_threshold", "affinity_threshold", "background_threshold", "area_threshold", "min_area")
+    for key in (*shares, "suppression", "cross_image", "saliency", "competition", "head_presence"):
         if not 0 <= getattr(config, key) <= 1:
             raise ValueError(f"{key}={getattr(config, key)}; a number in [0, 1] is needed, for example 0.4")
+    if config.suppression == 1 or config.doubt < 0:
+        raise ValueError(
+            f"suppression={config.suppression}, doubt={config.doubt}; below 1 and from 0 on, e.g. 0.45, 0.5"
+        )
+    if not config.scales or not all(0.25 <= scale <= 4 for scale in config.scales):
+        raise ValueError(f"scales={config.scales}; numbers from 0.25 to 4 are needed, for example (1.0, 1.5)")
 
 
 def _check_dense(config: Config) -> None:

@@ -16,6 +16,7 @@ from clipseg_ws.config import Config
 from clipseg_ws.constrain import apply_constraints, box_maps, constrained_label, spread_seeds
 from clipseg_ws.decide import label, label_words, spread_labels, with_background
 from clipseg_ws.images import resize_maps
+from clipseg_ws.instances import instances
 from clipseg_ws.many_words import many_word_probabilities, too_many_words
 from clipseg_ws.refine.picture import refine_picture
 from clipseg_ws.stages import ClassMaps
@@ -33,6 +34,7 @@ class Decision:
         scores: [C] image-level score of every class.
         classes: vocabulary indices of the K classes that were scored at every pixel. kept: [K, H, W] their scores.
         support_iou: [S] of ``ClassMaps``, or None.
+        instances: [H, W] int32, 0 for none; None where they were not asked for.
     """
 
     labels: Tensor
@@ -41,6 +43,7 @@ class Decision:
     classes: list[int]
     kept: Tensor
     support_iou: Tensor | None = None
+    instances: np.ndarray | None = None
 
     def maps(self) -> Tensor:
         """[C, H, W] float32, zero for classes that were not scored."""
@@ -68,8 +71,10 @@ def decide_maps(
     scores = _refined(scores, picture, config)
     labels, confidence = _labelled(scores, marks, config.min_area)
     index = torch.tensor(classes, dtype=torch.int64, device=labels.device)
+    labels, kept = spread_labels(labels[0], index), scores[0, 1:]
+    things = instances(labels, kept, classes, marks) if config.instances else None
     iou = None if maps.support_iou is None else maps.support_iou[row]
-    return Decision(spread_labels(labels[0], index), confidence[0], maps.scores[row], classes, scores[0, 1:], iou)
+    return Decision(labels, confidence[0], maps.scores[row], classes, kept, iou, instances=things)
 
 
 def decide_words(
@@ -103,7 +108,9 @@ def decide_words(
         ]
         labels, confidence = constrained_label(probabilities, marks)
     kept = probabilities[0, 1:]
-    return Decision(labels[0], confidence[0], kept.flatten(1).amax(1), list(range(count)), kept)
+    everything = list(range(count))
+    things = instances(labels[0], kept, everything, marks) if config.instances else None
+    return Decision(labels[0], confidence[0], kept.flatten(1).amax(1), everything, kept, instances=things)
 
 
 def _decide_many_words(

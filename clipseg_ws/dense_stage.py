@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch.nn.functional as F
@@ -77,7 +78,8 @@ def patch_embeddings(backbone: Any, tokens: Tokens, config: Config, proxy: Tenso
         assert proxy is not None
         return proxy_embeddings(backbone, tokens, proxy)
     if config.layer_fusion == "early":
-        return early_fusion_embeddings(backbone, tokens)
+        mine = {i: tokens.layers[i] for i in fused_layers(config, backbone.depth)}
+        return early_fusion_embeddings(backbone, replace(tokens, layers=mine))
     options: dict[str, Any] = {}
     if config.correlation != "none":
         mixed = cross_correlation if config.correlation == "cross" else intra_correlation

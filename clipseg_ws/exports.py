@@ -8,7 +8,7 @@ generator over a large folder needs no memory. Files are whole or not there at a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -32,6 +32,7 @@ def coco_annotations(
     style: str = "rle",
     components: bool = False,
     scores: Mapping[str, float] | None = None,
+    instances: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
     """COCO annotations of one picture; category i + 1 is ``names[i]``, pixels labelled 255 belong to none.
 
@@ -40,15 +41,19 @@ def coco_annotations(
             list of x, y a region, holes cut in by bridges.
         components: an annotation for every 4-connected region instead of one for every class that occurs.
         scores: name -> image-level score, written into the annotations of that class.
+        instances: [H, W] integer, 0 for none: an annotation for every instance of every class (pixels of a class
+            without an instance make one more).
 
     Raises:
-        ValueError: an unknown style, or labels that are no label map of these names.
+        ValueError: an unknown style, labels that are no label map of these names, instances of another size.
     """
     if style not in STYLES:
         raise ValueError(f"unknown style {style!r}; allowed: {', '.join(STYLES)}, e.g. 'rle'")
+    if instances is not None and instances.shape != labels.shape:
+        raise ValueError(f"instances are {list(instances.shape)}, the labels {list(labels.shape)}")
     annotations: list[dict[str, Any]] = []
     for category, mask in class_masks(labels, names):
-        for part in _regions(mask) if components else [mask]:
+        for part in _parts(mask, components, instances):
             rows, columns = np.nonzero(part.any(1))[0], np.nonzero(part.any(0))[0]
             left, top = int(columns[0]), int(rows[0])
             entry = {
@@ -67,9 +72,18 @@ def coco_annotations(
 
 
 def write_coco(
-    path: str | Path, items: Items, names: Sequence[str], *, style: str = "rle", components: bool = False
+    path: str | Path,
+    items: Items,
+    names: Sequence[str],
+    *,
+    style: str = "rle",
+    components: bool = False,
+    instances: Callable[[str], np.ndarray | None] | None = None,
 ) -> int:
-    """One COCO json for many pictures, written as the items come; returns the number of annotations."""
+    """One COCO json for many pictures, written as the items come; returns the number of annotations.
+
+    ``instances`` gives the instance map of a picture by its name, see ``coco_annotations``.
+    """
     images, count = [], 0
     with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.write('{"annotations": [')
@@ -77,8 +91,9 @@ def write_coco(
             height, width = labels.shape
             images.append({"id": image_id, "file_name": name, "width": width, "height": height})
             entries = coco_annotations(
-                labels, names, image_id=image_id, first_id=count + 1, style=style, components=components
-            )
+                labels, names, image_id=image_id, first_id=count + 1, style=style, components=components,
+                instances=None if instances is None else instances(name),
+            )  # fmt: skip
             for entry in entries:
                 file.write((",\n" if count else "\n") + json.dumps(entry))
                 count += 1
@@ -148,6 +163,16 @@ def class_masks(labels: np.ndarray, names: Sequence[str]) -> list[tuple[int, np.
     """(label, bool mask [H, W]) of every class that occurs."""
     check_labels(labels, names)
     return [(value, labels == value) for value in np.unique(labels).tolist() if 0 < value <= len(names)]
+
+
+def _parts(mask: np.ndarray, components: bool, instances: np.ndarray | None) -> Iterator[np.ndarray]:
+    """Bool masks of what gets an annotation of its own."""
+    if instances is not None:
+        yield from (mask & (instances == number) for number in np.unique(instances[mask]))
+    elif components:
+        yield from _regions(mask)
+    else:
+        yield mask
 
 
 def _regions(mask: np.ndarray) -> Iterator[np.ndarray]:

@@ -166,8 +166,6 @@ class FewShotMatcher:
 
     def _votes(self, features: Tensor) -> Tensor:
         """HSNet: every support decides alone; [B, 1+K, h, w] shares of votes, the background what the best leaves."""
-        pair = torch.stack(
-            [cosine(features, self.bank.ground), cosine(features, self.bank.shown)], 2
-        )
+        pair = torch.stack([cosine(features, self.bank.ground), cosine(features, self.bank.shown)], 2)
         shares = torch.stack([vote(pair[:, self.bank.ways == k])[1] for k in range(len(self.labels))], 1)
         return torch.cat([1 - shares.amax(1, keepdim=True), shares], 1)

@@ -70,7 +70,7 @@ def example_maps(
     present = found if present is None else present
     classes = [row.nonzero().flatten().tolist() for row in present]
     maps, knows = _gather(few.probabilities, examples.own, classes)
-    maps = spread_maps(maps, classes, query.matched.attention, config, marks)
+    maps = spread_maps(maps, classes, query.matched, config, marks)
     background = few.probabilities[:, 0] if config.background_rule == "prompts" else None
     if examples.text is not None and query.tokens is not None and maps.shape[1]:
         named = class_maps(query.backbone, query.tokens, examples.text, config, present, marks, query.proxy)

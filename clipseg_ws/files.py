@@ -91,6 +91,9 @@ class ErrorsCsv:
 
     def add(self, image: object, error: BaseException) -> None:
         """Record a failure; line breaks in the message become spaces."""
-        message = " ".join(str(error).split())
-        append_csv(self.path, {"image": str(image), "error": type(error).__name__, "message": message})
+        self.add_line(image, type(error).__name__, str(error))
+
+    def add_line(self, image: object, kind: str, message: str) -> None:
+        """The same for an error of which only name and message are known."""
+        append_csv(self.path, {"image": str(image), "error": kind, "message": " ".join(message.split())})
         self.count += 1

@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,11 +22,13 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 
 from clipseg_ws import __version__
+from clipseg_ws.object_store import is_object_store, read_object
 from clipseg_ws.sources import IMAGE_SUFFIXES, Source, check_url, is_url, list_sources
 
 __all__ = [
-    "IMAGE_SUFFIXES", "INTERPOLATION", "ImageError", "Source", "list_sources", "read_image", "resize_maps", "stitch",
-    "target_size", "to_image", "to_pixels", "window_boxes",
+    "IMAGE_SUFFIXES", "INTERPOLATION", "ImageError", "Source", "attach_pixels", "attached_pixels", "decode_image",
+    "list_sources", "read_bytes", "read_image", "resize_maps", "stitch", "target_size", "to_image", "to_pixels",
+    "window_boxes",
 ]  # fmt: skip
 
 MAX_PIXELS = 300_000_000  # of one picture; decoding that many takes about 1 GB
@@ -38,6 +40,7 @@ INTERPOLATION = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 _PILLOW_LIMIT = threading.Lock()
+_READY = "_clipseg_ws_pixels"  # attribute of a PIL picture
 
 
 class ImageError(ValueError):
@@ -47,7 +50,7 @@ class ImageError(ValueError):
 def read_image(
     source: Source | str | Path, *, max_pixels: int = MAX_PIXELS, timeout: float = 30.0, max_bytes: int = MAX_BYTES
 ) -> Image.Image:
-    """Read one file or http(s) URL as an RGB picture: EXIF rotation applied, first frame of an animation.
+    """Read one file, http(s) URL or object (``s3://...``) as an RGB picture: EXIF rotation applied, first frame only.
 
     Transparent parts are laid on white, 16-bit grey is divided by 257 (never stretched), palettes and CMYK converted.
 
@@ -59,13 +62,33 @@ def read_image(
         ImageError: not there, not an image, damaged, too large, not downloadable; names the source and the reason.
     """
     name = str(source)
+    if is_url(name):
+        return decode_image(read_bytes(name, timeout=timeout, max_bytes=max_bytes), name, max_pixels=max_pixels)
     try:
-        file = BytesIO(_download(name, timeout, max_bytes)) if is_url(name) else open(name, "rb")  # noqa: SIM115
-        with file, _open(file, max_pixels) as image:
+        file = open(name, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise ImageError(f"cannot read {name!r}: {_reason(error)}") from error
+    return decode_image(file, name, max_pixels=max_pixels)
+
+
+def decode_image(data: bytes | BinaryIO, name: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """``read_image`` of the contents of a file, which is closed; ``name`` is for the error."""
+    try:
+        with BytesIO(data) if isinstance(data, bytes) else data as file, _open(file, max_pixels) as image:
             image.load()
             return _to_rgb(_upright(image))
     except Exception as error:  # decoders raise anything on damaged bytes
         raise ImageError(f"cannot read {name!r}: {_reason(error)}") from error
+
+
+def read_bytes(location: str, *, timeout: float = 30.0, max_bytes: int = MAX_BYTES) -> bytes:
+    """The contents of a file, an http(s) URL or an object (``s3://...``). Raises ImageError."""
+    try:
+        if is_object_store(location):
+            return read_object(location, max_bytes)
+        return _download(location, timeout, max_bytes) if is_url(location) else Path(location).read_bytes()
+    except Exception as error:
+        raise ImageError(f"cannot read {location!r}: {_reason(error)}") from error
 
 
 def _open(file: BinaryIO, max_pixels: int) -> Image.Image:
@@ -146,6 +169,8 @@ def to_image(obj: Any) -> Image.Image:
     if isinstance(obj, (str, Path, Source)):
         return read_image(obj)
     if isinstance(obj, Image.Image):
+        if hasattr(obj, _READY):  # ours, and RGB: a copy would lose what is attached
+            return obj
         try:
             return _to_rgb(obj)
         except Exception as error:  # a lazily opened file is decoded here
@@ -214,6 +239,17 @@ def to_pixels(
     resized = image.convert("RGB").resize((width, height), INTERPOLATION[interpolation])
     pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255  # [H',W',3] -> [3,H',W']
     return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+
+def attach_pixels(image: Image.Image, sizes: Mapping[str, Any], pixels: torch.Tensor) -> None:
+    """Keep the network input [3, H', W'] with the RGB picture itself (not with copies, crops or resized ones of it)."""
+    setattr(image, _READY, (dict(sizes), pixels))
+
+
+def attached_pixels(image: Image.Image, sizes: Mapping[str, Any]) -> torch.Tensor | None:
+    """What was attached for these very arguments of ``to_pixels``, else None."""
+    made_for, pixels = getattr(image, _READY, (None, None))
+    return pixels if made_for == dict(sizes) else None
 
 
 def window_boxes(size: tuple[int, int], crop: int, stride: int) -> list[tuple[int, int, int, int]]:

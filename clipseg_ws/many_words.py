@@ -1,8 +1,8 @@
-"""Hundreds of names at once: the words that win at some patch first, pixels only for those.
+"""Hundreds of names at once: the best words of every patch first, pixels only for those.
 
 A score for each of 1,000 words at every pixel of a photo takes gigabytes. Patches are a few hundred times fewer: there
-every word is scored, the words that win nowhere are folded into one "rest" that keeps their share of the softmax, and
-only the others are enlarged to pixels.
+every word is scored, the words that are among the best three nowhere are folded into one "rest" that keeps their share
+of the softmax, and only the others are enlarged to pixels.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from clipseg_ws.images import resize_maps, stitch, target_size
 from clipseg_ws.structures import TextEmbeddings
 from clipseg_ws.windows import cut, enlarged, patch_logits
 
+NEAR = 3  # best words of every patch that are kept: between patches a second best may win
+NEAR_WEIGHT = 2**20  # a win counts more than any number of second places
 WORD_CELLS = 2**26  # words times pixels of the largest tensor: 256 MiB in float32
 
 
@@ -52,7 +54,7 @@ def _cells(picture: Image.Image, config: Config) -> int:
 def short_word_logits(
     backbone: OpenClipBackbone, picture: Image.Image, text: Tensor, scale: float, config: Config, features: Any = None
 ) -> WordLogits:
-    """The words that win at some patch of some window (at most what ``WORD_CELLS`` allows), enlarged and stitched.
+    """The words among the best of some patch of some window (at most what ``WORD_CELLS`` allows), enlarged, stitched.
 
     Args:
         text: [T, E] unit vectors. scale: factor of the cosine in the softmax; the rest is exact for it at the patches.
@@ -62,7 +64,9 @@ def short_word_logits(
     won = torch.zeros(text.shape[0], dtype=torch.int64, device=batches[0][0].device)
     peaks = torch.zeros(text.shape[0], device=won.device)
     for logits, _ in batches:
-        won += torch.bincount(logits.argmax(1).flatten(), minlength=len(won))
+        near = logits.topk(min(NEAR, logits.shape[1]), dim=1).indices  # [B, 3, h, w], best first
+        won += NEAR_WEIGHT * torch.bincount(near[:, 0].flatten(), minlength=len(won))
+        won += torch.bincount(near.flatten(), minlength=len(won))
         peaks = torch.maximum(peaks, (scale * logits).softmax(1).amax((0, 2, 3)))
     most = max(1, WORD_CELLS // _cells(picture, config) - 1)
     words = won.topk(min(int((won > 0).sum()), most)).indices.sort().values
@@ -93,8 +97,8 @@ def many_word_probabilities(
         tags: classes that may answer; all by default. refine: [1, M+1, H, W] logits -> the same.
 
     Returns:
-        probabilities [1, 1+K, H, W] (background first) of the K classes that win somewhere, these classes, and the
-        score [C] of every class: its largest probability at any pixel, or patch where it wins none.
+        probabilities [1, 1+K, H, W] (background first) of the K classes that are kept, these classes, and the
+        score [C] of every class: its largest probability at any pixel, or patch where it was not kept.
     """
     owner = text.owner
     mine = torch.ones_like(owner, dtype=torch.bool)

@@ -28,6 +28,7 @@ Head = Annotated[
 Background = Annotated[str | None, typer.Option(help='Background words: a list name, or "sky, grass".')]
 Device = Annotated[str, typer.Option(help='"auto", "cpu", "cuda", "cuda:1", "mps".')]
 Dtype = Annotated[str, typer.Option(help='"auto", "float32", "bfloat16" or "float16".')]
+Engine = Annotated[str, typer.Option(help='"local", or "ray": spread over a Ray cluster, see the README.')]
 Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
 Setting = Annotated[
     list[str] | None,

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 
-from clipseg_ws import __version__
-from clipseg_ws.activations.featuremaps import layers_needed
 from clipseg_ws.activations.last_block import forward_last_block, pool_embedding
 from clipseg_ws.backbones import load_backbone
 from clipseg_ws.backbones.features import FeatureBackbone, load_features
 from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.background_words import choose_background
 from clipseg_ws.bank import SupportBank
+from clipseg_ws.batching import Batching
 from clipseg_ws.config import PRESETS, Config, flatten, resolve
 from clipseg_ws.decisions import Decision, decide_maps, decide_words
-from clipseg_ws.dense_stage import needed_layers, proxy_features
+from clipseg_ws.dense_stage import patch_embeddings, repaired
+from clipseg_ws.encoding import Encoder
 from clipseg_ws.fewshot_stages import Examples, Query, example_maps
 from clipseg_ws.fewshot_supports import Matchers, make_bank
 from clipseg_ws.head_stage import HeadStage
-from clipseg_ws.images import target_size, to_image, to_pixels
+from clipseg_ws.images import to_image
 from clipseg_ws.inputs import per_image_tags, present_mask, tag_indices, weak_list
+from clipseg_ws.looks import all_looks, mirrored_marks, scaled
 from clipseg_ws.prompt_lists import load_background
+from clipseg_ws.results import make_result, resolved_record
 from clipseg_ws.stages import ClassMaps, class_maps
-from clipseg_ws.structures import Segmentation, TextEmbeddings, Tokens, Vocabulary, WeakLabels
+from clipseg_ws.structures import Segmentation, TextEmbeddings, Vocabulary, WeakLabels
 from clipseg_ws.text_embeddings import embed_vocabulary
 from clipseg_ws.token_cache import TokenCache
 from clipseg_ws.vocabulary import parse_classes
@@ -77,21 +78,26 @@ class Segmenter:
         **config: Any,
     ) -> None:
         resolve(method, config)  # a misspelt setting should not cost the loading of a model
+        recipe = {"model": model, "device": device, "offline": offline, "features": features, "backbone": backbone}
         backbone = load_backbone(model, device=device, dtype=dtype, offline=offline) if backbone is None else backbone
         self._given = flatten(config)
         self.head = None if head is None else HeadStage(head).attach(backbone)
         self.config = resolve(method, config, self._advice(backbone))
-        self.backbone = backbone.with_positions(self.config.position_interpolation)
+        self.backbone = backbone.with_positions(self.config.position_interpolation, compile=self.config.compile)
+        self.recipe = recipe | {"dtype": str(backbone.dtype).removeprefix("torch."), "head": head}
         if isinstance(features, str):
             features = load_features(features, backbone.device, dtype, offline)
         self.features = features
         self._texts: dict[Vocabulary, TextEmbeddings] = {}
         self._tokens = TokenCache()
+        self._encoder = Encoder(self.backbone, features, self.config, self._tokens)
         self._matchers = Matchers()
+        self._batching = Batching(self.config.batch_size)
 
     def with_head(self, head: str | Path | None) -> Segmenter:
         """The same weights and settings with another head, or none."""
         twin = self.variant()
+        twin.recipe = self.recipe | {"head": head}
         twin.head = None if head is None else HeadStage(head).attach(self.backbone)
         return twin.variant()
 
@@ -101,10 +107,17 @@ class Segmenter:
         twin._given = (self._given if method is None else {}) | flatten(config)
         twin.head = self.head
         twin.config = resolve(method or self.config.method, twin._given, self._advice(self.backbone))
-        twin.backbone = self.backbone.with_positions(twin.config.position_interpolation)
+        twin.backbone = self.backbone.with_positions(twin.config.position_interpolation, compile=twin.config.compile)
+        twin.recipe, twin._batching = self.recipe, Batching(twin.config.batch_size)
         twin.features, twin._texts, twin._tokens = self.features, self._texts, self._tokens
+        twin._encoder = Encoder(twin.backbone, twin.features, twin.config, twin._tokens)
         twin._matchers = self._matchers
         return twin
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as what it was made from, not as weights: a worker process loads the same model on its own device."""
+        texts = {vocabulary: _moved(text, "cpu") for vocabulary, text in self._texts.items()}
+        return _remake, (self.recipe | {"method": self.config.method} | self._given, texts)
 
     def __call__(
         self,
@@ -168,13 +181,18 @@ class Segmenter:
     def vocabulary(
         self, classes: Any = None, background: Any = None, tags: Iterable[Sequence[str]] | None = None
     ) -> Vocabulary:
-        """The resolved vocabulary: classes, background words (those that are classes left out), templates."""
+        """The resolved vocabulary: classes, background words (those that are classes left out; "auto": chosen by
+        similarity to the classes), templates."""
         if self.head is not None:
             return self.head.vocabulary(classes)
         if classes is None:
             classes = self._default_classes(tags)
         config = self.config
-        vocabulary = parse_classes(classes, background=background, templates=config.templates, fusion=config.fusion)
+        auto = "auto" in (background, config.background if background is None else None)
+        given = () if auto else background
+        vocabulary = parse_classes(classes, background=given, templates=config.templates, fusion=config.fusion)
+        if auto:
+            return choose_background(vocabulary, self.backbone.encode_text, self.backbone.weights_sha256)
         if background is None and (config.background is not None or not vocabulary.background):
             words = load_background(config.background if config.background is not None else DEFAULT_BACKGROUND)
             taken = {word.lower() for synonyms in vocabulary.synonyms for word in synonyms} | {
@@ -201,18 +219,30 @@ class Segmenter:
         if classes is None:
             return self._matchers.by_examples(bank, self.config, self._known())
         vocabulary = self.vocabulary(classes, background, tags)
-        text = self._embed(vocabulary) if self.config.fewshot.text_weight else None
+        text = self.embed_names(vocabulary) if self.config.fewshot.text_weight else None
         return vocabulary, self._matchers.with_names(bank, vocabulary, text, self.config, self._known())
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """Patch grid (h, w) that a picture of ``size`` (width, height) gets: pictures of one grid share a batch."""
-        return self._grid(size, self.backbone.patch_size)
+        return self._encoder.grid(size)
+
+    def prepare(self, image: Any) -> Image.Image:
+        """The picture with its network input made beforehand, in a worker thread for example, to be segmented later.
+
+        Takes what ``to_image`` takes. Another Segmenter may segment it too: one with other sizes resizes it again.
+        """
+        return self._encoder.prepare(image)
 
     def embed_images(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Pooled image embeddings [B, E] float32 (not normalised) of pictures that share one grid, see ``grid``."""
-        tokens = self._encode_now(list(pictures))
-        block = forward_last_block(self.backbone, tokens.last_input)
+        tokens = self._encoder.clip(list(pictures))
+        block = forward_last_block(self.backbone, tokens.last_input, tokens.last)
         return pool_embedding(self.backbone, block.out, self.config.pool)
+
+    def embed_patches(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """Unit patch embeddings [B, h, w, E] float32 of pictures that share one grid, in the space of the names."""
+        tokens, proxy = self._encoder.clip(pictures), self._encoder.proxy(pictures)
+        return patch_embeddings(self.backbone, repaired(tokens, self.config), self.config, proxy).float()
 
     def _advice(self, backbone: OpenClipBackbone) -> dict[str, Any]:
         return backbone.recommended | (self.head.card.settings() if self.head else {})
@@ -245,10 +275,11 @@ class Segmenter:
     ) -> list[Segmentation]:
         if self.head is not None:
             decided = self.head.decide(self.backbone, pictures, vocabulary, self.config, tags, marks)
-            record = self._record(vocabulary) | {"head": self.head.describe()}
+            record = resolved_record(self.config, self.backbone, self.features, vocabulary)
+            record |= {"head": self.head.describe()}
             pairs = zip(pictures, decided, strict=True)
-            return [self._result(p, answer, vocabulary, "head", record, None) for p, answer in pairs]
-        text = None if examples is not None else self._embed(vocabulary)
+            return [make_result(p, answer, vocabulary, "head", record, self.config) for p, answer in pairs]
+        text = None if examples is not None else self.embed_names(vocabulary)
         if text is not None and self.config.decision == "words":
             decided = [
                 decide_words(
@@ -264,12 +295,12 @@ class Segmenter:
             ]
         else:
             decided = self._by_maps(pictures, vocabulary, text, tags, marks, examples)
-        record = self._record(vocabulary, examples)
+        record = resolved_record(self.config, self.backbone, self.features, vocabulary, examples)
         setting = "zero" if tags is None else "weak"
         if examples is not None:
             setting = "weak-few" if examples.matcher.source.predicted else "few"
         return [
-            self._result(picture, answer, vocabulary, setting, record, examples)
+            make_result(picture, answer, vocabulary, setting, record, self.config, examples)
             for picture, answer in zip(pictures, decided, strict=True)
         ]
 
@@ -286,145 +317,71 @@ class Segmenter:
         device = self.backbone.device
         groups: dict[tuple[tuple[int, int], ...], list[int]] = {}
         for index, picture in enumerate(pictures):
-            groups.setdefault(self._grids(picture.size), []).append(index)
+            groups.setdefault(self._encoder.grids(picture.size), []).append(index)
         answers: dict[int, Decision] = {}
+
+        def answer(batch: Sequence[int]) -> None:
+            present = None
+            if tags is not None:
+                present = present_mask([tags[i] for i in batch], len(vocabulary.names)).to(device)
+            mine = None if marks is None else [marks[i].to(device) for i in batch]
+            maps = self._maps([pictures[i] for i in batch], text, present, mine, examples)
+            for row, index in enumerate(batch):
+                mark = None if mine is None else mine[row]
+                answers[index] = decide_maps(pictures[index], maps, row, self.config, mark)
+
         for members in groups.values():
-            for start in range(0, len(members), self.config.batch_size):
-                batch = members[start : start + self.config.batch_size]
-                present = None
-                if tags is not None:
-                    present = present_mask([tags[i] for i in batch], len(vocabulary.names)).to(device)
-                mine = None if marks is None else [marks[i].to(device) for i in batch]
-                maps = self._maps([pictures[i] for i in batch], text, present, mine, examples)
-                for row, index in enumerate(batch):
-                    mark = None if mine is None else mine[row]
-                    answers[index] = decide_maps(pictures[index], maps, row, self.config, mark)
+            self._batching.run(members, answer)
         return [answers[i] for i in range(len(pictures))]
 
     def _maps(
         self, pictures: list[Image.Image], text: TextEmbeddings | None, present: Tensor | None,
         marks: list[Constraints] | None, examples: Examples | None,
     ) -> ClassMaps:  # fmt: skip
-        """Maps of one batch of one grid, by names or by examples."""
-        if examples is None:
-            assert text is not None
-            proxy = self._proxy(pictures)
-            return class_maps(self.backbone, self._encode(pictures), text, self.config, present, marks, proxy)
-        return example_maps(self._query(pictures, examples), examples, self.config, present, marks)
+        """Maps of one batch, by names or by examples, from as many looks as the configuration asks for."""
+        grid, see = self.grid(pictures[0].size), self._encoder
 
-    def _query(self, pictures: list[Image.Image], examples: Examples) -> Query:
-        """Tokens of CLIP where it is needed, and of the feature model where there is one."""
+        def look(scale: float, mirrored: bool, known: Tensor | None) -> ClassMaps:
+            seen = [scaled(picture, grid, self.backbone.patch_size, scale, mirrored) for picture in pictures]
+            turned = mirrored_marks(marks) if mirrored else marks
+            whole = scale == 1.0
+            if examples is not None:
+                return example_maps(self._query(seen, examples, whole), examples, self.config, known, turned)
+            assert text is not None
+            tokens, proxy = see.clip(seen, whole), see.proxy(seen, whole)
+            return class_maps(self.backbone, tokens, text, self.config, known, turned, proxy)
+
+        return all_looks(look, present, self.config)
+
+    def _query(self, pictures: list[Image.Image], examples: Examples, resize: bool) -> Query:
+        """Tokens of CLIP where it is needed, and of the second model where there is one."""
+        see = self._encoder
         if self.features is None:
-            tokens = self._encode(pictures)
+            tokens = see.clip(pictures, resize)
             return Query(self.backbone, tokens, self.backbone, tokens)
         worded = examples.text is not None or examples.known is not None
-        clip, proxy = (self._encode(pictures), self._proxy(pictures)) if worded else (None, None)
-        pixels = self._pixels(pictures, self.features)
-        blocks = self.config.attention_blocks if self.config.affinity else 0
-        layers = layers_needed(self.config.fewshot.kinds)
-        tokens = self.features.encode(pixels, attention_blocks=blocks, keep_layers=layers)
-        return Query(self.backbone, clip, self.features, tokens, proxy)
-
-    def _grids(self, size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-        """Patch grids of every model that sees the picture."""
-        patches = [model.patch_size for model in (self.backbone, self.features) if model is not None]
-        return tuple(self._grid(size, p) for p in patches)
+        clip, proxy = (see.clip(pictures, resize), see.proxy(pictures, resize)) if worded else (None, None)
+        return Query(self.backbone, clip, self.features, see.second(pictures, resize), proxy)
 
     def _known(self) -> TextEmbeddings | None:
         """Other known words that take their own pixels from examples (BAM)."""
         words = self.config.fewshot.known
-        return None if words is None else self._embed(self.vocabulary(words))
+        return None if words is None else self.embed_names(self.vocabulary(words))
 
-    def _embed(self, vocabulary: Vocabulary) -> TextEmbeddings:
+    def embed_names(self, vocabulary: Vocabulary) -> TextEmbeddings:
+        """The vocabulary's text embeddings on the model's device; made once (and kept on disk), pickled with it."""
         if vocabulary not in self._texts:
             text = embed_vocabulary(vocabulary, self.backbone.encode_text, weights_key=self.backbone.weights_sha256)
-            device = self.backbone.device
-            self._texts[vocabulary] = replace(text, vectors=text.vectors.to(device), owner=text.owner.to(device))
+            self._texts[vocabulary] = _moved(text, self.backbone.device)
         return self._texts[vocabulary]
 
-    def _encode(self, pictures: list[Image.Image]) -> Tokens:
-        """Tokens of pictures of one grid; those already in the cache are not encoded again."""
-        if not self.config.cache_tokens:
-            return self._encode_now(pictures)
-        keys = [self._key(picture) for picture in pictures]
-        return self._tokens.fetch(
-            keys, lambda missing: self._encode_now([pictures[i] for i in missing]), self.config.cache_tokens
-        )
 
-    def _encode_now(self, pictures: list[Image.Image]) -> Tokens:
-        pixels = self._pixels(pictures, self.backbone)
-        return self.backbone.encode(pixels, attention_blocks=self.config.attention_blocks, keep_layers=self._layers())
+def _remake(arguments: dict[str, Any], texts: dict[Vocabulary, TextEmbeddings]) -> Segmenter:
+    """The Segmenter that ``Segmenter.__reduce__`` wrote down."""
+    made = Segmenter(**arguments)
+    made._texts |= {vocabulary: _moved(text, made.backbone.device) for vocabulary, text in texts.items()}
+    return made
 
-    def _layers(self) -> tuple[int, ...]:
-        """Blocks whose tokens the dense maps and the examples read."""
-        config = self.config
-        return tuple(sorted({*needed_layers(config, self.backbone.depth), *layers_needed(config.fewshot.kinds)}))
 
-    def _proxy(self, pictures: list[Image.Image]) -> Tensor | None:
-        """Patch features of the second vision model, where the configuration reads them for maps."""
-        if self.config.dense_mode != "proxy":
-            return None
-        return proxy_features(self.backbone, self.features, self._pixels(pictures, self.backbone), self.config)
-
-    def _pixels(self, pictures: list[Image.Image], backbone: OpenClipBackbone | FeatureBackbone) -> Tensor:
-        """[B, 3, H, W] for one of the models, from pictures of one grid."""
-        config = self.config
-        return torch.stack([
-            to_pixels(picture, patch_size=backbone.patch_size, mean=backbone.mean, std=backbone.std,
-                      short_side=config.short_side, long_side=config.long_side, max_patches=config.max_patches)
-            for picture in pictures
-        ])  # fmt: skip
-
-    def _grid(self, size: tuple[int, int], p: int) -> tuple[int, int]:
-        config = self.config
-        height, width = target_size(*size, p, config.short_side, config.long_side, config.max_patches)
-        return height // p, width // p
-
-    def _key(self, picture: Image.Image) -> tuple:
-        digest = hashlib.blake2b(picture.tobytes(), digest_size=16).digest()
-        config = self.config
-        sizes = (picture.size, config.short_side, config.long_side, config.max_patches)
-        return (digest, *sizes, config.position_interpolation, config.attention_blocks, self._layers())
-
-    def _result(
-        self, picture: Image.Image, answer: Decision, vocabulary: Vocabulary, setting: str, record: dict[str, Any],
-        examples: Examples | None,
-    ) -> Segmentation:  # fmt: skip
-        names = vocabulary.names
-        dtype = np.uint8 if len(names) < 255 else np.int32
-        return Segmentation(
-            labels=answer.labels.cpu().numpy().astype(dtype),
-            names=names,
-            scores=dict(zip(names, answer.scores.tolist(), strict=True)),
-            confidence=answer.confidence.float().cpu().numpy(),
-            setting=setting,
-            config=record,
-            image=picture,
-            extras=self._extras(answer, examples),
-            present=self._present(answer, names, setting),
-        )
-
-    def _present(self, answer: Decision, names: tuple[str, ...], setting: str) -> tuple[str, ...] | None:
-        """The names that were let in; None where nothing decided about that."""
-        decides = self.config.decision == "maps" and (setting != "zero" or self.config.presence)
-        return tuple(names[i] for i in answer.classes) if decides else None
-
-    def _extras(self, answer: Decision, examples: Examples | None) -> dict[str, Any]:
-        extras: dict[str, Any] = {"maps": answer.maps().cpu().numpy()} if self.config.keep_maps else {}
-        if examples is not None and answer.support_iou is not None:
-            extras["supports"] = list(zip(examples.matcher.supports, answer.support_iou.tolist(), strict=True))
-        return extras
-
-    def _record(self, vocabulary: Vocabulary, examples: Examples | None = None) -> dict[str, Any]:
-        """The resolved configuration that is saved with a result."""
-        return self.config.as_dict() | {
-            "model": self.backbone.name,
-            "weights_sha256": self.backbone.weights_sha256,
-            "logit_scale": self.config.logit_scale or self.backbone.logit_scale,
-            "dtype": str(self.backbone.dtype).removeprefix("torch."),
-            "features": None if self.features is None else self.features.name,
-            "features_sha256": None if self.features is None else self.features.weights_sha256,
-            "vocabulary": asdict(vocabulary),
-            "supports": None if examples is None else examples.matcher.source.shots(),
-            "clipseg_ws": __version__,
-        }
+def _moved(text: TextEmbeddings, device: Any) -> TextEmbeddings:
+    return replace(text, vectors=text.vectors.to(device), owner=text.owner.to(device))

@@ -1,8 +1,9 @@
 """Pseudo masks for a whole data set: weak labels and pictures in, label PNG and confidence PNG out.
 
 Below the output folder: ``masks/<picture>.png`` (palette, 255 where the confidence is too low),
-``masks/<picture>_confidence.png`` (8 bits, 255 = certain), ``maps/<picture>.npz`` if asked, ``classes.txt``,
-``settings.json``, ``errors.csv`` (``errors-2-of-8.csv`` of a shard). What is complete is never done again.
+``masks/<picture>_confidence.png`` (8 bits, 255 = certain), ``maps/<picture>.npz`` and ``instances/<picture>.png`` (16
+bits, 0 = none) if asked, ``classes.txt``, ``settings.json``, ``errors.csv`` (``errors-2-of-8.csv`` of a shard).
+What is complete is never done again.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from clipseg_ws.files import TEMPORARY, atomic_write, write_text
-from clipseg_ws.output import output_paths, read_label_png
+from clipseg_ws.output import output_paths, read_label_png, write_label_png
 from clipseg_ws.palette import ignored_label
 from clipseg_ws.pipeline import Segmenter
 from clipseg_ws.runner import Summary, run_folder
@@ -82,6 +84,7 @@ def make_pseudo(
     shard: tuple[int, int] = (1, 1),
     overwrite: bool = False,
     workers: int = 2,
+    engine: str = "local",
 ) -> PseudoSummary:
     """Write the masks of all pictures of a shard; memory does not grow with their number.
 
@@ -89,8 +92,9 @@ def make_pseudo(
         sources: the whole data set, also where ``shard`` takes only every n-th. weak: source -> its weak labels; a
             ValueError of it is that picture's failure (errors.csv).
         classes: as for ``Segmenter``, the same for all shards. confidence: what is less certain becomes 255.
+            Instance maps are written where ``segmenter`` has ``instances`` switched on.
         maps: write the class maps as float16 too; ``segmenter`` needs ``keep_maps``.
-        shard: (i, n), i from 1: pictures i, i + n, ...
+        shard: (i, n), i from 1: pictures i, i + n, ... engine: as for ``run_folder``.
 
     Raises:
         ValueError: a folder that holds masks made with other classes or settings (``overwrite`` replaces them).
@@ -103,18 +107,19 @@ def make_pseudo(
     def finish(source: Source, result: Segmentation) -> Segmentation:
         if maps:
             write_maps(result, directory / "maps" / f"{source.relative}.npz")
-        return replace(ignore_uncertain(result, confidence), extras={})
-
-    def count(source: Source, result: Segmentation) -> None:
-        summary.pixels += result.labels.size
-        summary.ignored += int((result.labels == IGNORE).sum())
+        things = result.extras.get("instances")
+        result = ignore_uncertain(result, confidence)
+        if things is not None:
+            write_instances(result.labels, things, directory / "instances" / f"{source.relative}.png")
+        return replace(result, extras={})
 
     number, of = shard
     summary.run = run_folder(
         segmenter, list(sources)[number - 1 :: of], directory / "masks", formats=MASK_FORMATS, overwrite=overwrite,
-        classes=vocabulary, workers=workers, on_result=count, weak=weak, finish=finish,
+        classes=vocabulary, workers=workers, engine=engine, weak=weak, finish=finish,
         errors_file=directory / ("errors.csv" if of == 1 else f"errors-{number}-of-{of}.csv"),
     )  # fmt: skip
+    summary.pixels, summary.ignored = summary.run.size, summary.run.ignored
     if of == 1:
         remove_unfinished(directory)
     return summary
@@ -139,6 +144,21 @@ def write_maps(seg: Segmentation, path: Path) -> None:
         np.savez_compressed(temporary, maps=maps[kept].astype(np.float16), labels=(kept + 1).astype(np.int32))
 
 
+def write_instances(labels: np.ndarray, things: np.ndarray, path: Path) -> None:
+    """The instance map as 16-bit PNG; what the labels leave open (255) belongs to none."""
+    write_label_png(np.where(labels == IGNORE, 0, things), path, classes=IGNORE)
+
+
+def read_instances(sources: Sequence[Source], directory: str | Path) -> Callable[[str], np.ndarray | None]:
+    """(picture's file name) -> its instance map, None where none was written."""
+    places = {picture_name(s): Path(directory) / "instances" / f"{s.relative}.png" for s in sources}
+
+    def read(name: str) -> np.ndarray | None:
+        return read_label_png(places[name]) if places[name].exists() else None
+
+    return read
+
+
 def written_masks(sources: Sequence[Source], directory: str | Path) -> Iterator[tuple[str, np.ndarray]]:
     """(picture's file name, labels [H, W]) of every picture whose files are complete, one by one."""
     for source in sources:
@@ -159,13 +179,16 @@ def export_masks(
 ) -> None:
     """Write the masks on disk once more for the whole data set: coco.json, yolo/, voc/, labelstudio.json, cvat.zip.
 
+    COCO gets an annotation an instance where instance maps were written.
+
     Raises ValueError for an unknown format.
     """
     from clipseg_ws.export_tools import write_cvat, write_label_studio
     from clipseg_ws.exports import write_coco, write_voc, write_yolo
 
+    things = read_instances(sources, directory)
     writers: dict[str, tuple[str, Callable[..., int]]] = {
-        "coco": ("coco.json", write_coco),
+        "coco": ("coco.json", partial(write_coco, instances=things)),
         "yolo": ("yolo", write_yolo),
         "voc": ("voc", write_voc),
         "labelstudio": ("labelstudio.json", write_label_studio),
@@ -198,7 +221,7 @@ def _settings(segmenter: Segmenter, confidence: float) -> dict[str, Any]:
 
 def _claim(directory: Path, names: Sequence[str], settings: dict[str, Any], overwrite: bool) -> None:
     """Record classes and settings, or check that the folder holds masks made with the same ones."""
-    answers = {k: v for k, v in settings.items() if k not in ("batch_size", "cache_tokens", "keep_maps")}
+    answers = {k: v for k, v in settings.items() if k not in ("batch_size", "cache_tokens", "compile", "keep_maps")}
     text = json.dumps({"classes": list(names), "settings": answers}, indent=2, ensure_ascii=False) + "\n"
     path = directory / "settings.json"
     if path.exists() and not overwrite:

@@ -1,16 +1,16 @@
-"""Many pictures: batches by grid, decoding and writing in the background, resume, failures, progress."""
+"""Many pictures: batches by grid, decoding and writing in the background, resume, failures, progress, engines."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -19,18 +19,41 @@ from clipseg_ws.images import read_image
 from clipseg_ws.output import ErrorsCsv, output_paths, save
 from clipseg_ws.pipeline import Segmenter
 from clipseg_ws.sources import Source
-from clipseg_ws.structures import Segmentation, WeakLabels
+from clipseg_ws.structures import IGNORE, Segmentation, WeakLabels
 
+ENGINES = ("local", "ray")
 Tags = Callable[[Source], Sequence[str]]
 Weak = Callable[[Source], WeakLabels]
 Finish = Callable[[Source, Segmentation], Segmentation]
+OnResult = Callable[[Source, Segmentation], None]
 Fail = Callable[[Source, Exception], None]
-Extra = Callable[[], dict[str, Any]]  # what every call of the Segmenter gets besides
+Supports = SupportBank | Callable[[], SupportBank]
+Load = Callable[[Source], Image.Image]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one picture: counts, or an error (its type and message). Small, to travel between machines.
+
+    ``pixels``: label pixels by name, background included. ``size``: all pixels. ``ignored``: those that are 255.
+    """
+
+    source: Source
+    error: tuple[str, str] | None = None
+    pixels: dict[str, int] = field(default_factory=dict)
+    size: int = 0
+    ignored: int = 0
+
+    @staticmethod
+    def failed(source: Source, error: Exception) -> Outcome:
+        """A picture that could not be done."""
+        return Outcome(source, (type(error).__name__, str(error)))
 
 
 @dataclass
 class Summary:
-    """What a run did. ``pixels`` counts labels by name over all pictures done in this run."""
+    """What a run did. ``pixels`` counts labels by name over all pictures done in this run, ``pictures`` those that
+    hold the name; ``size`` all pixels, ``ignored`` those that are 255."""
 
     total: int = 0
     done: int = 0
@@ -39,13 +62,69 @@ class Summary:
     seconds: float = 0.0
     pixels: Counter = field(default_factory=Counter)
     pictures: Counter = field(default_factory=Counter)
+    size: int = 0
+    ignored: int = 0
 
-    def add(self, result: Segmentation) -> None:
+    def add(self, outcome: Outcome) -> None:
         """Count one finished picture."""
         self.done += 1
-        for name, share in result.shares().items():
-            self.pixels[name] += round(share * result.labels.size)
-            self.pictures[name] += share > 0
+        self.size += outcome.size
+        self.ignored += outcome.ignored
+        for name, count in outcome.pixels.items():
+            self.pixels[name] += count
+            self.pictures[name] += count > 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that is the same for all pictures of a run; a worker process gets it as a whole.
+
+    Attributes: as the arguments of ``run_folder``; ``vocabulary`` is resolved, ``directory`` absolute.
+    """
+
+    segmenter: Segmenter
+    directory: Path
+    formats: Sequence[str]
+    vocabulary: Any
+    tags: Tags | None = None
+    weak: Weak | None = None
+    finish: Finish | None = None
+    supports: Supports | None = None
+
+    def is_done(self, source: Source) -> bool:
+        """Whether all its files are there."""
+        return all(path.exists() for path in output_paths(self.directory, source.relative, self.formats))
+
+    def load(self, source: Source) -> Image.Image:
+        """Read and prepared. Raises ImageError."""
+        return self.prepare(read_image(source))
+
+    def prepare(self, picture: Image.Image) -> Image.Image:
+        """The picture, resized for the network where that is known beforehand."""
+        return self.segmenter.prepare(picture) if self.segmenter.config.decision == "maps" else picture
+
+    def segment(self, members: list[tuple[Source, Image.Image]]) -> list[Segmentation]:
+        """Results of a batch."""
+        names = None if self.tags is None else [self.tags(source) for source, _ in members]
+        marks = None if self.weak is None else [self.weak(source) for source, _ in members]
+        pictures = [picture for _, picture in members]
+        examples = self.supports() if callable(self.supports) else self.supports
+        results = self.segmenter(pictures, classes=self.vocabulary, tags=names, supports=examples, weak=marks)
+        named = [replace(r, source=str(s)) for (s, _), r in zip(members, results, strict=True)]  # type: ignore[arg-type]
+        if self.finish is None:
+            return named
+        return [self.finish(source, result) for (source, _), result in zip(members, named, strict=True)]
+
+    def write(self, source: Source, result: Segmentation) -> Outcome:
+        """Write the files and count."""
+        try:
+            save(result, self.directory, formats=self.formats, relative=source.relative)
+        except (OSError, ValueError) as error:
+            return Outcome.failed(source, error)
+        size = result.labels.size
+        pixels = {name: round(share * size) for name, share in result.shares().items()}
+        ignored = int(np.count_nonzero(result.labels == IGNORE)) if len(result.names) < IGNORE else 0
+        return Outcome(source, None, pixels, size, ignored)
 
 
 def run_folder(
@@ -59,11 +138,12 @@ def run_folder(
     classes: Any = None,
     background: Any = None,
     workers: int = 2,
-    on_result: Callable[[Source, Segmentation], None] | None = None,
+    on_result: OnResult | None = None,
     weak: Weak | None = None,
-    supports: SupportBank | Callable[[], SupportBank] | None = None,
+    supports: Supports | None = None,
     finish: Finish | None = None,
     errors_file: str | Path | None = None,
+    engine: str = "local",
 ) -> Summary:
     """Segment pictures and write their files; one bad picture never stops the rest.
 
@@ -74,54 +154,77 @@ def run_folder(
         sources: of ``list_sources``; sub-folders are mirrored below ``directory``.
         tags: source -> its class names (weak setting); a ValueError of it is that picture's failure.
         classes, background: as for ``Segmenter``. workers: threads that decode, and as many that write.
-        on_result: called with every finished picture, in the order in which they finish.
+        on_result: called with every finished picture, in the order in which they finish; by the local engine only.
         weak: source -> its weak labels, instead of ``tags``; ``classes`` are then needed.
-        supports: the few setting: a bank, or a function that gives the bank for the next batch; without ``classes`` the
-            bank's own labels are looked for.
+        supports: the few setting: a bank, or (local engine only) a function that gives the bank for the next batch;
+            without ``classes`` the bank's own labels are looked for.
         finish: last change of a result before it is counted and written; it may write more files (its own business).
         errors_file: instead of ``directory/errors.csv``.
+        engine: "local", or "ray": actors on all machines of a Ray cluster (``engine_ray``), same files, same resume.
 
     Raises:
-        ValueError: classes or formats that are wrong for every picture.
+        ValueError: classes or formats that are wrong for every picture, an unknown engine. ImportError: no Ray here.
     """
-    directory = Path(directory)
+    run = find_engine(engine)
+    directory = Path(directory).absolute()
     names = tags if tags is None else [n for s in sources for n in _quiet(tags, s)]
-    vocabulary = classes
-    if classes is not None or supports is None:
+    vocabulary = None
+    if classes is not None or supports is None:  # otherwise the labels of the supports
         vocabulary = segmenter.vocabulary(classes, background, None if names is None else [names])
-    extra = partial(_few, supports)
+    job = Job(segmenter, directory, tuple(formats), vocabulary, tags, weak, finish, supports)
     start = time.perf_counter()
-    todo = [
-        s for s in sources if overwrite or not all(p.exists() for p in output_paths(directory, s.relative, formats))
-    ]
+    todo = [source for source in sources if overwrite or not job.is_done(source)]
     summary = Summary(total=len(sources), skipped=len(sources) - len(todo))
     errors_file = directory / "errors.csv" if errors_file is None else Path(errors_file)
     errors_file.unlink(missing_ok=True)
     errors = ErrorsCsv(errors_file)
-
-    def fail(source: Source, error: Exception) -> None:
-        errors.add(source, error)
-
-    with tqdm(total=len(todo), unit="img", disable=None) as bar, _Writer(workers, fail) as writer:
-        for batch in _batches(segmenter, _decoded(todo, workers, 4 * segmenter.config.batch_size, fail)):
-            for source, result in _segmented(segmenter, batch, vocabulary, tags, weak, extra, fail):
-                if finish is not None:
-                    result = finish(source, result)
-                summary.add(result)
-                writer.submit(source, partial(save, result, directory, formats=formats, relative=source.relative))
-                if on_result:
-                    on_result(source, result)
-            bar.n = summary.done + errors.count
-            bar.refresh()
-    summary.done -= writer.failed
+    with tqdm(total=len(todo), unit="img", disable=None) as bar:
+        for outcome in run(job, todo, workers, on_result):
+            if outcome.error is None:
+                summary.add(outcome)
+            else:
+                errors.add_line(outcome.source, *outcome.error)
+            bar.update()
     summary.failed = errors.count
     summary.seconds = time.perf_counter() - start
     return summary
 
 
-def _few(supports: Any) -> dict[str, Any]:
-    """The Segmenter's argument for examples, where there are some."""
-    return {} if supports is None else {"supports": supports() if callable(supports) else supports}
+def find_engine(name: str) -> Callable[[Job, Sequence[Source], int, OnResult | None], Iterator[Outcome]]:
+    """The function that carries a job out. Raises ValueError for an unknown name, ImportError where Ray is missing."""
+    if name not in ENGINES:
+        raise ValueError(f"engine {name!r} is unknown; choose one of {', '.join(ENGINES)}, for example 'local'")
+    if name == "ray":
+        from clipseg_ws.engine_ray import run_ray
+
+        return run_ray
+    return run_local
+
+
+def run_local(
+    job: Job, todo: Sequence[Source], workers: int, on_result: OnResult | None = None, load: Load | None = None
+) -> Iterator[Outcome]:
+    """Carry a job out in this process, threads around it; one outcome a picture. ``load`` replaces ``job.load``."""
+    failures: list[Outcome] = []
+
+    def fail(source: Source, error: Exception) -> None:
+        failures.append(Outcome.failed(source, error))
+
+    decoded = _decoded(todo, workers, 4 * job.segmenter.config.batch_size, fail, load or job.load)
+    writing: deque[Future[Outcome]] = deque()
+    with ThreadPoolExecutor(workers) as writers:
+        for batch in _batches(job.segmenter, decoded):
+            for source, result in _segmented(job, batch, fail):
+                writing.append(writers.submit(job.write, source, result))
+                if on_result:
+                    on_result(source, result)
+                while len(writing) > 4 * workers:
+                    yield writing.popleft().result()
+            yield from failures
+            failures.clear()
+        while writing:
+            yield writing.popleft().result()
+    yield from failures
 
 
 def _quiet(tags: Tags, source: Source) -> Sequence[str]:
@@ -132,17 +235,19 @@ def _quiet(tags: Tags, source: Source) -> Sequence[str]:
         return ()
 
 
-def _decoded(sources: Sequence[Source], workers: int, ahead: int, fail: Fail) -> Iterator[tuple[Source, Image.Image]]:
-    """Pictures in order, decoded by threads that stay at most ``ahead`` pictures in front."""
+def _decoded(
+    sources: Sequence[Source], workers: int, ahead: int, fail: Fail, load: Load
+) -> Iterator[tuple[Source, Image.Image]]:
+    """Pictures in order, loaded by threads that stay at most ``ahead`` pictures in front."""
     with ThreadPoolExecutor(workers) as pool:
-        waiting: list[tuple[Source, Future]] = []
+        waiting: deque[tuple[Source, Future]] = deque()
         upcoming = iter(sources)
         while True:
             while len(waiting) < ahead and (source := next(upcoming, None)) is not None:
-                waiting.append((source, pool.submit(read_image, source)))
+                waiting.append((source, pool.submit(load, source)))
             if not waiting:
                 return
-            source, future = waiting.pop(0)
+            source, future = waiting.popleft()
             try:
                 yield source, future.result()
             except ValueError as error:  # ImageError: names the file and the reason
@@ -165,70 +270,17 @@ def _batches(
     yield from groups.values()
 
 
-def _segmented(
-    segmenter: Segmenter,
-    batch: list[tuple[Source, Image.Image]],
-    vocabulary: Any,
-    tags: Tags | None,
-    weak: Weak | None,
-    extra: Extra,
-    fail: Fail,
-) -> Iterator[tuple[Source, Segmentation]]:
+def _segmented(job: Job, batch: list[tuple[Source, Image.Image]], fail: Fail) -> Iterator[tuple[Source, Segmentation]]:
     """Results of a batch; where the batch fails its pictures are tried one by one."""
-
-    def run(members: list[tuple[Source, Image.Image]]) -> list[Segmentation]:
-        names = None if tags is None else [tags(source) for source, _ in members]
-        marks = None if weak is None else [weak(source) for source, _ in members]
-        pictures = [picture for _, picture in members]
-        results = segmenter(pictures, classes=vocabulary, tags=names, weak=marks, **extra())
-        return [replace(r, source=str(s)) for (s, _), r in zip(members, results, strict=True)]  # type: ignore[arg-type]
-
     try:
-        yield from zip([source for source, _ in batch], run(batch), strict=True)
+        yield from zip([source for source, _ in batch], job.segment(batch), strict=True)
         return
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, MemoryError) as error:
         if len(batch) == 1:
             fail(batch[0][0], error)
             return
     for member in batch:
-        try:
-            result = run([member])[0]
-        except (ValueError, RuntimeError) as error:
-            fail(member[0], error)
-        else:
-            yield member[0], result
-
-
-class _Writer:
-    """Writes in threads, at most a few results ahead; failures are counted and reported, not raised."""
-
-    def __init__(self, workers: int, fail: Fail) -> None:
-        self._pool = ThreadPoolExecutor(workers)
-        self._limit = 4 * workers
-        self._fail = fail
-        self._pending: list[tuple[Source, Future]] = []
-        self.failed = 0
-
-    def submit(self, source: Source, job: Callable[[], object]) -> None:
-        self._pending.append((source, self._pool.submit(job)))
-        while len(self._pending) > self._limit:
-            self._collect()
-
-    def _collect(self) -> None:
-        source, future = self._pending.pop(0)
-        try:
-            future.result()
-        except (OSError, ValueError) as error:
-            self.failed += 1
-            self._fail(source, error)
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        while self._pending:
-            self._collect()
-        self._pool.shutdown()
+        yield from _segmented(job, [member], fail)
 
 
 def pooled_embeddings(segmenter: Segmenter, sources: Sequence[Source], *, workers: int = 2) -> tuple[Any, list[Source]]:
@@ -237,14 +289,28 @@ def pooled_embeddings(segmenter: Segmenter, sources: Sequence[Source], *, worker
 
     Raises ValueError where no picture could be read.
     """
+    return _embedded(segmenter, sources, segmenter.embed_images, workers)
+
+
+def patch_embeddings(segmenter: Segmenter, sources: Sequence[Source], *, workers: int = 2) -> tuple[Any, list[Source]]:
+    """Unit patch embeddings of many pictures: ([M, E] float32 on the CPU, the sources that could be read).
+
+    Raises ValueError where no picture could be read.
+    """
+    return _embedded(segmenter, sources, lambda pictures: segmenter.embed_patches(pictures).flatten(0, 2), workers)
+
+
+def _embedded(
+    segmenter: Segmenter, sources: Sequence[Source], embed: Callable[..., Any], workers: int
+) -> tuple[Any, list[Source]]:
     import torch
 
     kept: list[Source] = []
     rows = []
-    decoded = _decoded(sources, workers, 4 * segmenter.config.batch_size, lambda *_: None)
+    decoded = _decoded(sources, workers, 4 * segmenter.config.batch_size, lambda *_: None, segmenter.prepare)
     with tqdm(total=len(sources), unit="img", disable=None) as bar:
         for batch in _batches(segmenter, decoded):
-            rows.append(segmenter.embed_images([picture for _, picture in batch]).cpu())
+            rows.append(embed([picture for _, picture in batch]).cpu())
             kept += [source for source, _ in batch]
             bar.update(len(batch))
     if not kept:

@@ -12,9 +12,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from clipseg_ws.object_store import is_object_store, list_objects, read_paths
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
 OUTPUT_ENDINGS = ("_overlay", "_confidence", "_rle")  # what output.FORMATS may put between a stem and a suffix
-_ALLOWED = "an image file, a folder, a glob such as 'photos/**/*.jpg', a list.txt with one path a line, an http(s) URL"
+_ALLOWED = (
+    "an image file, a folder, a glob such as 'photos/**/*.jpg', a list.txt with one path a line, a list.parquet, "
+    "an http(s) URL, s3://bucket/folder"
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ def check_url(url: str) -> str:
 def list_sources(specs: str | Path | Source | Iterable[str | Path | Source]) -> list[Source]:
     """All pictures that the given files, folders, globs, ``list.txt`` files and URLs stand for, each once, in order.
 
+    A ``.parquet`` file is a list too, and ``s3://bucket/folder`` (``object_store.py``) a folder.
+
     Folders are read recursively, sorted, by suffix (IMAGE_SUFFIXES), without hidden entries; linked folders are
     followed once. A list's lines are relative to its folder or else to the working folder, ``#`` starts a comment
     line; a line whose file is missing stays in (reading it fails later) unless all are missing.
@@ -75,6 +82,10 @@ def _expand(spec: str | Path | Source) -> list[Source]:
         return [spec]
     if not isinstance(spec, (str, Path)):
         raise TypeError(f"a source is a path or URL, got {type(spec).__name__}; allowed: {_ALLOWED}")
+    if str(spec).lower().endswith(".parquet"):
+        return _paths(str(spec), read_paths(str(spec)))
+    if is_object_store(str(spec)):
+        return _objects(str(spec))
     if is_url(str(spec)):
         return [_url_source(str(spec))]
     path = Path(spec).expanduser()
@@ -85,6 +96,16 @@ def _expand(spec: str | Path | Source) -> list[Source]:
     if glob.has_magic(str(path)) and (sources := _glob(path)):
         return sources
     raise FileNotFoundError(f"no picture at {str(spec)!r}; allowed: {_ALLOWED}")
+
+
+def _objects(uri: str) -> list[Source]:
+    root = PurePosixPath(uri.partition("://")[2])
+    found = [name for name in list_objects(uri) if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
+    if not found:
+        raise ValueError(f"no pictures at {uri!r}: looked for {' '.join(IMAGE_SUFFIXES)}, sub-folders too")
+    inside = [PurePosixPath(name.partition("://")[2]) for name in found]
+    places = [PurePosixPath(path.name) if path == root else path.relative_to(root) for path in inside]
+    return [Source(name, place.with_name(place.stem)) for name, place in zip(found, places, strict=True)]
 
 
 def _glob(pattern: Path) -> list[Source]:
@@ -115,11 +136,21 @@ def _list_file(path: Path) -> list[Source]:
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
         raise ValueError(f"the list {str(path)!r} names no picture; one path or URL a line, '#' starts a comment")
+    return _paths(path, lines)
+
+
+def _paths(list_path: str | Path, lines: list[str]) -> list[Source]:
+    """Sources of the paths and URLs in a list."""
+    path = Path(list_path)
     sources, present = [], False
     for line in lines:
         given = Path(line).expanduser()
         beside = path.parent / given
-        if is_url(line):
+        if is_object_store(line):
+            name = PurePosixPath(line.partition("://")[2])
+            sources.append(Source(line, PurePosixPath(name.stem)))
+            present = True
+        elif is_url(line):
             sources.append(_url_source(line))
             present = True
         elif beside.is_file() or not given.is_file():

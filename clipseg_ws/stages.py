@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from clipseg_ws.activations.drs import suppress_discriminative
 from clipseg_ws.activations.gradcam import gradcam_and_probabilities, min_max
 from clipseg_ws.activations.last_block import LastBlock, forward_last_block, normalize, pool_embedding
 from clipseg_ws.activations.presence import presence
 from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.better_maps import improve, patch_graph
 from clipseg_ws.config import Config
 from clipseg_ws.constrain import constrain_maps
 from clipseg_ws.dense_stage import on_grid, patch_embeddings, repaired
@@ -59,7 +61,7 @@ def class_maps(
         proxy: [B, C', h', w'] patch features of a second vision model, where the dense maps follow them.
     """
     tokens = repaired(tokens, config)
-    block = forward_last_block(backbone, tokens.last_input)
+    block = forward_last_block(backbone, tokens.last_input, tokens.last)
     scores = None
     if present is None:
         scores, present = find_present(backbone, tokens, text, config, block)
@@ -72,7 +74,7 @@ def class_maps(
     maps, probs = activation(backbone, tokens, text, config, block, targets, competitors, dense)
     if scores is None:
         scores = tag_scores(probs, targets, classes, present.shape[1])
-    maps = spread_maps(maps, classes, tokens.attention, config, marks)
+    maps = spread_maps(maps, classes, tokens, config, marks)
     background = None
     if dense is not None:
         maps = _marked(competed(maps, dense, targets, config.competition), classes, marks)
@@ -84,21 +86,24 @@ def class_maps(
 def spread_maps(
     maps: Tensor,
     classes: list[list[int]],
-    attention: Tensor | None,
+    tokens: Tokens,
     config: Config,
     marks: Sequence[Constraints | None] | None = None,
 ) -> Tensor:
-    """Maps [B, K, h, w] spread by the class-aware affinity where ``config`` asks for it; marks respected throughout."""
-    maps = _marked(maps, classes, marks)
-    if not config.affinity or not maps.shape[1]:
-        return maps
-    if attention is None:
-        raise ValueError("the affinity needs attention, which this model does not give; set affinity=False")
-    maps = class_aware_affinity(
-        maps, attention, threshold=config.affinity_threshold, sinkhorn_iterations=config.sinkhorn_iterations,
-        exclude_last=config.exclude_last,
-    )  # fmt: skip
-    return _marked(maps, classes, marks)
+    """Maps [B, K, h, w] on the grid of ``tokens`` -> the same, spread and bettered as ``config`` asks; marks respected.
+
+    Raises:
+        ValueError: the affinity is asked for and the model gives no attention.
+    """
+    maps = _marked(suppress_discriminative(maps, config.suppression), classes, marks)
+    graph = patch_graph(tokens, config) if maps.shape[1] and (config.affinity or config.saliency) else None
+    if config.affinity and graph is not None:
+        maps = class_aware_affinity(
+            maps, graph, threshold=config.affinity_threshold, sinkhorn_iterations=config.sinkhorn_iterations,
+            exclude_last=config.exclude_last,
+        )  # fmt: skip
+        maps = _marked(maps, classes, marks)
+    return _marked(improve(maps, tokens, graph, classes, config), classes, marks)
 
 
 def _marked(maps: Tensor, classes: list[list[int]], marks: Sequence[Constraints | None] | None) -> Tensor:

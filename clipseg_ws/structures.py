@@ -22,6 +22,23 @@ IGNORE = 255
 
 
 @dataclass(frozen=True, eq=False)
+class LastAttention:
+    """The last block up to its attention, kept so that nobody computes it twice; L = 1 + N, class token first.
+
+    Attributes:
+        a: [B, L, D] output of ``ln_1``. q, k, v: [B, heads, L, d]. probs: [B, heads, L, L] softmax attention.
+        context: [B, heads, L, d] = probs @ v.
+    """
+
+    a: torch.Tensor
+    q: torch.Tensor
+    k: torch.Tensor
+    v: torch.Tensor
+    probs: torch.Tensor
+    context: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Tokens:
     """What one forward pass of a frozen backbone leaves behind.
 
@@ -31,12 +48,14 @@ class Tokens:
             class token's row and column dropped, not renormalised; None where it was not asked for.
         layers: block index -> [B, N, D] patch tokens that leave that block.
         grid: (h, w) patches.
+        last: the last block's attention where it was computed on the way; None: compute it from ``last_input``.
     """
 
     last_input: torch.Tensor
     attention: torch.Tensor | None
     layers: Mapping[int, torch.Tensor]
     grid: tuple[int, int]
+    last: LastAttention | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +69,8 @@ class Vocabulary:
         templates: prompt templates, each with exactly one ``{}``.
         fusion: "string" joins the synonyms inside one prompt (CLIP-ES), "max" encodes each synonym on its own and
             takes the maximum of their scores.
+        prompts: for each class the prompts of its own in place of ``templates``, with one ``{}`` or none (whole
+            descriptions); an empty tuple: the templates. Empty: no class has any.
     """
 
     names: tuple[str, ...]
@@ -57,6 +78,12 @@ class Vocabulary:
     background: tuple[str, ...] = ()
     templates: tuple[str, ...] = ("a clean origami {}.",)
     fusion: str = "string"
+    prompts: tuple[tuple[str, ...], ...] = ()
+
+    def templates_of(self, index: int) -> tuple[str, ...]:
+        """Prompts of class ``index``, of the background words for -1."""
+        own = self.prompts[index] if self.prompts and index >= 0 else ()
+        return own or self.templates
 
 
 @dataclass(frozen=True, eq=False)

@@ -203,9 +203,7 @@ def _rle(rle: Mapping[str, Any], name: str) -> np.ndarray:
     """COCO RLE, compressed or as a list of counts -> [H, W] 0/1."""
     rle = rle.get("segmentation", rle)
     if not isinstance(rle, Mapping) or not {"size", "counts"} <= set(rle):
-        raise SupportError(
-            f"{name}: a COCO RLE has 'size' and 'counts', e.g. {{'size': [4, 6], 'counts': [3, 21]}}"
-        )
+        raise SupportError(f"{name}: a COCO RLE has 'size' and 'counts', e.g. {{'size': [4, 6], 'counts': [3, 21]}}")
     try:
         from pycocotools import mask as coco
     except ImportError as error:

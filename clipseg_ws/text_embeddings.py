@@ -70,20 +70,31 @@ def embed_vocabulary(
     import torch
 
     words, owner = texts(vocabulary)
-    needed = list(dict.fromkeys(words))
-    path = None if weights_key is None else _cache_file(weights_key, vocabulary.templates, cache_dir)
-    known = {} if path is None else _read_cache(path, needed)
-    missing = [word for word in needed if word not in known]
+    used = [vocabulary.templates_of(index) for index in owner]
+    known = {}
+    for templates in dict.fromkeys(used):  # one group, and one cache file, for each list of templates
+        needed = [word for word, mine in zip(words, used, strict=True) if mine == templates]
+        path = None if weights_key is None else _cache_file(weights_key, templates, cache_dir)
+        known[templates] = _embedded(list(dict.fromkeys(needed)), templates, encode_text, path)
+    vectors = torch.stack([known[templates][word] for word, templates in zip(words, used, strict=True)])
+    return TextEmbeddings(vectors=vectors, owner=torch.tensor(owner, dtype=torch.int64), vocabulary=vocabulary)
+
+
+def _embedded(
+    words: list[str], templates: Sequence[str], encode_text: EncodeText, path: Path | None
+) -> dict[str, torch.Tensor]:
+    """word -> [E] unit vector, from the cache file ``path`` or fresh."""
+    known = {} if path is None else _read_cache(path, words)
+    missing = [word for word in words if word not in known]
     if missing:
-        fresh = _encode(missing, vocabulary.templates, encode_text)
+        fresh = _encode(missing, templates, encode_text)
         width = next(iter(fresh.values())).shape
         if any(vector.shape != width for vector in known.values()):  # the key did not tell two towers apart
-            fresh, known = _encode(needed, vocabulary.templates, encode_text), {}
+            fresh, known = _encode(words, templates, encode_text), {}
         known = known | fresh
         if path is not None:
             _write_cache(path, fresh)
-    vectors = torch.stack([known[word] for word in words])
-    return TextEmbeddings(vectors=vectors, owner=torch.tensor(owner, dtype=torch.int64), vocabulary=vocabulary)
+    return known
 
 
 def class_scores(scores: torch.Tensor, owner: torch.Tensor | Sequence[int], num_classes: int) -> torch.Tensor:
@@ -130,6 +141,7 @@ def select(embeddings: TextEmbeddings, class_indices: Sequence[int]) -> TextEmbe
             background=vocabulary.background,
             templates=vocabulary.templates,
             fusion=vocabulary.fusion,
+            prompts=tuple(vocabulary.prompts[index] for index in indices) if vocabulary.prompts else (),
         ),
     )
 

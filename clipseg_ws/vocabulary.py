@@ -12,6 +12,7 @@ separators are ignored (``";cat,,;"`` is one class), a synonym repeated within i
       - cat
       - person, people
       - {name: tv, words: [tvmonitor screen, television]}   # a display name of its own
+      - {name: owl, prompts: ["a photo of an {}.", "a bird with large round eyes"]}   # descriptions, not the templates
     background: voc-clip-es  # optional: a named list of prompts/backgrounds.yaml, or a list of words
     templates: imagenet80    # optional: a named list of prompts/templates.yaml, one template with {}, or a list
     fusion: max              # optional: "string" (default) or "max"
@@ -36,6 +37,7 @@ from typing import Any, TypeAlias
 
 import yaml
 
+from clipseg_ws.files import write_text
 from clipseg_ws.prompt_lists import (
     clean_word,
     list_backgrounds,
@@ -63,6 +65,7 @@ __all__ = [
     "parse_classes",
     "select",
     "texts",
+    "write_classes",
 ]
 
 ClassSpec: TypeAlias = str | os.PathLike[str] | Sequence[Any] | Vocabulary
@@ -107,12 +110,24 @@ def load_vocabulary(name: str) -> Vocabulary:
     return _build(read_prompts(known), f"prompts/{known}.yaml")
 
 
+def write_classes(vocabulary: Vocabulary, path: str | os.PathLike[str]) -> None:
+    """A class file that `parse_classes` reads back as ``vocabulary``. Raises ValueError for a name without .yaml."""
+    target = Path(path)
+    if target.suffix.lower() not in (".yaml", ".yml"):
+        raise ValueError(f"{target}: a class file ends in .yaml, for example experts.yaml")
+    document, _ = _document(vocabulary)
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in document.items()}
+    write_text(target, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120))
+
+
 def _document(spec: ClassSpec) -> tuple[dict[str, Any], str]:
     """Any form of ``spec`` as the mapping of a YAML file, and what to call it in errors."""
     if isinstance(spec, Vocabulary):
         if len(spec.names) != len(spec.synonyms):
             raise ValueError(f"vocabulary: {len(spec.names)} names but synonyms for {len(spec.synonyms)} classes")
         classes = [{"name": n, "words": list(w)} for n, w in zip(spec.names, spec.synonyms, strict=True)]
+        for entry, own in zip(classes, spec.prompts, strict=False):
+            entry |= {"prompts": list(own)} if own else {}
         rest = {"background": spec.background, "templates": spec.templates, "fusion": spec.fusion}
         return {"classes": classes, **rest}, "vocabulary"
     if isinstance(spec, os.PathLike):
@@ -152,6 +167,7 @@ def _build(document: Mapping[str, Any], origin: str, keep_inline: bool = True) -
         background=tuple(word for word in background if word.casefold() not in taken),
         templates=Vocabulary.templates if templates is None else load_templates(templates),
         fusion=Vocabulary.fusion if fusion is None else fusion,
+        prompts=_class_prompts(document["classes"], [name for name, _ in classes], origin),
     )
 
 
@@ -165,15 +181,35 @@ def _entries(listed: Any, origin: str) -> list[tuple[str, tuple[str, ...]]]:
     for number, entry in enumerate(listed, 1):
         where = f"{origin}, class {number}"
         if isinstance(entry, Mapping):
-            if not {"name"} <= set(entry) <= {"name", "words"}:
+            if not {"name"} <= set(entry) <= {"name", "words", "prompts"}:
                 keys = ", ".join(map(str, entry)) or "nothing"
-                raise ValueError(f"{where}: got keys {keys}; a class is {{name: tv, words: [television, screen]}}")
+                raise ValueError(
+                    f"{where}: got keys {keys}; a class is {{name: tv, words: [television, screen], prompts: [a flat "
+                    f"{{}}]}}, words and prompts optional"
+                )
             name = clean_word(entry["name"], where)
             entries.append((name, _words(entry.get("words", [name]), where)))
         else:
             words = _words(entry, where)
             entries.append((words[0], words))
     return entries
+
+
+def _class_prompts(listed: Any, names: Sequence[str], origin: str) -> tuple[tuple[str, ...], ...]:
+    """Every class's own prompts in the order of ``names``; empty where no class has any."""
+    entries = [entry for entry in listed if isinstance(entry, Mapping)] if not isinstance(listed, str) else []
+    own: dict[str, tuple[str, ...]] = {}
+    for entry in entries:
+        given = entry.get("prompts")
+        given = [given] if isinstance(given, str) else given
+        bad = given is not None and not isinstance(given, Sequence)
+        if bad or any(not isinstance(p, str) or not p.strip() or p.count("{}") > 1 for p in given or ()):
+            raise ValueError(
+                f"{origin}, class {entry['name']!r}: prompts {given!r}; give sentences with one {{}} or none, for "
+                'example ["a photo of a {}.", "a bird with large round eyes"]'
+            )
+        own[clean_word(entry["name"], origin)] = tuple(" ".join(nfc(p).split()) for p in given or ())
+    return tuple(own.get(name, ()) for name in names) if any(own.values()) else ()
 
 
 def _words(value: Any, where: str) -> tuple[str, ...]:

@@ -103,6 +103,7 @@ def subset_of(vocabulary: Vocabulary, indices: Sequence[int]) -> Vocabulary:
         vocabulary,
         names=tuple(vocabulary.names[i] for i in indices),
         synonyms=tuple(vocabulary.synonyms[i] for i in indices),
+        prompts=tuple(vocabulary.prompts[i] for i in indices) if vocabulary.prompts else (),
     )
 
 

@@ -38,7 +38,11 @@ def run(
         str | None, typer.Option(help="zero, weak, boxes, points, scribbles, few-K, weak-few-K or oracle.")
     ] = None,
     method: Annotated[
-        str, typer.Option(help="One or several: default,cam,clip-es; oracle and noise check the harness.")
+        str,
+        typer.Option(
+            help="One or several: default,cam,default+flip=true; without a network box-fill+refine=pamr, seeds; "
+            "oracle and noise check the harness."
+        ),
     ] = "",
     root: Root = None,
     output: Output = Path("results"),
@@ -69,6 +73,7 @@ def run(
     dtype: Annotated[str, typer.Option(help='"auto", "float32", "bfloat16" or "float16".')] = "auto",
     offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew instead of going on.")] = False,
+    engine: Annotated[str, typer.Option(help='"local", or "ray": spread over a Ray cluster.')] = "local",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any configuration field. Repeatable.")
     ] = None,

@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from clipseg_ws.eval.datasets import DATASETS, FEW_SHOT_ONLY, Dataset, EpisodeSet, load_dataset
 from clipseg_ws.eval.guard import parse_setting
+from clipseg_ws.eval.methods import parse_method, parse_settings, split_head, split_methods
+from clipseg_ws.eval.picture_only import STARTS, PictureOnly
 from clipseg_ws.eval.predictors import Noise, Oracle, Predictor, SegmenterPredictor
 from clipseg_ws.eval.protocols import PROTOCOLS, Protocol, load_protocol
 from clipseg_ws.eval.run import Options, evaluate
@@ -50,6 +50,7 @@ class Request:
     dtype: str = "auto"
     offline: bool = False
     overwrite: bool = False
+    engine: str = "local"
     set_: list[str] | None = None
 
 
@@ -67,7 +68,7 @@ def run_request(request: Request, say: Callable[[str], None], segmenter: Callabl
         fold=request.fold, episodes=request.episodes, count=request.count, size=request.size,
         seed=request.seed if drawn else None,
     )  # fmt: skip
-    own = [name for name in methods if name not in HARNESS]
+    own = [name for name in methods if name not in HARNESS and parse_method(name)[0] not in STARTS]
     sweep = request.sweep
     if sweep is None:
         sweep = (protocol.sweep or setting.kind == "weak") and own == methods and not few
@@ -75,7 +76,7 @@ def run_request(request: Request, say: Callable[[str], None], segmenter: Callabl
     options = Options(
         limit=request.limit, shard=parse_shard(request.shard), save_every=request.save_every,
         batch_size=request.batch_size, boundary=request.boundary, sweep=sweep, overwrite=request.overwrite,
-        gallery=request.gallery, seed=request.seed if drawn else None,
+        gallery=request.gallery, seed=request.seed if drawn else None, engine=request.engine,
     )  # fmt: skip
     rows = evaluate(dataset, predictors, request.output, protocol=protocol, options=options, say=say)
     finished = [row for row in rows if row is not None]
@@ -89,7 +90,7 @@ def _resolved(request: Request) -> tuple[Protocol, Any, list[str]]:
     """Protocol, setting and method names."""
     if request.dataset not in DATASETS:
         raise ValueError(f"unknown data set {request.dataset!r}; choose from {', '.join(DATASETS)}")
-    methods = [name.strip() for name in request.method.split(",") if name.strip()]
+    methods = split_methods(request.method)
     default = "oracle" if methods == ["oracle"] else "few-1" if request.dataset in FEW_SHOT_ONLY else "zero"
     setting = parse_setting(request.setting or default)
     protocol = load_protocol(request.protocol, request.dataset, setting.kind)
@@ -111,11 +112,18 @@ def _predictors(
         if name in HARNESS:
             out.append(Oracle() if name == "oracle" else Noise(request.seed))
             continue
+        preset, own = parse_method(name)
+        if preset in STARTS:
+            out.append(PictureOnly(preset, dataset.setting, name=name, **parse_settings(request.set_) | own))
+            continue
         if first is None:
             first = made = _segmenter(request, name, methods, dataset, protocol, sweep, segmenter)
         else:
-            preset, head = split_head(name)
-            made = first.variant(method=preset, **_settings(request, methods, dataset, protocol, sweep)).with_head(head)
+            settings = _settings(request, methods, dataset, protocol, sweep)
+            preset, head = split_head(preset)
+            made = first.variant(method=preset, **settings | own)
+            if head is not None or getattr(first, "head", None) is not None:
+                made = made.with_head(head)
         words = None if isinstance(dataset, EpisodeSet) else dataset.vocabulary
         words = words or dataset.sample(dataset.ids[0]).classes
         out.append(SegmenterPredictor(made, dataset.setting, words, background=dataset.background, name=name))
@@ -131,10 +139,11 @@ def _segmenter(
 
         make = Segmenter
     model = request.model or ("nano" if request.dataset.startswith("scenes") else DEFAULT_MODEL)
-    settings = _settings(request, methods, dataset, protocol, sweep)
+    preset, own = parse_method(method)
+    settings = _settings(request, methods, dataset, protocol, sweep) | own
     if request.features is not None:
         settings["features"] = request.features
-    preset, head = split_head(method)
+    preset, head = split_head(preset)
     if head is not None:
         settings["head"] = head
     return make(model, method=preset, device=request.device, dtype=request.dtype, offline=request.offline, **settings)
@@ -153,26 +162,6 @@ def _settings(
     if not dataset.background:  # every pixel gets a class where any map is above 0
         settings |= {"background_rule": "constant", "background_threshold": 0.0}
     return settings | parse_settings(request.set_)
-
-
-def split_head(method: str) -> tuple[str, str | None]:
-    """("default", FILE) of "head:FILE", (name, None) of any other method. Raises ValueError without a file."""
-    if not method.startswith("head:"):
-        return method, None
-    if not (file := method.removeprefix("head:")):
-        raise ValueError("method 'head:' names no file; write head:FILE, for example head:head.safetensors")
-    return "default", file
-
-
-def parse_settings(items: list[str] | None) -> dict[str, Any]:
-    """["alpha=2", "affinity=false"] -> values as YAML reads them. Raises ValueError for one without "="."""
-    parsed = {}
-    for item in items or []:
-        key, sign, value = item.partition("=")
-        if not sign:
-            raise ValueError(f"--set {item!r} has no '='; write KEY=VALUE, e.g. --set alpha=2")
-        parsed[key.strip()] = yaml.safe_load(value)
-    return parsed
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -17,6 +17,7 @@ FOLDER_TREE = """  root/
     classes.yaml     classes: [cat, "person, people"]"""
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 SCENES, SCENE_SIZE = 200, 224  # the committed baseline rows
+FIRST_SEEDS = {"held-out": HELD_OUT_SEED, "validation": 5_000_000}  # for measuring, and for choosing settings
 
 
 def folder(
@@ -39,6 +40,12 @@ def folder(
     )  # fmt: skip
 
 
+@lru_cache(maxsize=32)  # image, truth and tags of a scene are asked for shortly after one another
+def drawn(seed: int, size: int) -> Scene:
+    """``draw_scene``, the last ones kept."""
+    return draw_scene(seed, size)
+
+
 def scenes(
     name: str,
     root: str | Path | None,
@@ -49,24 +56,28 @@ def scenes(
     count: int = SCENES,
     size: int = SCENE_SIZE,
 ) -> Dataset:
-    """``scenes``: the first ``count`` held-out drawn scenes at ``size`` pixels, all kinds as vocabulary.
+    """``scenes``: the first ``count`` drawn scenes of a split at ``size`` pixels, all kinds as vocabulary.
+
+    Splits: "held-out" (default) for measuring, "validation" for choosing settings; no training scene is in either.
 
     ``scenes100``: the same scenes asked with the 100 names of ``prompts/scenes100.yaml``, 88 of which never occur. The
     mean is over the classes of the truth: a wrong name costs the class whose pixels it takes, its own IoU is 0 anyway.
     """
-    if root is not None or split not in (None, "held-out"):
-        raise DatasetError(f"{name} is drawn, it takes no root ({root!r}) and no split but 'held-out' ({split!r})")
+    split = split or "held-out"
+    if root is not None or split not in FIRST_SEEDS:
+        raise DatasetError(
+            f"{name} is drawn, it takes no root ({root!r}) and no split but {', '.join(FIRST_SEEDS)} ({split!r})"
+        )
 
-    @lru_cache(maxsize=32)  # image, truth and tags of a scene are asked for shortly after one another
     def scene(id: str) -> Scene:
-        return draw_scene(int(id), size)
+        return drawn(int(id), size)
 
     many = name == "scenes100"
     prompts = prompts or ("scenes100" if many else None)
     vocabulary = parse_classes(prompts) if prompts else Vocabulary(KINDS, tuple((kind,) for kind in KINDS))
     return Dataset(
-        name, "held-out", setting, vocabulary, tuple(str(HELD_OUT_SEED + i) for i in range(count)),
+        name, split, setting, vocabulary, tuple(str(FIRST_SEEDS[split] + i) for i in range(count)),
         image=lambda id: scene(id).image, truth=lambda id: scene(id).labels,
-        prompts=prompts or "nano", expected=SCENES if size == SCENE_SIZE else None,
+        prompts=prompts or "nano", expected=SCENES if size == SCENE_SIZE and split == "held-out" else None,
         official={"tags": lambda id: scene(id).tags}, notes={"size": size}, average="truth" if many else None,
     )  # fmt: skip

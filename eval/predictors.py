@@ -146,10 +146,11 @@ class SegmenterPredictor:
 
     def describe(self) -> dict[str, Any]:
         """The resolved configuration, the weights and the words."""
-        passing = ("cache_tokens", "keep_maps")  # change no answer
+        passing = ("cache_tokens", "compile", "keep_maps")  # change no answer
         settings = {key: value for key, value in self.config.items() if key not in passing}
         words = self._resolved()
-        vocabulary = {k: getattr(words, k) for k in ("names", "synonyms", "background", "templates", "fusion")}
+        keys = ("names", "synonyms", "background", "templates", "fusion", "prompts")
+        vocabulary = {k: getattr(words, k) for k in keys}
         model = {k: str(self._model(k)) for k in ("name", "weights_sha256", "dtype", "device")}
         features = getattr(self.segmenter, "features", None)
         if features is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 import subprocess
 from functools import cache
 from importlib.metadata import version
@@ -89,7 +90,7 @@ def run_id(content: dict[str, Any]) -> str:
     """Readable and deterministic: data set, setting, method, and a hash of ``identity``."""
     fold = content["dataset"].get("fold")
     parts = [content["dataset"]["name"] + ("" if fold is None else f"-fold{fold}"), content["setting"]]
-    return "_".join([*parts, content["predictor"]["method"].replace("/", "-"), _digest(content)])
+    return "_".join([*parts, re.sub(r"[^\w.=+-]+", "-", content["predictor"]["method"]), _digest(content)])
 
 
 def write_results(

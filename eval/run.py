@@ -31,6 +31,7 @@ class Options:
         workers: threads that read truth ahead. overwrite: begin anew.
         gallery: how many of the worst and of the best pictures are drawn for the report.
         seed: for the record, of drawn episodes.
+        engine: "local", or "ray": actors on all machines of a Ray cluster.
     """
 
     limit: int | None = None
@@ -43,6 +44,7 @@ class Options:
     overwrite: bool = False
     gallery: int = 0
     seed: int | None = None
+    engine: str = "local"
 
 
 def evaluate(
@@ -77,8 +79,20 @@ def evaluate(
     scorer = Scorer(dataset, protocol, options.boundary, options.sweep)
     with ExitStack() as locks:
         runs = [_open(scorer, predictor, out, options, locks, say) for predictor in predictors]
-        run_pass(dataset, runs, shard=options.shard, batch_size=options.batch_size, workers=options.workers)
+        engine = find_engine(options.engine)
+        engine(dataset, runs, shard=options.shard, batch_size=options.batch_size, workers=options.workers)
     return [_finish(run, options, out, say) for run in runs]
+
+
+def find_engine(name: str) -> Callable[..., None]:
+    """The function that goes through the pictures. Raises ValueError for an unknown name."""
+    if name == "local":
+        return run_pass
+    if name == "ray":
+        from clipseg_ws.eval.engine import run_pass_ray
+
+        return run_pass_ray
+    raise ValueError(f"engine {name!r} is unknown; choose one of local, ray, for example 'local'")
 
 
 def _open(

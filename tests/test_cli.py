@@ -119,3 +119,17 @@ def test_version():
     from clipseg_ws import __version__
 
     assert invoke("--version").output.strip() == __version__
+
+
+def test_prompts_experts_and_background(scene_file, tmp_path):
+    path = tmp_path / "experts.yaml"
+    done = invoke(
+        "prompts", "experts", scene_file, "--model", "nano", "-c", "; ".join(KINDS), "--templates",
+        "a {}.|a photo of a {}.|art of the {}.", "--top", 1, "-o", path,
+    )  # fmt: skip
+    assert done.exit_code == 0 and f"use them with -c {path}" in done.output, done.output
+    assert "own prompts: " in invoke("prompts", "show", path).output
+    again = invoke("predict", scene_file, "--model", "nano", "-c", path, "-o", tmp_path / "out", "--background", "auto")
+    assert again.exit_code == 0 and "1 done" in again.output, again.output
+    listed = invoke("prompts", "background", "--model", "nano", "-c", "house; tree; car", "--count", 5)
+    assert listed.exit_code == 0 and "5 of " in listed.output and ", nearest to " in listed.output, listed.output

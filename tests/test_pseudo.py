@@ -106,7 +106,7 @@ from test_pseudo import NAMES, tagged
 photos, out = Path({photos!r}), Path({out!r})
 segmenter = Segmenter(backbone=OpenClipBackbone(tiny_clip()), attention_blocks=2, batch_size=3, refine="guided")
 sources = list_sources(photos)
-segmenter._embed(segmenter.vocabulary(NAMES))
+segmenter.embed_names(segmenter.vocabulary(NAMES))
 
 def complete():
     masks = sorted((out / "masks").glob("p???.png"))
@@ -250,3 +250,25 @@ def test_weak_reader_joins_tags_and_marks(tmp_path):
         weak_reader(None, [], sources, None)
     with pytest.raises(FileNotFoundError, match=r"tags\.cvs"):
         weak_reader("tags.cvs", [], sources, None)
+
+
+def test_instances_are_written_and_become_annotations(segmenter, tmp_path):
+    from pycocotools import mask as coco_mask
+
+    sources = list_sources(draw(tmp_path / "photos", 3))
+    out = tmp_path / "out"
+    make_pseudo(segmenter.variant(instances=True), sources, out, tagged, NAMES, confidence=0)
+    export_masks(sources, out, NAMES, ["coco"])
+    annotations = json.loads((out / "coco.json").read_text())["annotations"]
+    for number, source in enumerate(sources, start=1):
+        mask = read_label_png(out / "masks" / f"{source.relative}.png")
+        things = read_label_png(out / "instances" / f"{source.relative}.png")
+        foreground = (mask > 0) & (mask != 255)
+        assert ((things > 0) == foreground).all()
+        mine = [a for a in annotations if a["image_id"] == number]
+        assert len(mine) == len(np.unique(things[foreground]))
+        for entry in mine:
+            part = coco_mask.decode(entry["segmentation"]).astype(bool)
+            assert len(np.unique(things[part])) == 1 and (mask[part] == entry["category_id"]).all()
+        assert sum(a["area"] for a in mine) == foreground.sum()
+    assert len(annotations) > len(sources)

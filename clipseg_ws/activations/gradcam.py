@@ -16,7 +16,6 @@ from clipseg_ws.activations.last_block import (
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.structures import Tokens
 
-LANES = 8  # classes that go back together: bounds the memory, not the result
 POOLS = ("patch", "cls")
 
 
@@ -69,7 +68,7 @@ def gradcam_and_probabilities(
     """
     _check(text, targets, pool, tokens.last_input.shape[0])
     scale = backbone.logit_scale if logit_scale is None else logit_scale
-    block = forward_last_block(backbone, tokens.last_input) if block is None else block
+    block = forward_last_block(backbone, tokens.last_input, tokens.last) if block is None else block
     feature = pool_embedding(backbone, block.out, pool)  # [B, E]
     logits = scale * normalize(feature) @ text.float().t()
     if competitors is not None:
@@ -77,13 +76,7 @@ def gradcam_and_probabilities(
     probs = logits.softmax(-1)
     if not targets.shape[1]:
         return probs.new_zeros(len(probs), 0, *tokens.grid), probs
-    signed = torch.cat(
-        [
-            _signed_maps(backbone, block, feature, probs, text.float(), lane, scale, pool)
-            for lane in targets.split(LANES, dim=1)
-        ],
-        dim=1,
-    )
+    signed = _signed_maps(backbone, block, feature, probs, text.float(), targets, scale, pool)
     maps = min_max(min_max(signed.clamp_min(0)))  # twice, as the reference does: it moves the maximum by 1e-7
     maps = maps * (targets >= 0)[..., None]
     return maps.unflatten(-1, tokens.grid), probs  # [B, K, N] -> [B, K, h, w]
@@ -103,9 +96,9 @@ def _signed_maps(
     d_feature = probability_gradient(feature, probs, text, targets, scale)  # [K, B, E]
     # probabilities near 0 or 1 have tiny gradients: unit size through half-precision products, scaled back after
     size = d_feature.abs().amax(-1, keepdim=True).clamp_min(1e-30)
-    d_out, first = pooled_gradient(backbone, block, d_feature / size, pool)
-    weights = mean_gradient(backbone, block, d_out, first=first).float() * size  # [K, B, D]
-    return torch.einsum("kbd,bnd->bkn", weights, block.a[:, 1:].float())
+    d_out = pooled_gradient(backbone, block, d_feature / size, pool)
+    weights = mean_gradient(backbone, block, d_out).float() * size  # [K, B, D]
+    return torch.einsum("kbd,bnd->bkn", weights, block.attention.a[:, 1:].float())
 
 
 def probability_gradient(feature: Tensor, probs: Tensor, text: Tensor, targets: Tensor, scale: float) -> Tensor:

@@ -8,8 +8,11 @@ matrix is made per class:
     sum_p dk_p = -s * sum_m dA[m, cls] q_m           rows of dA sum to zero, so only the class column is left
     sum_p dv_p = sum_m (1 - P[m, cls]) do_m          rows of the attention P sum to one
 
-with dA[m, n] = P[m, n] (do_m . v_n - do_m . o_m). What is left per class is the MLP's backward and one product
-P^T do. The result equals autograd's (tests/activations/test_last_block.py).
+with dA[m, n] = P[m, n] (do_m . v_n - do_m . o_m). The gradient that enters the block differs between patches only
+through ``ln_post``: d_out[m] = inv_m (u - dot_m hat_m) with one vector u a class and hat, inv of the normalisation.
+So the MLP's second layer is crossed with one vector a class and, once for all classes, with hat. What is left per
+class is one product with the MLP's first layer, one with ``out_proj`` and P^T do. The result equals autograd's
+(tests/activations/test_last_block.py).
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.structures import LastAttention
+
+LANES = 8  # pictures x classes that go back together: bounds the memory, not the result
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,126 +35,171 @@ class LastBlock:
     """The last block's forward pass, kept for the gradient.
 
     Attributes:
-        a: [B, L, D] output of ``ln_1`` (the GradCAM activations), L = 1 + N, class token first.
-        q, k, v: [B, heads, L, d]. probs: [B, heads, L, L] softmax attention. context: [B, heads, L, d] = probs @ v.
-        middle: [B, L, D] residual stream between attention and MLP. out: [B, L, D] the block's output.
+        attention: up to the attention; its ``a`` [B, L, D] are the GradCAM activations, L = 1 + N, class token first.
+        middle: [B, L, D] residual stream between attention and MLP. hidden: [B, L, 4D] the MLP before its activation.
+        out: [B, L, D] the block's output.
     """
 
-    a: Tensor
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    probs: Tensor
-    context: Tensor
+    attention: LastAttention
     middle: Tensor
+    hidden: Tensor
     out: Tensor
 
 
 @torch.no_grad()
-def forward_last_block(backbone: OpenClipBackbone, last_input: Tensor) -> LastBlock:
-    """Run the last block on [B, 1+N, D] and keep what ``mean_gradient`` needs."""
-    a = backbone.last_norm(last_input)
-    q, k, v = backbone.last_qkv(a)
-    probs = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).float().softmax(-1).to(v.dtype)
-    context = probs @ v
-    middle = last_input + backbone.last_project(context)
-    return LastBlock(a, q, k, v, probs, context, middle, backbone.last_mlp(middle))
-
-
-@torch.no_grad()
-def mean_gradient(backbone: OpenClipBackbone, block: LastBlock, d_out: Tensor, *, first: int) -> Tensor:
-    """Mean over the patches of d objective / d a, the residual stream around the block held fixed.
-
-    Args:
-        block: the forward pass.
-        d_out: [K, B, M, D] gradient of K objectives with respect to ``block.out[:, first : first + M]``; the
-            objectives do not depend on other tokens.
-        first: index of the first token of ``d_out`` (1 for the patches, 0 with M = 1 for the class token).
-
-    Returns:
-        [K, B, D] in the block's dtype.
-    """
+def forward_last_block(
+    backbone: OpenClipBackbone, last_input: Tensor, last: LastAttention | None = None
+) -> LastBlock:
+    """Run the last block on [B, 1+N, D] and keep what ``mean_gradient`` needs; ``last``: ``Tokens.last``, if there."""
+    attention = backbone.attend_last(last_input) if last is None else last
+    middle = last_input + backbone.last_project(attention.context)
     module = backbone.blocks[-1]
-    rows = slice(first, first + d_out.shape[2])
-    d_middle = d_out + _mlp_backward(module, block.middle[:, rows], d_out)
-    attn = module.attn
-    d_context = (d_middle * _scale(module.ls_1)) @ attn.out_proj.weight  # [K, B, M, D]
-    k_lanes, batch, count, _ = d_context.shape
-    heads = attn.num_heads
-    # [K, B, M, D] -> [B, heads, M, K, d]: the classes become columns of one product per image and head
-    d_o = d_context.reshape(k_lanes, batch, count, heads, -1).permute(1, 3, 2, 0, 4)
-    dq, dk, dv = _attention_backward(block, d_o, rows)
-    weight = attn.in_proj_weight  # [3D, D]
-    total = torch.cat([_join_heads(t) for t in (dq, dk, dv)], -1) @ weight  # [K, B, 3D] @ [3D, D]
-    return total / (block.a.shape[1] - 1)
+    hidden = module.mlp.c_fc(module.ln_2(middle))
+    out = middle + module.ls_2(module.mlp.c_proj(module.mlp.gelu(hidden)))
+    return LastBlock(attention, middle, hidden, out)
 
 
-def _attention_backward(block: LastBlock, d_o: Tensor, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums over the patches of dq, dk, dv, each [B, heads, K, d]; d_o [B, heads, M, K, d] belongs to ``rows``."""
-    q, k, v = block.q[:, :, rows], block.k, block.v
-    probs, context = block.probs[:, :, rows], block.context[:, :, rows]
-    scale = q.shape[-1] ** -0.5
-    row = torch.einsum("bhmkd,bhmd->bhmk", d_o, context)  # do_m . o_m
-    back = probs.transpose(-2, -1) @ d_o.flatten(-2)  # [B, heads, L, K*d] = P^T do
-    back = back.unflatten(-1, d_o.shape[-2:])  # [B, heads, L, K, d]
-    cls_column = probs[..., :1] * (torch.einsum("bhmkd,bhd->bhmk", d_o, v[:, :, 0]) - row)  # dA[m, cls]
-    if rows.start:  # the queries are the patches
-        columns = torch.einsum("bhlkd,bhld->bhlk", back, v) - probs.transpose(-2, -1) @ row
-        dq = scale * torch.einsum("bhlk,bhld->bhkd", columns, k)
-    else:  # only the class token is a query: no patch has a gradient at its q
-        dq = torch.zeros_like(d_o[:, :, 0])
-    dk = -scale * torch.einsum("bhmk,bhmd->bhkd", cls_column, q)
-    dv = back[:, :, 1:].sum(2)
-    return dq, dk, dv
+@dataclass(frozen=True, eq=False)
+class PooledGradient:
+    """Gradient at the block's output of K objectives on the pooled embedding: inv (vectors - dots hat) at M tokens.
+
+    Attributes:
+        first: index of the first of the M tokens (1 for the patches, 0 with M = 1 for the class token).
+        vectors: [K, B, D]. dots: [K, B, M]. hat: [B, M, D]. inv: [B, M, 1]. All in the block's dtype.
+    """
+
+    first: int
+    vectors: Tensor
+    dots: Tensor
+    hat: Tensor
+    inv: Tensor
+
+    def lanes(self) -> list[PooledGradient]:
+        """The same in groups of at most ``LANES`` pictures x classes."""
+        size = max(1, LANES // max(1, self.vectors.shape[1]))
+        pairs = zip(self.vectors.split(size), self.dots.split(size), strict=True)
+        return [PooledGradient(self.first, vectors, dots, self.hat, self.inv) for vectors, dots in pairs]
+
+    def expand(self) -> Tensor:
+        """[K, B, M, D], written out."""
+        return (self.vectors[:, :, None] - self.dots[..., None] * self.hat) * self.inv
 
 
-def _join_heads(x: Tensor) -> Tensor:
-    """[B, heads, K, d] -> [K, B, D]."""
-    return x.permute(2, 0, 1, 3).flatten(2)
-
-
-def _mlp_backward(module: Any, x: Tensor, d_out: Tensor) -> Tensor:
-    """Gradient through ``ls_2(mlp(ln_2(x)))``: x [B, M, D], d_out [K, B, M, D] -> [K, B, M, D]."""
-    hidden = module.mlp.c_fc(module.ln_2(x))
-    with torch.enable_grad():  # derivative of whichever activation the tower has, element by element
-        leaf = hidden.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(module.mlp.gelu(leaf).sum(), leaf)
-    d_hidden = (d_out * _scale(module.ls_2)) @ module.mlp.c_proj.weight
-    d_norm = (d_hidden * slope) @ module.mlp.c_fc.weight
-    return layer_norm_backward(module.ln_2, x, d_norm)
-
-
-def layer_norm_backward(norm: nn.LayerNorm, x: Tensor, d_out: Tensor) -> Tensor:
-    """Gradient of ``norm`` at x [B, M, D] for d_out [K, B, M, D] (statistics in float32) -> [K, B, M, D]."""
-    x32 = x.float()
-    centred = x32 - x32.mean(-1, keepdim=True)
-    inv = (centred.square().mean(-1, keepdim=True) + norm.eps).rsqrt()
-    hat = (centred * inv).to(d_out.dtype)
-    d_hat = d_out * norm.weight.to(d_out.dtype) if norm.weight is not None else d_out
-    d_in = d_hat - d_hat.mean(-1, keepdim=True) - hat * (d_hat * hat).mean(-1, keepdim=True)
-    return d_in * inv.to(d_out.dtype)
-
-
-def _scale(layer_scale: Any) -> Tensor | float:
-    """Factor of a LayerScale, 1.0 where the block has none."""
-    return getattr(layer_scale, "gamma", 1.0)
-
-
-def pooled_gradient(backbone: OpenClipBackbone, block: LastBlock, d_embedding: Tensor, pool: str) -> tuple[Tensor, int]:
+def pooled_gradient(backbone: OpenClipBackbone, block: LastBlock, d_embedding: Tensor, pool: str) -> PooledGradient:
     """Gradient at ``block.out`` of objectives on the pooled embedding.
 
     Args:
         d_embedding: [K, B, E] gradient with respect to the pooled (not normalised) embedding.
         pool: "patch" (mean over the patch tokens) or "cls".
+    """
+    first, rows = (0, block.out[:, :1]) if pool == "cls" else (1, block.out[:, 1:])
+    norm, dtype = backbone.visual.ln_post, block.out.dtype
+    hat, inv = normalised(norm, rows)
+    vectors = d_embedding @ backbone.visual.proj.t().to(d_embedding.dtype) / rows.shape[1]  # [K, B, D]
+    vectors = vectors * norm.weight.to(vectors.dtype)
+    vectors = vectors - vectors.mean(-1, keepdim=True)
+    dots = torch.einsum("kbd,bmd->kbm", vectors, hat) / rows.shape[2]
+    return PooledGradient(first, vectors.to(dtype), dots.to(dtype), hat.to(dtype), inv.to(dtype))
+
+
+@torch.no_grad()
+def mean_gradient(backbone: OpenClipBackbone, block: LastBlock, d_out: PooledGradient) -> Tensor:
+    """Mean over the patches of d objective / d a, the residual stream around the block held fixed.
+
+    Args:
+        block: the forward pass. d_out: the gradient that enters the block from above.
 
     Returns:
-        ([K, B, M, D], index of the first token).
+        [K, B, D] in the block's dtype.
     """
-    d_norm = d_embedding @ backbone.visual.proj.t().to(d_embedding.dtype)  # [K, B, D]
-    rows = block.out[:, :1] if pool == "cls" else block.out[:, 1:]
-    d_norm = (d_norm / rows.shape[1])[:, :, None].expand(-1, -1, rows.shape[1], -1)
-    d_out = layer_norm_backward(backbone.visual.ln_post, rows, d_norm)
-    return d_out.to(block.out.dtype), 0 if pool == "cls" else 1
+    module = backbone.blocks[-1]
+    mlp = _MlpBackward(module, block, d_out)
+    attention = _AttentionBackward(block.attention, d_out.first, d_out.hat.shape[1])
+    out_proj = _scaled(module.attn.out_proj.weight, module.ls_1).t()  # [D of the heads, D of the stream]
+    sums = []
+    for lane in d_out.lanes():
+        # [D, D] @ [K, B, D, M]: head by head, transposed, as the products with the attention want it
+        d_context = out_proj @ mlp(lane).transpose(-2, -1)
+        sums.append(attention(d_context.unflatten(2, (module.attn.num_heads, -1))))
+    return torch.cat(sums) @ module.attn.in_proj_weight / (block.out.shape[1] - 1)  # [K, B, 3D] @ [3D, D]
+
+
+class _MlpBackward:
+    """Backward through MLP and ``ln_2``; what the classes share is computed once."""
+
+    def __init__(self, module: Any, block: LastBlock, d_out: PooledGradient) -> None:
+        rows = slice(d_out.first, d_out.first + d_out.hat.shape[1])
+        self.second = _scaled(module.mlp.c_proj.weight, module.ls_2)  # [D, 4D]
+        self.first = module.mlp.c_fc.weight  # [4D, D]
+        self.hat_hidden = d_out.hat @ self.second  # [B, M, 4D]
+        self.slope = _slope(module.mlp.gelu, block.hidden[:, rows]).mul_(d_out.inv)
+        hat, self.inv = normalised(module.ln_2, block.middle[:, rows])
+        weight, dtype = module.ln_2.weight.to(hat.dtype), block.out.dtype
+        self.weight, self.hat = weight.to(dtype), hat.to(dtype)
+        self.weighted_hat, self.factor = (hat * weight).to(dtype), (self.inv * weight).to(dtype)
+
+    def __call__(self, d_out: PooledGradient) -> Tensor:
+        """[K, B, M, D] gradient at ``block.middle``: through the MLP and past it."""
+        d_hidden = (d_out.vectors @ self.second)[:, :, None]  # [K, B, 1, 4D]
+        d_hidden = torch.addcmul(d_hidden, d_out.dots[..., None], self.hat_hidden, value=-1).mul_(self.slope)
+        d_norm = d_hidden @ self.first  # [K, B, M, D], in front of the norm's weight
+        width = d_norm.shape[-1]
+        mean = (d_norm @ self.weight[:, None]) / width * self.inv  # [K, B, M, 1]
+        dot = torch.linalg.vecdot(d_norm, self.weighted_hat)[..., None] / width * self.inv
+        through = d_norm.mul_(self.factor).addcmul_(self.hat, dot.to(d_norm.dtype), value=-1).sub_(mean)
+        past = d_out.dots[..., None] * d_out.inv
+        return through.addcmul_(d_out.vectors[:, :, None], d_out.inv).addcmul_(d_out.hat, past, value=-1)
+
+
+class _AttentionBackward:
+    """Sums over the patches of dq, dk, dv, for queries ``first`` to ``first + count``."""
+
+    def __init__(self, block: LastAttention, first: int, count: int) -> None:
+        rows = slice(first, first + count)
+        self.patches = first > 0  # the queries are the patches, not the class token
+        self.q, self.k, self.probs = block.q[:, :, rows], block.k, block.probs[:, :, rows]
+        self.context = block.context[:, :, rows].transpose(-2, -1).contiguous()[:, :, None]  # [B, heads, 1, d, M]
+        self.v = block.v.transpose(-2, -1).contiguous()[:, :, None]  # [B, heads, 1, d, L]
+        self.scale = block.q.shape[-1] ** -0.5
+
+    def __call__(self, d_context: Tensor) -> Tensor:
+        """d_context [K, B, heads, d, M] -> [K, B, 3D]."""
+        d_o = d_context.permute(1, 2, 0, 3, 4)  # [B, heads, K, d, M]
+        row = (d_o * self.context).sum(-2, keepdim=True)  # do_m . o_m
+        first = (d_o * self.v[..., :1]).sum(-2, keepdim=True)  # do_m . v_cls
+        stacked = torch.cat([d_o, row], -2)  # one product with the attention for both
+        back = (stacked.flatten(2, 3) @ self.probs).unflatten(2, stacked.shape[2:4])  # [B, heads, K, d+1, L]
+        back, row_back = back[..., :-1, :], back[..., -1, :]
+        cls_column = self.probs[..., 0][:, :, None] * (first - row)[..., 0, :]  # dA[m, cls], [B, heads, K, M]
+        dv = back[..., 1:].sum(-1)  # [B, heads, K, d]
+        dk = -self.scale * (cls_column @ self.q)
+        dq = torch.zeros_like(dv)  # where only the class token is a query no patch has a gradient at its q
+        if self.patches:
+            dq = self.scale * (((back * self.v).sum(-2) - row_back) @ self.k)
+        # [B, heads, K, d] -> [K, B, D] each
+        return torch.cat([t.permute(2, 0, 1, 3).flatten(2) for t in (dq, dk, dv)], -1)
+
+
+def _slope(activation: Any, hidden: Tensor) -> Tensor:
+    """Derivative of whichever activation the tower has, element by element."""
+    with torch.enable_grad():
+        leaf = hidden.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(activation(leaf).sum(), leaf)
+    return slope
+
+
+def normalised(norm: nn.LayerNorm, x: Tensor) -> tuple[Tensor, Tensor]:
+    """(x - mean) / deviation [B, M, D] before weight and bias of ``norm``, and 1 / deviation [B, M, 1]; float32."""
+    x = x.float()
+    centred = x - x.mean(-1, keepdim=True)
+    inv = (centred.square().mean(-1, keepdim=True) + norm.eps).rsqrt()
+    return centred * inv, inv
+
+
+def _scaled(weight: Tensor, layer_scale: Any) -> Tensor:
+    """[D, M] weight of a linear layer with the LayerScale behind it folded in, where the block has one."""
+    gamma = getattr(layer_scale, "gamma", None)
+    return weight if gamma is None else weight * gamma[:, None]
 
 
 def pool_embedding(backbone: OpenClipBackbone, out: Tensor, pool: str) -> Tensor:

@@ -72,7 +72,7 @@ def repair(tokens: Tokens, fraction: float = 0.05, *, method: str = "lof") -> To
     patches = tokens.last_input[:, 1:]
     outliers = find_outliers(patches, fraction, method=method)
     fixed = replace_by_neighbours(patches, outliers, tokens.grid)
-    return replace(tokens, last_input=torch.cat([tokens.last_input[:, :1], fixed], 1))
+    return replace(tokens, last_input=torch.cat([tokens.last_input[:, :1], fixed], 1), last=None)
 
 
 def _at(values: Tensor, index: Tensor) -> Tensor:

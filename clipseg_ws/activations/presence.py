@@ -58,7 +58,7 @@ def presence(
     Args:
         tokens: of ``backbone.encode`` with attention (without it the local signal is not smoothed).
         text: the embedded vocabulary, on any device.
-        block: ``forward_last_block(backbone, tokens.last_input)`` where the caller has it already.
+        block: ``forward_last_block(backbone, tokens.last_input, tokens.last)`` where the caller has it already.
         mode: dense mode of the patch embeddings, see ``dense.MODES``.
         logit_scale: factor of the cosine; the model's own by default.
         threshold: below a third of it a class leaves the softmax of the next round. rounds: at most that many, at
@@ -69,7 +69,7 @@ def presence(
     """
     if rounds < 1:
         raise ValueError(f"rounds={rounds}; at least one is needed, for example 3")
-    block = forward_last_block(backbone, tokens.last_input) if block is None else block
+    block = forward_last_block(backbone, tokens.last_input, tokens.last) if block is None else block
     scale = backbone.logit_scale if logit_scale is None else logit_scale
     vectors, owner = text.vectors.to(block.out.device).float(), text.owner.to(block.out.device)
     count = len(text.vocabulary.names)

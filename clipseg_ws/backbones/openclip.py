@@ -9,17 +9,19 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipseg_ws.structures import Tokens
+from clipseg_ws.backbones.attention import attend, explicit_is_faster
+from clipseg_ws.structures import LastAttention, Tokens
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+RunBlock = Callable[[Any, Tensor, Tensor | None], Tensor]
 POSITION_INTERPOLATIONS = ("bicubic", "bilinear", "bicubic-offset")
 
 
@@ -64,6 +66,7 @@ class OpenClipBackbone:
         self.recommended = dict(recommended or {})
         self.known_classes = tuple(known_classes)
         self._tokenizer = tokenizer
+        self._run_block: RunBlock = _forward_block
         self.blocks: list[Any] = list(self.visual.transformer.resblocks)
         self.patch_size = int(self.visual.patch_size[0])
         self.native_grid = (int(self.visual.grid_size[0]), int(self.visual.grid_size[1]))
@@ -92,12 +95,13 @@ class OpenClipBackbone:
             digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    def with_positions(self, position_interpolation: str) -> OpenClipBackbone:
-        """The same weights with another position interpolation; nothing is copied."""
+    def with_positions(self, position_interpolation: str, *, compile: bool = False) -> OpenClipBackbone:
+        """The same weights with another position interpolation, blocks compiled or not; nothing is copied."""
         if position_interpolation not in POSITION_INTERPOLATIONS:
             raise ValueError(unknown_interpolation(position_interpolation))
         twin = copy.copy(self)
         twin.position_interpolation = position_interpolation
+        twin._run_block = compiled_block() if compile else _forward_block
         return twin
 
     # ---- the walk -------------------------------------------------------------------------------------------------
@@ -109,7 +113,7 @@ class OpenClipBackbone:
         Args:
             pixels: [B, 3, H, W] normalised; H and W multiples of the patch size.
             attention_blocks: number k of last blocks (the last one included) whose attention is averaged; 0 for none;
-                a tower with fewer blocks averages all it has.
+                a tower with fewer blocks averages all it has. They are summed block by block, head by head.
             keep_layers: block indices (0-based, the last block excluded) whose patch tokens are kept.
 
         Raises:
@@ -119,20 +123,19 @@ class OpenClipBackbone:
         attention_blocks = min(attention_blocks, self.depth)
         grid = (pixels.shape[2] // self.patch_size, pixels.shape[3] // self.patch_size)
         x = self._embed_patches(pixels.to(self.device, self.dtype), grid)
-        attention: Tensor | None = None
+        first = self.depth - attention_blocks  # of the blocks whose attention is summed
+        length = x.shape[1]
+        total = x.new_zeros(len(x), length, length, dtype=torch.float32) if attention_blocks else None
         layers: dict[int, Tensor] = {}
         for index, block in enumerate(self.blocks[:-1]):
-            wanted = index >= self.depth - attention_blocks
-            x, mean = _forward_block(block, x, with_attention=wanted)
-            if mean is not None:
-                attention = mean if attention is None else attention.add_(mean)
+            x = self._run_block(block, x, total if index >= first else None)
             if index in keep_layers:
                 layers[index] = x[:, 1:]
-        if attention_blocks:
-            q, k, _ = _qkv(self.blocks[-1], self.last_norm(x))
-            mean = _mean_patch_attention(_attention(q, k))
-            attention = (mean if attention is None else attention.add_(mean)).div_(attention_blocks)
-        return Tokens(last_input=x, attention=attention, layers=layers, grid=grid)
+        if total is None:
+            return Tokens(last_input=x, attention=None, layers=layers, grid=grid)
+        last = self.attend_last(x, total)
+        attention = total[:, 1:, 1:] / (attention_blocks * self.heads)  # the class token's row and column dropped
+        return Tokens(last_input=x, attention=attention, layers=layers, grid=grid, last=last)
 
     @torch.no_grad()
     def encode_image(self, pixels: Tensor) -> Tensor:
@@ -169,6 +172,14 @@ class OpenClipBackbone:
     def last_qkv(self, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """a [B, 1+N, D] -> q, k, v of the last block, each [B, heads, 1+N, d]."""
         return _qkv(self.blocks[-1], a)
+
+    @torch.no_grad()
+    def attend_last(self, last_input: Tensor, total: Tensor | None = None) -> LastAttention:
+        """The last block up to its attention, whose sum over the heads is added to ``total`` [B, 1+N, 1+N]."""
+        a = self.last_norm(last_input)
+        q, k, v = self.last_qkv(a)
+        context, probs = attend(q, k, v, total, keep=True)
+        return LastAttention(a, q, k, v, probs, context)
 
     def last_project(self, x: Tensor) -> Tensor:
         """[B, heads, M, d] -> [B, M, D]: heads joined, ``out_proj`` (and layer scale) of the last block."""
@@ -276,11 +287,6 @@ def _attention(q: Tensor, k: Tensor) -> Tensor:
     return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).float().softmax(-1)
 
 
-def _mean_patch_attention(attention: Tensor) -> Tensor:
-    """[B, heads, 1+N, 1+N] -> [B, N, N]: mean over heads, class token's row and column dropped."""
-    return attention[:, :, 1:, 1:].mean(1)
-
-
 def _project(block: Any, x: Tensor) -> Tensor:
     """[B, heads, L, d] -> [B, L, D] through ``out_proj`` and the layer scale."""
     return block.ls_1(block.attn.out_proj(x.transpose(1, 2).flatten(2)))
@@ -291,11 +297,17 @@ def _mlp(block: Any, x: Tensor) -> Tensor:
     return x + block.ls_2(block.mlp(block.ln_2(x)))
 
 
-def _forward_block(block: Any, x: Tensor, *, with_attention: bool) -> tuple[Tensor, Tensor | None]:
-    """One pre-norm block: [B, L, D] -> the same, and the mean patch attention [B, N, N] where it is wanted."""
+def _forward_block(block: Any, x: Tensor, total: Tensor | None) -> Tensor:
+    """One pre-norm block: [B, L, D] -> the same; its attention, summed over heads, is added to ``total`` [B, L, L]."""
     q, k, v = _qkv(block, block.ln_1(x))
-    if not with_attention:
-        return _mlp(block, x + _project(block, F.scaled_dot_product_attention(q, k, v))), None
-    attention = _attention(q, k)
-    mean = _mean_patch_attention(attention)
-    return _mlp(block, x + _project(block, attention.to(v.dtype) @ v)), mean
+    if total is None and not explicit_is_faster(v):
+        context = F.scaled_dot_product_attention(q, k, v)
+    else:
+        (context,) = attend(q, k, v, total)
+    return _mlp(block, x + _project(block, context))
+
+
+@cache
+def compiled_block() -> RunBlock:
+    """``_forward_block`` through torch.compile, once for all blocks and Segmenters of the process."""
+    return torch.compile(_forward_block)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from conftest import tiny_clip
 
 from clipseg_ws.activations.gradcam import softmax_gradcam
-from clipseg_ws.activations.last_block import forward_last_block, layer_norm_backward, mean_gradient, pooled_gradient
+from clipseg_ws.activations.last_block import LANES, forward_last_block, mean_gradient, pooled_gradient
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 
 
@@ -49,8 +49,8 @@ def test_equals_autograd(pool, quick_gelu, layer_scale):
     maps, probs = gradcam_and_probabilities(backbone, tokens, text, targets, logit_scale=10.0, pool=pool)
     block = forward_last_block(backbone, tokens.last_input)
     feature = pool_embedding(backbone, block.out, pool)
-    d_out, first = pooled_gradient(backbone, block, probability_gradient(feature, probs, text, targets, 10.0), pool)
-    got = mean_gradient(backbone, block, d_out, first=first)
+    d_feature = probability_gradient(feature, probs, text, targets, 10.0)
+    got = mean_gradient(backbone, block, pooled_gradient(backbone, block, d_feature, pool))
     assert torch.allclose(got, want, rtol=1e-3, atol=1e-4 * float(want.abs().max()))
     assert want.abs().max() > 0
 
@@ -61,14 +61,33 @@ def test_equals_autograd(pool, quick_gelu, layer_scale):
     assert maps[1, 2].abs().max() == 0  # padding
 
 
-def test_layer_norm_backward_equals_autograd():
+@pytest.mark.parametrize("pool", ["patch", "cls"])
+def test_pooled_gradient_equals_autograd(pool):
+    backbone = OpenClipBackbone(tiny_clip())
     torch.manual_seed(0)
-    norm = torch.nn.LayerNorm(10)
-    torch.nn.init.normal_(norm.weight)
-    x = torch.randn(2, 5, 10, requires_grad=True)
-    d_out = torch.randn(3, 2, 5, 10)
-    want = torch.stack([torch.autograd.grad(norm(x), x, d)[0] for d in d_out])
-    assert torch.allclose(layer_norm_backward(norm, x.detach(), d_out), want, atol=1e-5)
+    torch.nn.init.normal_(backbone.visual.ln_post.weight)
+    block = forward_last_block(backbone, backbone.encode(torch.randn(2, 3, 48, 80)).last_input)
+    d_embedding = torch.randn(3, 2, 32)
+    out = block.out.clone().requires_grad_()
+    pooled = backbone.embed(out[:, :1] if pool == "cls" else out[:, 1:]).mean(1)
+    want = torch.stack([torch.autograd.grad(pooled, out, d, retain_graph=True)[0] for d in d_embedding])
+    got = pooled_gradient(backbone, block, d_embedding, pool)
+    rows = slice(0, 1) if pool == "cls" else slice(1, 16)
+    assert got.first == rows.start
+    assert torch.allclose(got.expand(), want[:, :, rows], atol=1e-5)
+
+
+def test_lanes_do_not_change_the_gradient(tiny_backbone):
+    """More classes than go back together, and the same classes one by one."""
+    torch.manual_seed(4)
+    block = forward_last_block(tiny_backbone, tiny_backbone.encode(torch.randn(2, 3, 48, 80)).last_input)
+    d_embedding = torch.randn(LANES + 3, 2, 32)
+    together = mean_gradient(tiny_backbone, block, pooled_gradient(tiny_backbone, block, d_embedding, "patch"))
+    alone = [
+        mean_gradient(tiny_backbone, block, pooled_gradient(tiny_backbone, block, d[None], "patch"))
+        for d in d_embedding
+    ]
+    assert torch.allclose(together, torch.cat(alone), rtol=1e-4, atol=1e-6)
 
 
 def test_competitors_are_the_softmax(tiny_backbone):

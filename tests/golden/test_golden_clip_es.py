@@ -82,10 +82,9 @@ def test_gradient_and_cam(name, tower, golden, golden_manifest):
     feature = pool_embedding(tower, block.out, "patch")
     assert_close("image_feature", feature, case, entry)
     d_feature = probability_gradient(feature, probs, text, targets, 100.0)
-    d_out, first = pooled_gradient(tower, block, d_feature, "patch")
-    weights = mean_gradient(tower, block, d_out, first=first)[:, 0]
+    weights = mean_gradient(tower, block, pooled_gradient(tower, block, d_feature, "patch"))[:, 0]
     assert_close("channel_weights", weights, case, entry)
-    signed = torch.einsum("kd,nd->kn", weights, block.a[0, 1:])
+    signed = torch.einsum("kd,nd->kn", weights, block.attention.a[0, 1:])
     assert_close("cam_signed", signed, case, entry)
     assert_close("cam_raw", signed.clamp_min(0), case, entry)
     stored = case["cam_raw"].flatten(1)

@@ -1,0 +1,76 @@
+"""Pictures in object storage (S3, Google, Azure, HDFS) through pyarrow's file systems (extra ``ray``). No torch.
+
+Credentials come from where the storage's own tools take them: environment, configuration files, the machine's role.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any
+
+SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
+
+
+def is_object_store(location: str) -> bool:
+    """Whether it is a URI such as ``s3://bucket/folder``."""
+    return location.partition("://")[0].lower() in SCHEMES and "://" in location
+
+
+def list_objects(uri: str) -> list[str]:
+    """URIs of all files below a folder, sorted, hidden ones left out; the URI itself where it is a file.
+
+    Raises FileNotFoundError where there is nothing, ImportError without pyarrow.
+    """
+    from pyarrow.fs import FileSelector, FileType
+
+    system, path = _open(uri)
+    kind = system.get_file_info(path).type
+    if kind == FileType.File:
+        return [uri]
+    if kind == FileType.NotFound:
+        raise FileNotFoundError(f"nothing at {uri!r}")
+    files = [info.path for info in system.get_file_info(FileSelector(path, recursive=True)) if info.is_file]
+    inside = sorted(str(PurePosixPath(file).relative_to(path)) for file in files)
+    return [f"{uri.rstrip('/')}/{name}" for name in inside if not any(part[0] == "." for part in name.split("/"))]
+
+
+def read_object(uri: str, max_bytes: int) -> bytes:
+    """The file's bytes. Raises OSError, or ValueError where it is larger than ``max_bytes``."""
+    system, path = _open(uri)
+    size = system.get_file_info(path).size
+    if size is not None and size > max_bytes:
+        raise ValueError(f"{size} bytes are more than max_bytes={max_bytes}")
+    with system.open_input_stream(path) as stream:
+        return stream.read()
+
+
+def read_paths(path: str) -> list[str]:
+    """The paths of a parquet file, local or an object: its column path, image, url or location, else the first of text.
+
+    Raises ValueError for a file without a column of text, ImportError without pyarrow.
+    """
+    pyarrow = _pyarrow()
+    from pyarrow import parquet
+
+    table = parquet.read_table(pyarrow.BufferReader(read_object(path, 2**40)) if is_object_store(path) else path)
+    text = [f.name for f in table.schema if pyarrow.types.is_string(f.type) or pyarrow.types.is_large_string(f.type)]
+    if not text:
+        raise ValueError(f"{path!r} has no column of text; a column 'path' with a path or URL a row is needed")
+    named = [name for name in ("path", "image", "url", "location") if name in text]
+    return [value for value in table.column((named or text)[0]).to_pylist() if value]
+
+
+def _open(uri: str) -> tuple[Any, str]:
+    """(file system, path in it)."""
+    _pyarrow()
+    from pyarrow.fs import FileSystem
+
+    return FileSystem.from_uri(uri)
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise ImportError("object storage and parquet lists need pyarrow: pip install 'clipseg_ws[ray]'") from error
+    return pyarrow

@@ -1,0 +1,1 @@
+"""The page of ``clipseg-ws demo --web``. Only ``handlers``, ``page`` and ``server`` need gradio."""

@@ -1,0 +1,39 @@
+"""Methods as the option ``--method`` names them: "default", or with settings "default+flip=true+scales=[1,1.5]"."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+
+def split_methods(text: str) -> list[str]:
+    """The methods of a list with commas; commas inside brackets belong to a setting."""
+    return [name.strip() for name in re.split(r",(?![^\[]*\])", text) if name.strip()]
+
+
+def parse_method(text: str) -> tuple[str, dict[str, Any]]:
+    """ "default+flip=true" -> ("default", {"flip": True}). Raises ValueError for a setting without "="."""
+    name, *settings = (part.strip() for part in text.split("+"))
+    return name, parse_settings(settings, f"method {text!r}: ", f"{name}+alpha=2")
+
+
+def split_head(method: str) -> tuple[str, str | None]:
+    """("default", FILE) of "head:FILE", (name, None) of any other method. Raises ValueError without a file."""
+    if not method.startswith("head:"):
+        return method, None
+    if not (file := method.removeprefix("head:")):
+        raise ValueError("method 'head:' names no file; write head:FILE, for example head:head.safetensors")
+    return "default", file
+
+
+def parse_settings(items: list[str] | None, where: str = "--set ", example: str = "--set alpha=2") -> dict[str, Any]:
+    """["alpha=2", "affinity=false"] -> values as YAML reads them. Raises ValueError for one without "="."""
+    parsed = {}
+    for item in items or []:
+        key, sign, value = item.partition("=")
+        if not sign:
+            raise ValueError(f"{where}{item!r} has no '='; write KEY=VALUE, e.g. {example}")
+        parsed[key.strip()] = yaml.safe_load(value)
+    return parsed
