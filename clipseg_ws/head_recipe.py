@@ -80,7 +80,8 @@ def default_threshold(folder: MaskFolder) -> float:
 def train_head(
     segmenter: Segmenter, sources: Sequence[Source], folder: MaskFolder, output: str | Path, *,
     recipe: Recipe | None = None, training: TrainConfig | None = None, work: str | Path,
-    tokens: str | Path | None = None, unlabelled: Sequence[Source] = (), workers: Alone | None = None, say: Callable[[str], None] = lambda text: None,
+    tokens: str | Path | None = None, unlabelled: Sequence[Source] = (), workers: Alone | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> SegmentationHead:  # fmt: skip
     """Train and save a head.
 
@@ -150,13 +151,20 @@ class Views:
 
     def load(self, number: int) -> tuple[Image.Image, np.ndarray, np.ndarray]:
         """Picture, labels and confidence uint8 [H, W] of a view."""
+        source, rng = self._view(number)
+        picture, masks = read_image(source), self.folder.read(source)
+        return (picture, *masks) if rng is None else Augmentation()(picture, *masks, rng)
+
+    def masks(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and confidence of a view."""
+        source, rng = self._view(number)
+        masks = self.folder.read(source)
+        return masks if rng is None else Augmentation().masks(*masks, rng)
+
+    def _view(self, number: int) -> tuple[Source, np.random.Generator | None]:
         view, i = divmod(number, len(self.sources))
-        labels, confidence = self.folder.read(self.sources[i])
-        picture = read_image(self.sources[i])
-        if view == 0:
-            return picture, labels, confidence
         seed = (view, zlib.crc32(str(self.sources[i].relative).encode()))
-        return Augmentation()(picture, labels, confidence, np.random.default_rng(seed))
+        return self.sources[i], np.random.default_rng(seed) if view else None
 
     def picture(self, key: str) -> Image.Image:
         """The picture of a key; other keys are files."""
@@ -177,7 +185,7 @@ def _tokens(
 def _stored(store: TokenStore, views: Views, numbers: Sequence[int], detail: int) -> StoredData:
     """Tokens on disk with the masks of the same views."""
     keys = [views.keys[n] for n in numbers]
-    masks = (views.load(n)[1:] for n in numbers)
+    masks = (views.masks(n) for n in numbers)
     return StoredData(store, keys, shrink_targets(masks, [store.entries[key].grid for key in keys], detail))
 
 

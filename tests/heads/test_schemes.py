@@ -154,7 +154,8 @@ def test_feedback_by_loops():
     got = feed_back(attentions, embedding)
     for b in range(2):
         flat = embedding[b].reshape(5, 6)
-        own = torch.tensor([[1 / (1 + float(torch.exp(-(flat[:, i] @ flat[:, j])))) for j in range(6)] for i in range(6)])
+        dots = flat.t() @ flat
+        own = torch.tensor([[1 / (1 + float(torch.exp(-dots[i, j]))) for j in range(6)] for i in range(6)])
         assert torch.allclose(affinity[b], own, atol=1e-5)
         differences = [float((attentions[b, m] - own).abs().sum()) for m in range(3)]
         kept = [m for m in range(3) if differences[m] <= sum(differences) / 3]
