@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,7 +27,7 @@ from clipseg_ws.heads.training import TrainConfig
 from clipseg_ws.heads.workers import Alone
 from clipseg_ws.images import read_image
 from clipseg_ws.pipeline import Segmenter
-from clipseg_ws.sources import Source
+from clipseg_ws.sources import Source, is_url
 
 SCHEMES = ("plain", "consistency", "rounds", "cotrain", "feedback")
 THRESHOLDS = {"crf": 0.95}  # by how the masks were refined; CLIP-ES's number is meant for the CRF's probabilities
@@ -137,6 +138,11 @@ def train_head(
     return head
 
 
+def token_key(source: Source) -> str:
+    """A picture's name in the token store, the same from every working folder."""
+    return source.location if is_url(source.location) else os.path.abspath(source.location)
+
+
 class Views:
     """Every picture as it is, and ``count - 1`` augmented views of it, the same ones every time.
 
@@ -145,7 +151,7 @@ class Views:
 
     def __init__(self, sources: Sequence[Source], folder: MaskFolder, count: int) -> None:
         self.sources, self.folder, self.count = list(sources), folder, count
-        names = [source.location for source in sources]
+        names = [token_key(source) for source in sources]
         self.keys = [name if v == 0 else f"{name}#view{v}" for v in range(count) for name in names]
         self._numbers = {key: number for number, key in enumerate(self.keys)}
 
@@ -167,8 +173,8 @@ class Views:
         return self.sources[i], np.random.default_rng(seed) if view else None
 
     def picture(self, key: str) -> Image.Image:
-        """The picture of a key; other keys are files."""
-        return self.load(self._numbers[key])[0] if key in self._numbers else read_image(key)
+        """The picture of a key."""
+        return self.load(self._numbers[key])[0]
 
 
 def _tokens(
@@ -176,8 +182,9 @@ def _tokens(
 ) -> TokenStore:
     """The store, filled by the first process while the others wait."""
     if workers.main:
-        keys = [*views.keys, *(s.location for s in unlabelled)]
-        TokenStore(folder, segmenter.backbone, spec).build(keys, views.picture)
+        others = {token_key(source): source for source in unlabelled}
+        load = lambda key: read_image(others[key]) if key in others else views.picture(key)  # noqa: E731
+        TokenStore(folder, segmenter.backbone, spec).build([*views.keys, *others], load)
     workers.wait()
     return TokenStore(folder, segmenter.backbone, spec)
 
@@ -222,9 +229,9 @@ def _fit(
     if recipe.scheme == "cotrain":
         if not unlabelled:
             raise ValueError("the scheme 'cotrain' needs pictures without labels: --unlabelled FOLDER")
-        locations = [s.location for s in unlabelled]
-        blank = [np.full((1, 1), 255, np.uint8)] * len(locations)  # never read
-        free = StoredData(store, locations, Targets(blank, blank))
+        keys = [token_key(s) for s in unlabelled]
+        blank = [np.full((1, 1), 255, np.uint8)] * len(keys)  # never read
+        free = StoredData(store, keys, Targets(blank, blank))
         pair = cotrain([new(), new(1)], data, free, classes=names, rounds=recipe.rounds, threshold=recipe.sure,
                        folder=work, **fit)  # fmt: skip
         return max(pair, key=lambda head: head.best_miou_ or 0.0)
