@@ -135,7 +135,10 @@ class SupportBank:
             )
 
     def to(self, device: torch.device | str) -> SupportBank:
-        """The same bank on another device."""
+        """The same bank on another device; itself where it is there already."""
+        device = torch.device(device)
+        if all(entry.foreground.device == device for entry in self.entries):
+            return self
         return replace(self, entries=tuple(_moved(entry, device) for entry in self.entries))
 
     def save(self, path: str | Path) -> Path:

@@ -14,6 +14,8 @@ from clipseg_ws.activations.parts import kmeans
 from clipseg_ws.activations.prototypes import background_prototype, masked_average_pooling
 from clipseg_ws.bank import BankError, SupportBank
 
+NEAR = 2048  # cells of a class that the dense prior compares with, at most
+
 
 @dataclass(frozen=True, eq=False)
 class Group:
@@ -34,7 +36,7 @@ class Prepared:
         shown, ground: [S, D] unit vectors of each support's foreground and background.
         parts: [K, P, D] parts of each class's foreground, P = 0 without. background: [Q, D] the mean and its parts.
         cells: [M, D] all cells. foreground: [K, M] share of each class in each cell.
-        near: background's and every class's own cells, each [m, D], for the dense prior.
+        near: background's and every class's own cells, at most ``NEAR`` evenly taken, each [m, D], for the dense prior.
         moments: for the online classifier.
     """
 
@@ -85,7 +87,7 @@ def prepare(bank: SupportBank, kinds: Sequence[str], parts: int = 1, background_
         ways, groups, shown, ground,
         torch.stack([_clusters(cells, weights, parts) for weights in inner]),
         torch.cat([mean, _clusters(cells, _inner(rest), background_parts)]),
-        cells, mine, [cells[_inner(rest) > 0], *(cells[weights > 0] for weights in inner)],
+        cells, mine, [_some(cells[weights > 0]) for weights in (_inner(rest), *inner)],
         support_moments(cells, mine, others),
     )  # fmt: skip
 
@@ -111,6 +113,11 @@ def _vectors(groups: Sequence[Group], count: int) -> tuple[Tensor, Tensor]:
     shown = torch.cat([masked_average_pooling(g.features, g.foreground) for g in groups])[order]
     ground = torch.cat([masked_average_pooling(g.features, g.background) for g in groups])[order]
     return F.normalize(shown, dim=-1), F.normalize(ground, dim=-1)
+
+
+def _some(cells: Tensor) -> Tensor:
+    """At most ``NEAR`` rows, evenly spread: a large bank must not make every query dear."""
+    return cells if len(cells) <= NEAR else cells[torch.linspace(0, len(cells) - 1, NEAR).long()]
 
 
 def _clusters(cells: Tensor, weights: Tensor, count: int) -> Tensor:

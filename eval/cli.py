@@ -201,3 +201,20 @@ def bench_model(
     from clipseg_ws.eval.bench_parts import run_bench
 
     run_bench(options, typer.echo)
+
+
+@bench_app.command("fewshot")
+def bench_fewshot(
+    model: Annotated[str, typer.Option(help="open_clip architecture; its weights are random.")] = "ViT-B-16-quickgelu",
+    device: Annotated[str, typer.Option(help='"auto", "cpu", "cuda", …')] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    ways: Annotated[int, typer.Option(min=1, help="Classes.")] = 3,
+    shots: Annotated[int, typer.Option(min=1, help="Examples of each.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Calls that each median is over.")] = 7,
+) -> None:
+    """What a bank of examples adds to a query, interleaved in one run."""
+    from clipseg_ws.eval.bench_fewshot import bench_fewshot as measure
+    from clipseg_ws.eval.bench_model import comma_separated, markdown
+
+    rows = measure(model, device=device, dtype=dtype, ways=ways, shots=shots, rounds=rounds)
+    typer.echo(markdown(rows) + "\n\n" + comma_separated(rows))
