@@ -13,6 +13,7 @@ EXTRAS = {
     "superpixels": "scikit-image",
     "coco": "pycocotools",
     "plots": "matplotlib",
+    "demo": "gradio",
 }
 
 

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from clipseg_ws.config import Config
 from clipseg_ws.pipeline import Segmenter
 from clipseg_ws.structures import Segmentation, Support, WeakLabels
 from clipseg_ws.web.shapes import BACKGROUND, Shape, to_weak
-
-ACTIVATIONS = {"gradcam": "softmax-GradCAM", "dense": "dense map", "fused": "GradCAM × dense map"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,25 +115,35 @@ def _one(segmenter: Segmenter, picture: Image.Image, given: Mapping[str, Any]) -
 
 def _stages(chosen: Segmenter, ask: Ask, given: Mapping[str, Any], result: Segmentation) -> tuple[Stage, ...]:
     """The maps before affinity, before picture refinement, and at the end; the backbone's tokens are known already."""
-    config, first = chosen.config, {"affinity": False, "refine": "none"}
+    steps = stage_settings(chosen.config, bool(ask.supports), ask.classes is not None)
+    stages = []
+    for title, changed in steps:
+        same = result
+        if changed:
+            variant = chosen.variant(ask.method, **{**ask.settings, **changed}, keep_maps=True)
+            same = _one(variant, ask.picture, given)
+        stages.append(Stage(title, same.extras["maps"]))
+    return tuple(stages)
+
+
+def stage_settings(config: Config, examples: bool, names: bool) -> list[tuple[str, dict[str, Any]]]:
+    """(title, what to change so that the maps end there) of every stage of ``config``; the last changes nothing."""
+    raw = {"affinity": False, "competition": 0.0, "expand_shrink": False, "refine": "none"}
+    steps: list[tuple[str, dict[str, Any]]] = []
     if config.decision == "words":
-        title = "softmax over all words"
-    elif ask.supports:
-        title = "likeness to the examples" + ("" if ask.classes is None else ", and the names")
+        steps.append(("softmax over all words", {"refine": "none"}))
+    elif examples:
+        steps.append(("likeness to the examples" + (", and the names" if names else ""), raw))
     else:
-        title = ACTIVATIONS[config.activation]
-    steps: list[tuple[str, dict[str, Any]]] = [(title, first)]
+        if config.activation != "dense":
+            steps.append(("softmax-GradCAM", raw | {"activation": "gradcam"}))
+        if config.activation != "gradcam":
+            steps.append(("dense map" if config.activation == "dense" else "with the dense map", raw))
     if config.affinity and config.decision == "maps":
         steps.append(("after affinity", {"refine": "none"}))
     if config.refine != "none":
         steps.append((f"after the picture ({config.refine})", {}))
-    stages = []
-    for title, changed in steps:
-        last = title == steps[-1][0]
-        same = result if last else _one(chosen.variant(ask.method, **{**ask.settings, **changed}, keep_maps=True),
-                                        ask.picture, given)  # fmt: skip
-        stages.append(Stage(title, same.extras["maps"]))
-    return tuple(stages)
+    return [*steps[:-1], (steps[-1][0], {})]
 
 
 def table(answer: Answer) -> list[Row]:

@@ -93,8 +93,8 @@ class Engine:
 
 
 def methods() -> list[str]:
-    """Names of the presets."""
-    return list(PRESETS)
+    """Names of the presets; those that need a second vision model are left out."""
+    return [name for name, preset in PRESETS.items() if preset.get("dense_mode") != "proxy"]
 
 
 def refiners() -> list[str]:

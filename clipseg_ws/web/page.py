@@ -15,7 +15,7 @@ from clipseg_ws.web.handlers import Handlers
 from clipseg_ws.web.names import EXAMPLE
 from clipseg_ws.web.render import class_colours, supports_html
 
-FIRST_SCENE = 9_000_075
+FIRST_SCENE = 9_000_043
 THEME = gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace"))
 HEAVY: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
 LIGHT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}

@@ -7,9 +7,11 @@ import runpy
 import shlex
 import zipfile
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from engine_web import nano_engine
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -18,7 +20,6 @@ from clipseg_ws.nano.scenes import KINDS
 from clipseg_ws.output import read_label_png
 from clipseg_ws.web.ask import Ask, answer, table
 from clipseg_ws.web.controls import drawn_picture, drawn_support, make_support
-from clipseg_ws.web.engine import Engine
 from clipseg_ws.web.recipe import command_call, python_call, write_files
 from clipseg_ws.web.render import confidence_view, heat, stages_html, status_html, supports_html, table_html
 from clipseg_ws.web.shapes import Shape
@@ -34,7 +35,7 @@ MARKS = (
 
 @pytest.fixture(scope="module")
 def engine():
-    return Engine("nano", dtype="float32", others=())
+    return nano_engine()
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +64,13 @@ def test_names_alone(engine, scene):
     assert not rows(given)["fish"].present and "below the threshold 0.3" in rows(given)["fish"].why
     assert [stage.title for stage in given.stages] == [
         "softmax-GradCAM",
+        "with the dense map",
         "after affinity",
         "after the picture (guided)",
     ]
-    first, second, last = (stage.maps for stage in given.stages)
-    assert first.shape == (12, 192, 256) and not np.array_equal(first, second) and not np.array_equal(second, last)
+    maps = [stage.maps for stage in given.stages]
+    assert maps[0].shape == (12, 192, 256)
+    assert not any(np.array_equal(one, two) for one, two in pairwise(maps))
     assert given.weak is None and "maps" not in given.result.extras
 
 
@@ -122,7 +125,7 @@ def test_pictures_and_html(marked, engine):
     ]
     assert confidence_view(marked.result).size == (256, 192)
     html = stages_html(marked)
-    assert html.count("<figure>") == 3 * 6 and "after affinity" in html and "data:image/jpeg" in html
+    assert html.count("<figure>") == 4 * 6 and "after affinity" in html and "data:image/jpeg" in html
     assert table_html(table(marked)).count("<tr class=") == 13
     assert 'data-runs="0"' in status_html(marked, 0) and "did not run again" in status_html(marked, 0)
 

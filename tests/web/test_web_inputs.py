@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from engine_web import nano_engine
 from PIL import Image
 
 from clipseg_ws.images import ImageError
@@ -23,7 +24,7 @@ from clipseg_ws.web.controls import (
     make_support,
     slider_values,
 )
-from clipseg_ws.web.engine import Engine, refiners
+from clipseg_ws.web.engine import Engine, methods, refiners
 from clipseg_ws.web.memory import RememberingBackbone
 from clipseg_ws.web.names import comma_hint, parse_names
 from clipseg_ws.web.pictures import WORK_SIDE, load_picture
@@ -33,7 +34,7 @@ GPS = 34853
 
 @pytest.fixture(scope="module")
 def engine():
-    return Engine("nano", dtype="float32", others=())
+    return nano_engine()
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +222,8 @@ def test_the_page_says_what_the_model_knows(engine, tiny_backbone):
     assert "`x/y`" in other and "no list of classes" in other and "photos are out" not in other
 
 
-def test_only_refiners_that_work_are_offered(monkeypatch):
+def test_only_what_works_is_offered(monkeypatch):
+    assert {"default", "cam", "clip-es", "sclip"} <= set(methods()) and "proxyclip" not in methods()
     monkeypatch.setattr("clipseg_ws.web.engine.find_spec", lambda module: None)
     assert "crf" not in refiners() and {"none", "guided", "pamr"} <= set(refiners())
 

@@ -66,7 +66,7 @@ def visit(site, chromium):
         context = chromium.new_context(viewport={"width": width, "height": height}, **options)
         opened.append(context)
         view = context.new_page()
-        view.set_default_timeout(20_000)
+        view.set_default_timeout(60_000)
         view.on("request", watch)
         view.on("pageerror", lambda error: errors.append(str(error)))
         view.goto(site.local_url)
