@@ -6,6 +6,7 @@ import multiprocessing
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -177,8 +178,8 @@ def bench_memory(architecture: str, dtype: str, *, device: str = "auto") -> list
     context = multiprocessing.get_context("spawn")
     for method, size in (("default", (512, 512)), ("default", (1536, 2048)), ("sclip", (1536, 2048))):
         for count in (2, 150):
-            with context.Pool(1) as pool:
-                loaded, peak = pool.apply(_peak, (architecture, dtype, device, method, size, count))
+            with ProcessPoolExecutor(1, mp_context=context) as pool:
+                loaded, peak = pool.submit(_peak, architecture, dtype, device, method, size, count).result()
             name = method + (" (windows)" if method == "sclip" else "")
             rows.append(Memory(architecture, dtype, name, f"{size[1]} x {size[0]}", count, round(loaded), round(peak)))
     return rows

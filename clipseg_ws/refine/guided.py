@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clipseg_ws.refine.neighbours import check_inputs, working_float
 
+CHANNELS = 8  # filtered together: bounds the memory (a dozen maps a channel), not the result
 PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))  # the symmetric colour matrix, row by row
 
 
@@ -52,14 +53,19 @@ def guided_filter(
     window = max(1, round(radius / subsample))
     small = _resize(guide, coarse)
     inverse = _inverse_covariance(small, window, epsilon)
+    parts = [_filtered(part, guide, small, inverse, window, iterations) for part in maps.split(CHANNELS, dim=1)]
+    return torch.cat(parts, 1).to(scores.dtype)
+
+
+def _filtered(maps: Tensor, guide: Tensor, small: Tensor, inverse: Tensor, window: int, iterations: int) -> Tensor:
+    """Some channels [B, c, H, W] filtered; ``small`` is the guide at the size at which models are fitted."""
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
-    filtered = maps.clone()
     for _ in range(iterations):
-        model = _fit(_resize(filtered, coarse), small, inverse, window)
+        model = _fit(_resize(maps, small.shape[-2:]), small, inverse, window)
         slopes, offset = _resize(model, guide.shape[-2:]).unflatten(1, (4, -1)).split((3, 1), dim=1)
-        filtered = (slopes * guide.unsqueeze(2)).sum(1) + offset[:, 0]  # [B, 3, C, H, W] -> [B, C, H, W]
-        filtered = filtered.clamp(low, high)
-    return filtered.to(scores.dtype)
+        maps = (slopes * guide.unsqueeze(2)).sum(1) + offset[:, 0]  # [B, 3, c, H, W] -> [B, c, H, W]
+        maps = maps.clamp(low, high)
+    return maps
 
 
 def box_mean(maps: Tensor, radius: int) -> Tensor:
