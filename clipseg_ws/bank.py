@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from clipseg_ws.activations.featuremaps import feature_maps, layers_needed
 from clipseg_ws.activations.prototypes import pooling_weights
 from clipseg_ws.files import atomic_write
 from clipseg_ws.images import target_size, to_pixels
-from clipseg_ws.structures import Support
+from clipseg_ws.structures import Support, Tokens
 from clipseg_ws.supports import UNNAMED, SupportError, read_supports
 
 FORMAT = "clipseg_ws support bank 1"
@@ -196,6 +196,7 @@ def encode_bank(
     max_patches: int | None = 2304,
     batch_size: int = 8,
     confidence: Mapping[int, np.ndarray] | None = None,
+    encode: Callable[[Sequence[Any]], Tokens] | None = None,
 ) -> SupportBank:
     """Encode supports with their masks; a support without a label is called "object".
 
@@ -205,6 +206,7 @@ def encode_bank(
         short_side, long_side, max_patches: picture size, as for queries. batch_size: pictures that go together.
         confidence: place of a support -> [H, W] in [0, 1], for masks that were predicted (weak-few): its pixels count
             that much.
+        encode: makes the tokens of pictures of one size in place of the backbone, for example from a cache.
 
     Raises:
         SupportError: a picture or mask that cannot be used, or a support without a mask. ValueError: unknown kinds.
@@ -232,8 +234,11 @@ def encode_bank(
     for members in groups.values():
         for start in range(0, len(members), batch_size):
             batch = members[start : start + batch_size]
-            stacked = torch.stack([pixels(read[i].image) for i in batch])
-            tokens = backbone.encode(stacked, attention_blocks=0, keep_layers=layers_needed(kinds))
+            if encode is not None:
+                tokens = encode([read[i].image for i in batch])
+            else:
+                stacked = torch.stack([pixels(read[i].image) for i in batch])
+                tokens = backbone.encode(stacked, attention_blocks=0, keep_layers=layers_needed(kinds))
             features = feature_maps(backbone, tokens, kinds)
             for row, i in enumerate(batch):
                 mine = {kind: value[row].clone() for kind, value in features.items()}

@@ -34,18 +34,19 @@ def structure_layers(config: Config, depth: int) -> tuple[int, ...]:
     return tuple(range(max(depth - 1 - config.structure_blocks, 0), depth - 2))
 
 
-def patch_graph(tokens: Tokens, config: Config) -> Tensor:
+def patch_graph(tokens: Tokens, config: Config, depth: int = 0) -> Tensor:
     """[B, N, N] non-negative: how much patches have to do with one another, as ``config.structure`` says.
 
     "attention" gives the tokens' mean attention as it is; "both" adds the likeness to it, rows of each summing to one.
+    ``depth`` of the backbone whose ``structure_layers`` were kept; 0: the likeness of the last block's input only.
     """
     if config.structure != "similarity" and tokens.attention is None:
         raise ValueError("this model gives no attention; set affinity=False, or structure='similarity'")
     if config.structure == "attention":
         assert tokens.attention is not None
         return tokens.attention
-    layers = [tokens.layers[i] for i in sorted(tokens.layers)][-(config.structure_blocks - 1) :]
-    alike = block_structure([*(layers if config.structure_blocks > 1 else []), tokens.last_input[:, 1:]])
+    earlier = [tokens.layers[i] for i in structure_layers(config, depth)]
+    alike = block_structure([*earlier, tokens.last_input[:, 1:]])
     if config.structure == "similarity":
         return alike
     assert tokens.attention is not None

@@ -31,8 +31,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-bench_app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
-app.add_typer(bench_app, name="bench")
 
 
 def main() -> None:
@@ -143,7 +141,7 @@ def _mount() -> None:
     from clipseg_ws.commands_heads import bench_heads, train
     from clipseg_ws.commands_prompts import prompts_app
     from clipseg_ws.commands_weak import pseudo
-    from clipseg_ws.eval.cli import bench_eval, eval_app, report
+    from clipseg_ws.eval.cli import bench_app, eval_app, report
 
     app.command("fewshot", cls=SupportCommand)(fewshot)
     app.command("pseudo")(pseudo)
@@ -153,7 +151,7 @@ def _mount() -> None:
     app.add_typer(prompts_app, name="prompts")
     app.add_typer(eval_app, name="eval")
     app.command("report")(report)
-    bench_app.command("eval")(bench_eval)
+    app.add_typer(bench_app, name="bench")
 
 
 _mount()

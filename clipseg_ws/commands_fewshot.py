@@ -12,6 +12,7 @@ from clipseg_ws.options import (
     DEFAULT_MODEL,
     Device,
     Dtype,
+    Engine,
     Features,
     Model,
     Offline,
@@ -115,6 +116,7 @@ def fewshot(
         int, typer.Option(min=1, help="Pictures of one size that go through the model together.")
     ] = 8,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Do pictures again whose files exist.")] = False,
+    engine: Engine = "local",
     offline: Offline = False,
     settings: Setting = None,
 ) -> None:
@@ -124,6 +126,8 @@ def fewshot(
     from clipseg_ws.sources import list_sources
     from clipseg_ws.tracking import Tracker
 
+    if track and engine != "local":
+        raise ValueError("--track goes from frame to frame: it needs --engine local")
     formats = check_formats(format)
     given = given_supports(support, support_dir, weak_supports)
     if not given and (bank is None or not bank.exists()):
@@ -150,6 +154,7 @@ def fewshot(
     summary = run_folder(
         segmenter, found, output, formats=formats, overwrite=overwrite, classes=classes, background=background,
         supports=examples if tracker is None else tracker.bank, on_result=show,
+        engine=engine,
     )  # fmt: skip
     if tracker is not None and bank is not None:
         tracker.bank().save(bank)

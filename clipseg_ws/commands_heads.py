@@ -52,6 +52,11 @@ def train(
     work: Annotated[
         Path | None, typer.Option(help="Folder of tokens, checkpoint, logs; by default beside the head's file.")
     ] = None,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the tokens, to share between trainings; by default in the work folder."),
+    ] = None,
+    detail: Annotated[int, typer.Option(min=1, help="Targets are this many times as fine as the patch grid.")] = 4,
     device: Device = "auto",
     dtype: Dtype = "auto",
     offline: Offline = False,
@@ -76,7 +81,7 @@ def train(
     work = output.with_name(output.stem + "_training") if work is None else work
     recipe = Recipe(
         kind=kind, options=parse_settings(options), blocks=_blocks(blocks), validation=validation, augment=augment,
-        scheme=scheme, rounds=rounds, views=views, add_to=None if add_to is None else str(add_to),
+        scheme=scheme, rounds=rounds, views=views, detail=detail, add_to=None if add_to is None else str(add_to),
     )  # fmt: skip
     workers = find_workers(device)
     segmenter = Segmenter(
@@ -108,7 +113,7 @@ def train(
     } | parse_settings(train_set)
     config = TrainConfig(**given)
     head = train_head(
-        segmenter, pictures, masks, output, recipe=recipe, training=config, work=work,
+        segmenter, pictures, masks, output, recipe=recipe, training=config, work=work, tokens=tokens,
         unlabelled=list_sources(unlabelled) if unlabelled else (), workers=workers, say=say,
     )  # fmt: skip
     score = "" if head.best_miou_ is None else f", mIoU {100 * head.best_miou_:.1f} against the held-back masks"

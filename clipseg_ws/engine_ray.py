@@ -32,7 +32,8 @@ def run_ray(job: Job, todo: Sequence[Source], workers: int, on_result: OnResult 
     """
     ended = ("WorkerDied", "the worker process ended while it had this picture")
     rest = {source: Outcome(source, ended) for source in todo}
-    job.segmenter.embed_names(job.vocabulary)  # here and once: every worker compares with the very same vectors
+    if job.vocabulary is not None:
+        job.segmenter.embed_names(job.vocabulary)  # here and once: every worker compares with the very same vectors
     make = partial(_Segmenting, job, workers, job.segmenter.backbone.weights_sha256)
     device, read = str(job.segmenter.recipe["device"]), partial(_read, os.getcwd())
     for batch_size in (4 * job.segmenter.config.batch_size, 1):

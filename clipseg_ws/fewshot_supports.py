@@ -17,21 +17,23 @@ from clipseg_ws.config import Config
 from clipseg_ws.fewshot import FewShotMatcher
 from clipseg_ws.fewshot_stages import Examples
 from clipseg_ws.fewshot_text import VALUES, match_labels
-from clipseg_ws.structures import Segmentation, Support, TextEmbeddings, Vocabulary
+from clipseg_ws.structures import Segmentation, Support, TextEmbeddings, Tokens, Vocabulary
 from clipseg_ws.supports import SupportError, read_support_dir, read_supports
 
 Segment = Callable[[Sequence[Any], Sequence[str]], Sequence[Segmentation]]  # pictures, one tag each -> answers
 
 
 def make_bank(
-    supports: Any, backbone: OpenClipBackbone | FeatureBackbone, config: Config, segment: Segment
-) -> SupportBank:
+    supports: Any, backbone: OpenClipBackbone | FeatureBackbone, config: Config, segment: Segment,
+    encode: Callable[[Sequence[Any]], Tokens] | None = None,
+) -> SupportBank:  # fmt: skip
     """A bank of ``backbone`` from supports, a folder of them, a saved bank, or a bank (checked).
 
     Args:
         supports: a ``Support`` or a tuple (image, mask[, label]), a list of these, a folder ``label/picture.jpg`` +
             ``label/picture.png``, a file of ``SupportBank.save``, or a ``SupportBank``.
         segment: answers the weak setting, for supports that have a label and no mask.
+        encode: as for ``encode_bank``.
 
     Raises:
         BankError: a bank of other weights, or without the needed features. SupportError: what cannot be used.
@@ -46,7 +48,7 @@ def make_bank(
     ready, confidence = predict_masks(given, segment)
     return encode_bank(
         backbone, ready, kinds=kinds, short_side=config.short_side, long_side=config.long_side,
-        max_patches=config.max_patches, batch_size=config.batch_size, confidence=confidence,
+        max_patches=config.max_patches, batch_size=config.batch_size, confidence=confidence, encode=encode,
     )  # fmt: skip
 
 

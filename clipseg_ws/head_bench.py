@@ -79,8 +79,8 @@ def _row(
         head = make_head(kind, data.blocks, data.width, CLASSES + 1)
         config = TrainConfig(steps=steps + 1, batch=batch, precision="bfloat16" if cuda else "float32")
         trainer = Trainer(head, data, config, workers=Alone(backbone.device))
-        trainer.step([trainer.batch(0)])
-        training = _seconds(lambda: [trainer.step([trainer.batch(i + 1)]) for i in range(steps)], cuda)
+        trainer.step(trainer.batch(0))
+        training = _seconds(lambda: [trainer.step(trainer.batch(i + 1)) for i in range(steps)], cuda)
     count = len(images)
     return {
         "model": model, "device": torch.cuda.get_device_name() if cuda else "cpu", "threads": torch.get_num_threads(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -26,7 +27,7 @@ from clipseg_ws.heads.training import TrainConfig
 from clipseg_ws.heads.workers import Alone
 from clipseg_ws.images import read_image
 from clipseg_ws.pipeline import Segmenter
-from clipseg_ws.sources import Source
+from clipseg_ws.sources import Source, is_url
 
 SCHEMES = ("plain", "consistency", "rounds", "cotrain", "feedback")
 THRESHOLDS = {"crf": 0.95}  # by how the masks were refined; CLIP-ES's number is meant for the CRF's probabilities
@@ -80,14 +81,16 @@ def default_threshold(folder: MaskFolder) -> float:
 def train_head(
     segmenter: Segmenter, sources: Sequence[Source], folder: MaskFolder, output: str | Path, *,
     recipe: Recipe | None = None, training: TrainConfig | None = None, work: str | Path,
-    unlabelled: Sequence[Source] = (), workers: Alone | None = None, say: Callable[[str], None] = lambda text: None,
+    tokens: str | Path | None = None, unlabelled: Sequence[Source] = (), workers: Alone | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> SegmentationHead:  # fmt: skip
     """Train and save a head.
 
     Args:
         segmenter: its backbone makes the tokens, its configuration the pictures' size. sources: pictures; those
             without a mask are left out. folder: of ``open_masks``. output: the head's file.
-        work: folder of tokens, checkpoint and logs; a killed run continues there. unlabelled: for "cotrain".
+        work: folder of checkpoint and logs; a killed run continues there. tokens: folder of the tokens, by default
+            below ``work``. unlabelled: for "cotrain".
 
     Raises:
         ValueError: no picture has a mask, targets that cannot be learned from, options that do not fit.
@@ -107,7 +110,7 @@ def train_head(
         old[1].check(segmenter.backbone)
         spec = old[1].features
     views = Views(kept, folder, recipe.views)
-    store = _tokens(segmenter, spec, views, unlabelled, work / "tokens", workers)
+    store = _tokens(segmenter, spec, views, unlabelled, Path(tokens or work / "tokens"), workers)
     plain = Views(kept, folder, 1)
     learn, held = _split(len(kept), recipe.validation, training.seed)
     validation = _stored(store, plain, held, recipe.detail) if held else None
@@ -135,6 +138,11 @@ def train_head(
     return head
 
 
+def token_key(source: Source) -> str:
+    """A picture's name in the token store, the same from every working folder."""
+    return source.location if is_url(source.location) else os.path.abspath(source.location)
+
+
 class Views:
     """Every picture as it is, and ``count - 1`` augmented views of it, the same ones every time.
 
@@ -143,23 +151,30 @@ class Views:
 
     def __init__(self, sources: Sequence[Source], folder: MaskFolder, count: int) -> None:
         self.sources, self.folder, self.count = list(sources), folder, count
-        names = [source.location for source in sources]
+        names = [token_key(source) for source in sources]
         self.keys = [name if v == 0 else f"{name}#view{v}" for v in range(count) for name in names]
         self._numbers = {key: number for number, key in enumerate(self.keys)}
 
     def load(self, number: int) -> tuple[Image.Image, np.ndarray, np.ndarray]:
         """Picture, labels and confidence uint8 [H, W] of a view."""
+        source, rng = self._view(number)
+        picture, masks = read_image(source), self.folder.read(source)
+        return (picture, *masks) if rng is None else Augmentation()(picture, *masks, rng)
+
+    def masks(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and confidence of a view."""
+        source, rng = self._view(number)
+        masks = self.folder.read(source)
+        return masks if rng is None else Augmentation().masks(*masks, rng)
+
+    def _view(self, number: int) -> tuple[Source, np.random.Generator | None]:
         view, i = divmod(number, len(self.sources))
-        labels, confidence = self.folder.read(self.sources[i])
-        picture = read_image(self.sources[i])
-        if view == 0:
-            return picture, labels, confidence
         seed = (view, zlib.crc32(str(self.sources[i].relative).encode()))
-        return Augmentation()(picture, labels, confidence, np.random.default_rng(seed))
+        return self.sources[i], np.random.default_rng(seed) if view else None
 
     def picture(self, key: str) -> Image.Image:
-        """The picture of a key; other keys are files."""
-        return self.load(self._numbers[key])[0] if key in self._numbers else read_image(key)
+        """The picture of a key."""
+        return self.load(self._numbers[key])[0]
 
 
 def _tokens(
@@ -167,8 +182,9 @@ def _tokens(
 ) -> TokenStore:
     """The store, filled by the first process while the others wait."""
     if workers.main:
-        keys = [*views.keys, *(s.location for s in unlabelled)]
-        TokenStore(folder, segmenter.backbone, spec).build(keys, views.picture)
+        others = {token_key(source): source for source in unlabelled}
+        load = lambda key: read_image(others[key]) if key in others else views.picture(key)  # noqa: E731
+        TokenStore(folder, segmenter.backbone, spec).build([*views.keys, *others], load)
     workers.wait()
     return TokenStore(folder, segmenter.backbone, spec)
 
@@ -176,7 +192,7 @@ def _tokens(
 def _stored(store: TokenStore, views: Views, numbers: Sequence[int], detail: int) -> StoredData:
     """Tokens on disk with the masks of the same views."""
     keys = [views.keys[n] for n in numbers]
-    masks = (views.load(n)[1:] for n in numbers)
+    masks = (views.masks(n) for n in numbers)
     return StoredData(store, keys, shrink_targets(masks, [store.entries[key].grid for key in keys], detail))
 
 
@@ -213,9 +229,9 @@ def _fit(
     if recipe.scheme == "cotrain":
         if not unlabelled:
             raise ValueError("the scheme 'cotrain' needs pictures without labels: --unlabelled FOLDER")
-        locations = [s.location for s in unlabelled]
-        blank = [np.full((1, 1), 255, np.uint8)] * len(locations)  # never read
-        free = StoredData(store, locations, Targets(blank, blank))
+        keys = [token_key(s) for s in unlabelled]
+        blank = [np.full((1, 1), 255, np.uint8)] * len(keys)  # never read
+        free = StoredData(store, keys, Targets(blank, blank))
         pair = cotrain([new(), new(1)], data, free, classes=names, rounds=recipe.rounds, threshold=recipe.sure,
                        folder=work, **fit)  # fmt: skip
         return max(pair, key=lambda head: head.best_miou_ or 0.0)

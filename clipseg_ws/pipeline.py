@@ -204,7 +204,8 @@ class Segmenter:
     def bank(self, supports: Any) -> SupportBank:
         """Supports encoded once for many calls, see ``supports`` there; ``.save(path)``, ``.merge(other)``."""
         backbone = self.features or self.backbone
-        return make_bank(supports, backbone, self.config, self._by_tag)
+        cached = self._encoder.clip if self.features is None and self.config.cache_tokens else None
+        return make_bank(supports, backbone, self.config, self._by_tag, cached)
 
     def asked(
         self, bank: SupportBank | None, classes: Any = None, background: Any = None, tags: Any = None

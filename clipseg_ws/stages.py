@@ -74,7 +74,7 @@ def class_maps(
     maps, probs = activation(backbone, tokens, text, config, block, targets, competitors, dense)
     if scores is None:
         scores = tag_scores(probs, targets, classes, present.shape[1])
-    maps = spread_maps(maps, classes, tokens, config, marks)
+    maps = spread_maps(maps, classes, tokens, config, marks, backbone.depth)
     background = None
     if dense is not None:
         maps = _marked(competed(maps, dense, targets, config.competition), classes, marks)
@@ -89,14 +89,17 @@ def spread_maps(
     tokens: Tokens,
     config: Config,
     marks: Sequence[Constraints | None] | None = None,
+    depth: int = 0,
 ) -> Tensor:
     """Maps [B, K, h, w] on the grid of ``tokens`` -> the same, spread and bettered as ``config`` asks; marks respected.
+
+    ``depth`` as for ``patch_graph``.
 
     Raises:
         ValueError: the affinity is asked for and the model gives no attention.
     """
     maps = _marked(suppress_discriminative(maps, config.suppression), classes, marks)
-    graph = patch_graph(tokens, config) if maps.shape[1] and (config.affinity or config.saliency) else None
+    graph = patch_graph(tokens, config, depth) if maps.shape[1] and (config.affinity or config.saliency) else None
     if config.affinity and graph is not None:
         maps = class_aware_affinity(
             maps, graph, threshold=config.affinity_threshold, sinkhorn_iterations=config.sinkhorn_iterations,

@@ -1,4 +1,4 @@
-"""The evaluation's commands: ``eval_app`` (run, prepare, episodes, list), ``report`` and ``bench_eval``.
+"""The evaluation's commands: ``eval_app`` (run, prepare, episodes, list), ``report`` and ``bench_app`` (model, eval).
 
 Only typer is imported here; the bodies import what they need, so that ``clipseg-ws --help`` stays light.
 """
@@ -10,6 +10,16 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+
+
+class ModelByDefault(TyperGroup):
+    """``clipseg-ws bench …`` is ``clipseg-ws bench model …``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put "model" in front where the first word is no sub-command and not --help."""
+        if not args or (args[0] not in self.commands and args[0] not in ("--help", "-h")):
+            args = ["model", *args]
+        return super().parse_args(ctx, args)
 
 
 class RunByDefault(TyperGroup):
@@ -26,6 +36,9 @@ eval_app = typer.Typer(
     cls=RunByDefault,
     no_args_is_help=True,
     help="Evaluate methods on a data set: clipseg-ws eval scenes --setting weak --model nano.",
+)
+bench_app = typer.Typer(
+    cls=ModelByDefault, help="Measure speed on this machine: clipseg-ws bench, clipseg-ws bench eval."
 )
 Root = Annotated[Path | None, typer.Option(help="Folder of the data set; the error of a missing one shows its tree.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder for results.csv and the other tables.")]
@@ -149,6 +162,7 @@ def report(
         typer.echo(str(path))
 
 
+@bench_app.command("eval")
 def bench_eval(
     root: Annotated[Path | None, typer.Option(help="VOC folder; without one VOC-size masks are drawn.")] = None,
     count: Annotated[int, typer.Option(min=1, help="Drawn masks.")] = 600,
@@ -164,3 +178,26 @@ def bench_eval(
     typer.echo(f"target: {result['target']:.0f} a second")
     if result["plain"] < result["target"]:
         raise typer.Exit(1)
+
+
+@bench_app.command("model")
+def bench_model(
+    model: Annotated[str, typer.Option(help="open_clip architecture; its weights are random.")] = "ViT-B-16-quickgelu",
+    device: Annotated[str, typer.Option(help='"auto", "cpu", "cuda", …')] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16; commas between.")] = "float32,bfloat16",
+    batch: Annotated[str, typer.Option(help="Pictures a call; commas between, for example 1,8,32,128.")] = "1",
+    classes: Annotated[str, typer.Option(help="Numbers of classes K; commas between.")] = "2,20",
+    rounds: Annotated[int, typer.Option(min=1, help="Calls that each median is over.")] = 7,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of torch; its own choice by default.")] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the blocks of the whole call.")] = False,
+    parts: Annotated[bool, typer.Option(help="Time of every part.")] = False,
+    memory: Annotated[bool, typer.Option(help="Peak memory for two picture sizes, K = 2 and 150.")] = False,
+    agreement: Annotated[bool, typer.Option(help="Share of equal labels in bfloat16 and float32.")] = False,
+    photos: Annotated[Path | None, typer.Option(help="Folder of photos for --agreement, beside drawn scenes.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the tables as CSV files.")] = None,
+) -> None:
+    """The cost of segmenting beside the bare backbone, interleaved in one run; Markdown, then CSV."""
+    options = dict(locals())
+    from clipseg_ws.eval.bench_parts import run_bench
+
+    run_bench(options, typer.echo)

@@ -98,10 +98,10 @@ def test_graph_and_layers(tiny_backbone):
     pixels = torch.randn(2, 3, 48, 64, generator=torch.Generator().manual_seed(0))
     config = resolve("default", {"structure": "both", "structure_blocks": 2})
     assert structure_layers(config, tiny_backbone.depth) == (0,)
-    tokens = tiny_backbone.encode(pixels, attention_blocks=2, keep_layers=(0,))
+    tokens = tiny_backbone.encode(pixels, attention_blocks=2, keep_layers=(0, 1))  # 1 is for others
     alike = block_structure([tokens.layers[0], tokens.last_input[:, 1:]])
     attention = tokens.attention / tokens.attention.sum(-1, keepdim=True)
-    assert torch.allclose(patch_graph(tokens, config), (attention + alike) / 2, atol=1e-6)
+    assert torch.allclose(patch_graph(tokens, config, tiny_backbone.depth), (attention + alike) / 2, atol=1e-6)
     one = resolve("default", {"structure": "similarity"})
     assert structure_layers(one, 12) == ()
     assert torch.equal(patch_graph(tokens, one), block_structure([tokens.last_input[:, 1:]]))

@@ -1,4 +1,4 @@
-"""Pictures to tokens: the limits of the configuration are all obeyed, and the key tells apart what differs."""
+"""Pictures to tokens: the limits of the configuration are all obeyed, and the cache tells apart what differs."""
 
 from __future__ import annotations
 
@@ -6,32 +6,42 @@ import numpy as np
 import torch
 from PIL import Image
 
-from clipseg_ws import Segmenter
 from clipseg_ws.config import resolve
-from clipseg_ws.encoding import encode_pictures, picture_key
+from clipseg_ws.encoding import Encoder
+from clipseg_ws.token_cache import TokenCache
 
 
-def test_tokens_have_the_grid_that_the_segmenter_announces(tiny_backbone):
-    rng = np.random.default_rng(0)
-    pictures = [Image.fromarray(rng.integers(0, 256, (40, 90, 3), dtype=np.uint8)) for _ in range(2)]
+def encoder(backbone, cache=None, **given) -> Encoder:
+    return Encoder(
+        backbone, None, resolve("cam", {"attention_blocks": 2} | given), TokenCache() if cache is None else cache
+    )
+
+
+def draw(height: int, width: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def test_tokens_have_the_grid_that_is_announced(tiny_backbone):
+    pictures = [draw(40, 90, seed) for seed in (0, 1)]
     for given in ({}, {"short_side": 64}, {"short_side": 64, "long_side": 80}, {"max_patches": 6}):
-        segment = Segmenter(backbone=tiny_backbone, attention_blocks=2, **given)
-        tokens = encode_pictures(tiny_backbone, pictures, segment.config)
-        assert tokens.grid == segment.grid(pictures[0].size), given
+        encode = encoder(tiny_backbone, **given)
+        tokens = encode.clip(pictures)
+        assert tokens.grid == encode.grid(pictures[0].size), given
         assert tokens.attention.shape == (2, *[tokens.grid[0] * tokens.grid[1]] * 2)
-    whole = Image.fromarray(rng.integers(0, 256, (32, 48, 3), dtype=np.uint8))
-    as_it_is = encode_pictures(tiny_backbone, [whole], resolve("cam", {"short_side": 64}), resize=False)
+    whole = draw(32, 48)
+    as_it_is = encoder(tiny_backbone, short_side=64).clip([whole], resize=False)
     assert as_it_is.grid == (2, 3)
-    plain = encode_pictures(tiny_backbone, [whole], resolve("cam", {}))
-    assert torch.allclose(as_it_is.last_input, plain.last_input)
+    assert torch.allclose(as_it_is.last_input, encoder(tiny_backbone).clip([whole]).last_input)
 
 
-def test_key():
-    picture = Image.new("RGB", (40, 20))
-    base = picture_key(picture, resolve("default", {}), 12)
-    assert base == picture_key(picture.copy(), resolve("default", {"alpha": 2}), 12)
-    changes = ({"short_side": 64}, {"attention_blocks": 3}, {"structure": "both", "structure_blocks": 3})
-    others = [picture_key(picture, resolve("default", given), 12) for given in changes]
-    others += [picture_key(Image.new("RGB", (20, 40)), resolve("default", {}), 12)]
-    others += [picture_key(picture, resolve("default", {}), 12, resize=False)]
-    assert len({base, *others}) == 6
+def test_the_cache_tells_apart_what_differs(tiny_backbone):
+    cache, picture = TokenCache(), draw(32, 48)
+    encoder(tiny_backbone, cache, cache_tokens=50).clip([picture])
+    encoder(tiny_backbone, cache, cache_tokens=50, alpha=2.0).clip([picture.copy()])
+    assert len(cache) == 1
+    changes = ({"short_side": 64}, {"attention_blocks": 1}, {"structure": "both", "structure_blocks": 2})
+    for count, given in enumerate(changes, start=2):
+        encoder(tiny_backbone, cache, cache_tokens=50, **given).clip([picture])
+        assert len(cache) == count
+    encoder(tiny_backbone, cache, cache_tokens=50, short_side=96).clip([picture], resize=False)
+    assert len(cache) == 5

@@ -99,6 +99,19 @@ def test_pseudo_masks(cluster, segmenter, photos, tmp_path):
     same(tmp_path / "local", tmp_path / "ray")
 
 
+def test_examples_travel(cluster, segmenter, photos, tmp_path):
+    mask = np.zeros((48, 64), np.uint8)
+    mask[10:30, 10:40] = 1
+    bank = segmenter.bank([(str(photos / "p1.png"), mask, "cat")])
+    sources = [s for s in list_sources(photos) if s.relative.name in ("p2", "p3", "p8")]
+    for engine in ("local", "ray"):
+        done = run_folder(
+            segmenter, sources, tmp_path / engine, formats=("png", "confidence"), supports=bank, engine=engine
+        )
+        assert (done.done, done.failed) == (3, 0)
+    same(tmp_path / "local", tmp_path / "ray")
+
+
 def test_evaluation_merges_confusion_matrices(cluster, tmp_path):
     from clipseg_ws.eval.command import Request, run_request
     from clipseg_ws.eval.store import read_table

@@ -24,7 +24,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, total: Tensor | None = None, *, keep
         taken in float32. Not differentiable on the CPU.
     """
     q = q * q.shape[-1] ** -0.5
-    if q.device.type != "cpu" or torch.compiler.is_compiling():
+    if q.device.type != "cpu":
         probs = torch.softmax(q @ k.transpose(-2, -1), -1, dtype=torch.float32)
         if total is not None:
             total += probs.sum(1)
@@ -35,9 +35,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, total: Tensor | None = None, *, keep
 
 def explicit_is_faster(v: Tensor) -> bool:
     """Whether ``attend`` beats the fused kernel although it writes the matrices out: bfloat16 on the CPU."""
-    return v.device.type == "cpu" and v.dtype == torch.bfloat16 and not torch.compiler.is_compiling()
+    return v.device.type == "cpu" and v.dtype == torch.bfloat16
 
 
+@torch.compiler.disable  # a compiler would put the heads together again
 def _head_by_head(q: Tensor, k: Tensor, v: Tensor, total: Tensor | None, keep: bool) -> tuple[Tensor, ...]:
     """The same with one [L, L] matrix at a time; q is scaled already."""
     batch, heads, length, _ = q.shape

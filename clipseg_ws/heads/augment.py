@@ -26,20 +26,35 @@ class Augmentation:
         self, picture: Image.Image, labels: np.ndarray, confidence: np.ndarray, rng: np.random.Generator
     ) -> tuple[Image.Image, np.ndarray, np.ndarray]:
         """The picture at its own size (so its grid stays), labels and confidence uint8 [H, W] cut and flipped alike."""
-        width, height = picture.size
+        (x0, y0, x1, y1), mirrored = self._cut(picture.size, rng)
+        picture = picture.resize(picture.size, Image.Resampling.BICUBIC, box=(x0, y0, x1, y1))
+        picture = ImageOps.mirror(picture) if mirrored else picture
+        for change in (ImageEnhance.Brightness, ImageEnhance.Contrast):
+            picture = change(picture).enhance(float(rng.uniform(1 - self.colour, 1 + self.colour)))
+        maps = [_view(m, (x0, y0, x1, y1), mirrored) for m in (labels, confidence)]
+        return picture, maps[0], maps[1]
+
+    def masks(
+        self, labels: np.ndarray, confidence: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and confidence of the view that the same ``rng`` gives, without its picture."""
+        box, mirrored = self._cut((labels.shape[1], labels.shape[0]), rng)
+        return _view(labels, box, mirrored), _view(confidence, box, mirrored)
+
+    def _cut(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[tuple[int, int, int, int], bool]:
+        """Box (x0, y0, x1, y1), ends exclusive, and whether the view is mirrored."""
+        width, height = size
         share = rng.uniform(self.least, 1.0)
         w, h = max(1, round(width * share)), max(1, round(height * share))
         x, y = int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1))
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC, box=(x, y, x + w, y + h))
-        maps = [
-            shrink_target(np.ascontiguousarray(m[y : y + h, x : x + w]), (height, width)) for m in (labels, confidence)
-        ]
-        if self.flip and rng.random() < 0.5:
-            picture = ImageOps.mirror(picture)
-            maps = [np.ascontiguousarray(m[:, ::-1]) for m in maps]
-        for change in (ImageEnhance.Brightness, ImageEnhance.Contrast):
-            picture = change(picture).enhance(float(rng.uniform(1 - self.colour, 1 + self.colour)))
-        return picture, maps[0], maps[1]
+        return (x, y, x + w, y + h), bool(self.flip and rng.random() < 0.5)
+
+
+def _view(values: np.ndarray, box: tuple[int, int, int, int], mirrored: bool) -> np.ndarray:
+    """A mask cut, brought back to its size (nearest pixel) and mirrored."""
+    x0, y0, x1, y1 = box
+    cut = shrink_target(np.ascontiguousarray(values[y0:y1, x0:x1]), values.shape)
+    return np.ascontiguousarray(cut[:, ::-1]) if mirrored else cut
 
 
 class AugmentedData:

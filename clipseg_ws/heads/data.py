@@ -1,4 +1,4 @@
-"""Where training batches come from: pictures of one grid together, in an order that seed and number decide."""
+"""Where training batches come from, in an order that seed and number decide; a part of a batch has one grid."""
 
 from __future__ import annotations
 
@@ -181,22 +181,20 @@ class Subset:
         return self.data.target(self.index[index])
 
 
-def batch_order(grids: Sequence[tuple[int, int]], size: int, seed: tuple[int, ...]) -> list[list[int]]:
-    """One pass over the pictures in batches of ``size`` of one grid, shuffled by ``seed``.
-
-    A grid's last batch is filled up with pictures of that grid once more, so every batch has ``size``.
-    """
+def batch_order(count: int, size: int, seed: tuple[int, ...]) -> list[list[int]]:
+    """One pass over ``count`` pictures in batches of ``size``, shuffled by ``seed``; the last one is filled up."""
     rng = np.random.default_rng(seed)
+    order = rng.permutation(count).tolist()
+    order += rng.choice(count, -count % size, replace=count < size).tolist()
+    return [order[s : s + size] for s in range(0, len(order), size)]
+
+
+def by_grid(index: Sequence[int], grids: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """The pictures of a batch, those of one grid together, in order of first occurrence."""
     groups: dict[tuple[int, int], list[int]] = {}
-    for i, grid in enumerate(grids):
-        groups.setdefault((grid[0], grid[1]), []).append(i)
-    batches: list[list[int]] = []
-    for grid in sorted(groups):
-        members = rng.permutation(groups[grid]).tolist()
-        missing = -len(members) % size
-        members += rng.choice(groups[grid], missing).tolist()
-        batches += [members[s : s + size] for s in range(0, len(members), size)]
-    return [batches[i] for i in rng.permutation(len(batches))]
+    for i in index:
+        groups.setdefault((grids[i][0], grids[i][1]), []).append(i)
+    return list(groups.values())
 
 
 def check_targets(data: HeadData, labels: int, names: Sequence[str], *, threshold: float = 0.0) -> np.ndarray:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -25,32 +23,37 @@ def enlarge(logits: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(logits.float(), size=tuple(size), mode="bilinear", align_corners=False)
 
 
+def batch_weights(batch: Batch, config: Any) -> Tensor:
+    """How much every pixel counts, [B, H, W], see ``confidence_weights``."""
+    return confidence_weights(
+        batch.labels, batch.confidence, mode=config.weighting, threshold=config.threshold, power=config.power
+    )
+
+
 def objective(
-    output: HeadOutput, batch: Batch, config: Any, mean: Callable[[Tensor], Tensor] = lambda value: value
+    output: HeadOutput, batch: Batch, config: Any, *, total: Tensor | None = None, share: float = 1.0
 ) -> dict[str, Tensor]:
     """Losses by name, each already times its weight.
 
     Args:
         output: of the head on ``batch``. config: a ``training.TrainConfig``.
-        mean: over all processes, so that the cross-entropy is the one of the whole batch.
+        total: Σ of the weights that the cross-entropy is divided by; of all parts of a step. None: this part's own.
+        share: of the step's pictures that are in this part; the other terms count so much.
     """
-    weights = confidence_weights(
-        batch.labels, batch.confidence, mode=config.weighting, threshold=config.threshold, power=config.power
-    )
+    weights = batch_weights(batch, config)
     logits = enlarge(output.logits, batch.labels.shape[-2:])
-    total = mean(weights.sum())
     losses = {"ce": weighted_cross_entropy(logits, batch.labels, weights, normaliser=total)}
     if output.coarse is not None and config.coarse:
         coarse = enlarge(output.coarse, batch.labels.shape[-2:])
         losses["coarse"] = config.coarse * weighted_cross_entropy(coarse, batch.labels, weights, normaliser=total)
     if config.boundary:
-        losses["boundary"] = config.boundary * boundary_loss(logits, batch.labels, weights)
+        losses["boundary"] = share * config.boundary * boundary_loss(logits, batch.labels, weights)
     if config.local:
-        losses["local"] = config.local * locally_adaptive_loss(logits, batch.labels, weights)
+        losses["local"] = share * config.local * locally_adaptive_loss(logits, batch.labels, weights)
     if config.region or config.prototype:
         grid = (output.embedding.shape[-2], output.embedding.shape[-1])
         labels, small = at_grid(batch.labels, grid), at_grid(weights, grid)
         for name, term in (("region", region_contrast), ("prototype", prototype_contrast)):
             if getattr(config, name):
-                losses[name] = getattr(config, name) * term(output.embedding, labels, small, logits.shape[1])
-    return {name: value if value.dtype == torch.float32 else value.float() for name, value in losses.items()}
+                losses[name] = share * getattr(config, name) * term(output.embedding, labels, small, logits.shape[1])
+    return losses

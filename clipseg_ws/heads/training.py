@@ -18,11 +18,11 @@ from tqdm import tqdm
 
 from clipseg_ws.heads.base import Head, HeadOutput
 from clipseg_ws.heads.checkpoint import load_checkpoint, save_checkpoint
-from clipseg_ws.heads.data import Batch, HeadData, batch_order
+from clipseg_ws.heads.data import Batch, HeadData, batch_order, by_grid
 from clipseg_ws.heads.logs import Logs
 from clipseg_ws.heads.losses import WEIGHTINGS
 from clipseg_ws.heads.metrics import confusion, mean_iou
-from clipseg_ws.heads.objective import TERMS, enlarge, objective
+from clipseg_ws.heads.objective import TERMS, batch_weights, enlarge, objective
 from clipseg_ws.heads.workers import Alone
 
 Extra = Callable[[nn.Module, Batch, HeadOutput, torch.Generator], Mapping[str, Tensor]]
@@ -37,8 +37,8 @@ class TrainConfig:
     """How a head is trained."""
 
     steps: int = 1500  # optimiser steps
-    batch: int = 16  # pictures a step and process group, all of one grid
-    accumulate: int = 1  # batches whose gradients are summed before a step
+    batch: int = 16  # pictures a batch, over all processes
+    accumulate: int = 1  # batches a step; the same as one batch so many times as large, with less memory
     lr: float = 1e-3  # highest learning rate; cosine to 0 after a linear start
     warmup: int = 50  # steps of the linear start
     weight_decay: float = 0.05
@@ -121,7 +121,7 @@ class Trainer:
         self.progress = Progress()
         self.folder = None if folder is None else Path(folder)
         self.tensorboard = tensorboard
-        self._per_pass = len(batch_order(data.grids, config.batch, (config.seed, 0)))
+        self._per_pass = len(batch_order(len(data.grids), config.batch, (config.seed, 0)))
         self._order: tuple[int, list[list[int]]] = (-1, [])
 
     # ---- one step --------------------------------------------------------------------------------------------------
@@ -133,32 +133,38 @@ class Trainer:
             return c.lr * (step + 1) / c.warmup
         return c.lr * 0.5 * (1 + math.cos(math.pi * (step - c.warmup) / max(1, c.steps - c.warmup)))
 
-    def batch(self, number: int) -> Batch:
-        """This process's part of batch ``number`` of the training."""
+    def batch(self, number: int) -> list[Batch]:
+        """This process's share of batch ``number`` of the training, in parts of one grid each."""
+        c, rank = self.config, self.workers.rank
         epoch, place = divmod(number, self._per_pass)
         if self._order[0] != epoch:
-            self._order = (epoch, batch_order(self.data.grids, self.config.batch, (self.config.seed, epoch)))
-        index = self._order[1][place][self.workers.rank :: self.workers.world]
-        return self.data.batch(index, (self.config.seed, number, self.workers.rank))
+            self._order = (epoch, batch_order(len(self.data.grids), c.batch, (c.seed, epoch)))
+        index = self._order[1][place][rank :: self.workers.world]
+        parts = by_grid(index, self.data.grids)
+        return [self.data.batch(part, (c.seed, number, rank, k)) for k, part in enumerate(parts)]
 
-    def step(self, batches: Sequence[Batch]) -> dict[str, float]:
-        """One optimiser step on ``accumulate`` batches; returns the losses and the learning rate."""
-        c, number = self.config, self.progress.step
+    def step(self, parts: Sequence[Batch]) -> dict[str, float]:
+        """One optimiser step on all parts together; returns the losses and the learning rate."""
+        c, number, device = self.config, self.progress.step, self.workers.device
         self.module.train()
         self.optimiser.zero_grad(set_to_none=True)
+        parts = [part.to(device) for part in parts]
+        total = self.workers.mean(torch.stack([batch_weights(part, c).sum() for part in parts]).sum())
+        pictures = sum(len(part.index) for part in parts)
         sums: dict[str, Tensor] = {}
-        for part, batch in enumerate(batches):
-            last = part == len(batches) - 1
-            with self.workers.unsynchronised(self.module) if not last else torch.enable_grad():
-                losses = self._losses(batch.to(self.workers.device), number * c.accumulate + part)
-                self.scaler.scale(torch.stack(list(losses.values())).sum() / len(batches)).backward()
+        for place, part in enumerate(parts):
+            last = place == len(parts) - 1
+            with torch.enable_grad() if last else self.workers.unsynchronised(self.module):
+                losses = self._losses(part, (number, place), total, len(part.index) / pictures)
+                self.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
             for name, value in losses.items():
-                sums[name] = sums.get(name, 0) + self.workers.mean(value.detach()) / len(batches)
+                sums[name] = sums.get(name, 0) + value.detach()
+        sums = {name: self.workers.mean(value) for name, value in sums.items()}
         values = {name: float(value) for name, value in sums.items()}
-        total = sum(values.values())
-        if not math.isfinite(total):
+        loss = sum(values.values())
+        if not math.isfinite(loss):
             raise TrainingFailed(
-                f"the loss is {total} at step {number + 1} ({values}); a lower lr (now {c.lr}) or precision='float32' "
+                f"the loss is {loss} at step {number + 1} ({values}); a lower lr (now {c.lr}) or precision='float32' "
                 "helps; a loss that is nan at the first step means tokens that are no numbers"
             )
         rate = self.rate(number)
@@ -171,20 +177,22 @@ class Trainer:
         self.scaler.update()
         self._average(number)
         self.progress.step += 1
-        return {"step": self.progress.step, "loss": total, **values, "lr": rate}
+        return {"step": self.progress.step, "loss": loss, **values, "lr": rate}
 
-    def _losses(self, batch: Batch, number: int) -> dict[str, Tensor]:
+    def _losses(self, batch: Batch, place: tuple[int, int], total: Tensor, share: float) -> dict[str, Tensor]:
+        """Of one part; ``place``: number of the step and of the part."""
         device = self.workers.device
         kind = getattr(torch, self.config.precision)
-        seed = int(np.random.default_rng((self.config.seed, number, self.workers.rank)).integers(2**31))
+        seed = int(np.random.default_rng((self.config.seed, *place, self.workers.rank)).integers(2**31))
         lone = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(lone), torch.autocast(device.type, kind, enabled=kind != torch.float32):
             torch.manual_seed(seed)  # of the dropout; the global generator is put back afterwards
             output = self.module(batch.features.float())
-            losses = objective(output, batch, self.config, self.workers.mean)
+            losses = objective(output, batch, self.config, total=total, share=share)
             if self.extra is not None:
-                losses |= self.extra(self.module, batch, output, torch.Generator().manual_seed(seed))
-        return losses
+                more = self.extra(self.module, batch, output, torch.Generator().manual_seed(seed))
+                losses |= {name: share * value for name, value in more.items()}
+        return {name: value.float() for name, value in losses.items()}
 
     @torch.no_grad()
     def _average(self, number: int) -> None:
@@ -242,8 +250,8 @@ class Trainer:
 
     def _ahead(self, pool: ThreadPoolExecutor, step: int) -> Future[list[Batch]]:
         """The batches of a step are read while the one before is computed."""
-        first = step * self.config.accumulate
-        return pool.submit(lambda: [self.batch(first + part) for part in range(self.config.accumulate)])
+        numbers = range(step * self.config.accumulate, (step + 1) * self.config.accumulate)
+        return pool.submit(lambda: [part for number in numbers for part in self.batch(number)])
 
     def _look(self) -> float:
         """mIoU of the averaged head; keeps the best weights and decides on stopping."""
@@ -269,10 +277,8 @@ def evaluate(module: Head, data: HeadData, *, batch: int = 16, workers: Alone | 
     workers = workers or Alone(next(module.parameters()).device)
     module.eval()
     matrix = torch.zeros(module.labels, module.labels, dtype=torch.int64, device=workers.device)
-    groups: dict[tuple[int, int], list[int]] = {}
-    for i, grid in enumerate(data.grids):
-        groups.setdefault(grid, []).append(i)
-    chunks = [members[s : s + batch] for members in groups.values() for s in range(0, len(members), batch)]
+    groups = by_grid(range(len(data.grids)), data.grids)
+    chunks = [members[s : s + batch] for members in groups for s in range(0, len(members), batch)]
     for chunk in chunks[workers.rank :: workers.world]:
         part = data.batch(chunk, (0, 0)).to(workers.device)
         logits = enlarge(module(part.features.float()).logits, part.labels.shape[-2:])

@@ -170,3 +170,29 @@ def test_the_embedded_model_on_scenes(tmp_path, setting):
     own, floor = read_table(tmp_path / "results.csv")
     assert own["backbone"] == "nano" and own["labels_read"] == ("tags" if setting == "weak" else "none")
     assert float(own["mIoU"]) > 5 * float(floor["mIoU"]) and float(own["pixel_accuracy"]) > 0.5
+
+
+def test_voc21_with_five_methods_in_one_pass_writes_complete_rows(tiny_backbone, tmp_path, monkeypatch):
+    """A small random CLIP: no claim about the numbers, all about the rows."""
+    from clipseg_ws import Segmenter
+
+    monkeypatch.setenv("CLIPSEG_WS_CACHE", str(tmp_path / "cache"))
+    root = make.voc(tmp_path / "data", {"a": make.stripes(0, 8, 255), "b": make.stripes(0, 12)})
+    methods = ["default", "sclip", "naclip", "clearclip", "maskclip"]
+
+    def factory(model, *, device, dtype, offline, **given):
+        return Segmenter(backbone=tiny_backbone, **given)
+
+    request = Request(
+        "voc21", "zero", ",".join(methods), root=root, output=tmp_path / "out", gallery=0, limit=2,
+        set_=["templates=plain", "short_side=64", "window=48", "stride=24", "attention_blocks=2"],
+    )  # fmt: skip
+    assert run_request(request, print, factory) == 0
+    rows = read_table(tmp_path / "out" / "results.csv")
+    assert [r["method"] for r in rows] == methods and len({r["run_id"] for r in rows}) == 5
+    for row in rows:
+        empty = {key for key, value in row.items() if value == ""}
+        assert empty <= {"fold", "shots", "seed"} and row["labels_read"] == "none" and row["n_failed"] == "0"
+        assert (row["n_images"], row["prompts"], row["background"]) == ("2", "voc-zero", "stuff26")
+        assert 0 <= float(row["mIoU"]) <= 1 and float(row["seconds_per_image"]) > 0
+    assert rows[2]["refine"] == "pamr" and rows[0]["refine"] == "affinity+guided"

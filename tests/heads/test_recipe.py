@@ -125,6 +125,8 @@ def test_augmented_views_move_picture_and_mask_alike(nano):
     assert one.labels.shape == (2, 16, 24) and set(one.labels.unique().tolist()) <= {0, 1, 255}
     view, mask, sure = data.augmentation(picture, labels, labels, np.random.default_rng(3))
     assert view.size == (96, 64) and mask.shape == (64, 96)
+    again = data.augmentation.masks(labels, labels, np.random.default_rng(3))
+    assert np.array_equal(again[0], mask) and np.array_equal(again[1], sure)
     shown = np.asarray(view)[..., 0] > 100
     assert (shown == (mask == 255)).mean() > 0.97 and np.array_equal(mask, sure)
 

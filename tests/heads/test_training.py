@@ -16,7 +16,7 @@ import torch
 from helpers_heads import CLASSES, toy
 
 from clipseg_ws.heads import make_head
-from clipseg_ws.heads.data import ArrayData, Joined, Subset, batch_order, check_targets
+from clipseg_ws.heads.data import ArrayData, Joined, Subset, batch_order, by_grid, check_targets
 from clipseg_ws.heads.estimator import SegmentationHead
 from clipseg_ws.heads.training import TrainConfig, Trainer, TrainingFailed, evaluate
 
@@ -131,9 +131,6 @@ def test_sigkill_and_resume_give_the_undisturbed_curve(tmp_path):
 
 def test_accumulated_batches_equal_one_large_batch():
     data = toy(8, grids=((4, 5),))
-    for mask, sure in zip(data.targets.labels, data.targets.confidence, strict=True):
-        mask[mask == 255] = 0
-        sure[:] = 255  # every picture counts the same, so means of means are means
     index = [0, 1, 2, 3, 4, 5, 6, 7]
     one = run(data=data, batch=8, ema=0, seed=3)
     two = run(data=data, batch=4, accumulate=2, ema=0, seed=3)
@@ -158,7 +155,7 @@ def test_early_stop_keeps_the_best_weights():
 def test_ema_and_schedule():
     trainer = run(ema=0.0, steps=10, warmup=2)
     assert [round(trainer.rate(s) / trainer.config.lr, 3) for s in (0, 1, 2, 6)] == [0.5, 1.0, 1.0, 0.5]
-    trainer.step([trainer.batch(0)])
+    trainer.step(trainer.batch(0))
     assert all(torch.equal(a, b) for a, b in zip(trainer.mean.parameters(), trainer.head.parameters(), strict=True))
 
 
@@ -171,18 +168,37 @@ def test_bfloat16_learns():
 @pytest.mark.parametrize("term", ["region", "prototype", "boundary", "local"])
 def test_further_terms_are_in_the_loss(term):
     trainer = run(**{term: 0.5})
-    row = trainer.step([trainer.batch(0)])
+    row = trainer.step(trainer.batch(0))
     assert row[term] > 0 and row["loss"] == pytest.approx(
         sum(v for k, v in row.items() if k not in ("step", "loss", "lr"))
     )
 
 
-def test_batch_order_is_one_grid_each_and_covers_all():
-    grids = [(2, 2)] * 5 + [(3, 2)] * 4
-    order = batch_order(grids, 3, (0, 1))
-    assert all(len({grids[i] for i in batch}) == 1 and len(batch) == 3 for batch in order)
-    assert {i for batch in order for i in batch} == set(range(9))
-    assert order == batch_order(grids, 3, (0, 1)) != batch_order(grids, 3, (0, 2))
+def test_batch_order_covers_all_and_parts_have_one_grid():
+    order = batch_order(9, 4, (0, 1))
+    assert [len(batch) for batch in order] == [4, 4, 4] and {i for batch in order for i in batch} == set(range(9))
+    assert order == batch_order(9, 4, (0, 1)) != batch_order(9, 4, (0, 2))
+    grids = [(2, 2), (3, 2), (2, 2), (1, 4)]
+    assert by_grid([3, 0, 1, 2], grids) == [[3], [0, 2], [1]]
+
+
+def test_parts_of_several_grids_make_one_loss():
+    """The cross-entropy of a step is Σ w·ce / Σ w over all its pictures, whatever their grids."""
+    data = toy(6)
+    trainer = run(data=data, batch=6, ema=0)
+    trainer.head.trunk.drop.p = 0.0
+    expected = weight = 0.0
+    for i in range(6):
+        part = data.batch([i], (0,))
+        counted = (part.labels != 255) & (part.confidence >= trainer.config.threshold)
+        logits = torch.nn.functional.interpolate(
+            trainer.head(part.features).logits, size=part.labels.shape[-2:], mode="bilinear", align_corners=False
+        )
+        losses = torch.nn.functional.cross_entropy(logits, part.labels, ignore_index=255, reduction="none")
+        expected += float(losses.detach()[counted].sum())
+        weight += float(counted.sum())
+    row = trainer.step(trainer.batch(0))
+    assert row["ce"] == pytest.approx(expected / weight, rel=1e-5)
 
 
 def test_joined_and_subset():

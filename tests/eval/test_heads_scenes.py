@@ -1,0 +1,23 @@
+"""The script behind ``heads.csv``, at a tiny size."""
+
+from __future__ import annotations
+
+import csv
+
+from clipseg_ws.eval import heads_scenes
+
+
+def test_training_scenes_and_commands(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(heads_scenes, "command", lambda *words: calls.append([str(w) for w in words]))
+    heads_scenes.main(["-o", str(tmp_path), "--scenes", "2", "--seeds", "2"])
+    assert [c[0] for c in calls] == ["pseudo", "train", "train", "train", "train", "eval"]
+    with open(tmp_path / "tags.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == ["4000000.png", "4000001.png"] and all(row["tags"] for row in rows)
+    assert all((tmp_path / "images" / row["image"]).exists() for row in rows)
+    weightings = [c[c.index("--weighting") + 1] for c in calls if c[0] == "train"]
+    assert weightings == ["hard", "none", "hard", "none"]
+    evaluated = calls[-1][calls[-1].index("--method") + 1].split(",")
+    assert evaluated[0] == "default" and len(evaluated) == 5
+    assert heads_scenes.FIRST_SEED + 1000 < 5_000_000  # neither validation nor held-out scenes

@@ -1,0 +1,18 @@
+"""The benchmark of caching and training runs and says what it measured."""
+
+from __future__ import annotations
+
+import csv
+
+from clipseg_ws.head_bench import bench, write_table
+
+
+def test_rows(tmp_path):
+    rows = bench("nano", pictures=3, side=48, batches=(1, 2), steps=1, kind="linear", device="cpu", dtype="float32")
+    assert [row["batch"] for row in rows] == [1, 2] and rows[0]["gpu_memory_mib"] == 0
+    for row in rows:
+        assert min(row["forward_per_second"], row["caching_per_second"], row["training_per_second"]) > 0
+        assert row["head_parameters"] == 3 * 192 * 21 + 21
+    write_table(tmp_path / "table.csv", rows)
+    with open(tmp_path / "table.csv", newline="") as file:
+        assert [int(row["batch"]) for row in csv.DictReader(file)] == [1, 2]
