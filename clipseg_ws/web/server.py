@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
@@ -174,7 +175,9 @@ def _launch(
 
 
 def serve(echo: Callable[[str], None], **options: Any) -> None:
-    """``running`` until it is interrupted (Ctrl+C); the addresses go to ``echo``."""
+    """``running`` until it is interrupted (Ctrl+C) or terminated; the addresses go to ``echo``."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # the temporary folder goes away either way
+        signal.signal(number, signal.default_int_handler)
     with running(**options) as page:
         echo(f"the page is at {page.local_url} (stop with Ctrl+C)")
         if page.share_url:
