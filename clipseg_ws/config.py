@@ -170,14 +170,17 @@ def resolve(method: str, given: Mapping[str, Any], recommended: Mapping[str, Any
     """Defaults, then the method's preset, then what the model's own directory recommends, then what was given.
 
     Args:
-        method: a key of ``PRESETS``. given: keyword arguments of the user. recommended: ``backbone.recommended``.
+        method: a key of ``PRESETS``. given: keyword arguments of the user.
+        recommended: ``backbone.recommended``; its key "methods" holds settings for single methods, which go first.
 
     Raises:
         ValueError: an unknown method, key or choice; the message lists what is allowed.
     """
     if method not in PRESETS:
         raise ValueError(f"method {method!r} is unknown; choose one of {', '.join(PRESETS)}, for example 'default'")
-    merged = flatten(PRESETS[method]) | flatten(recommended or {}) | flatten(given) | {"method": method}
+    advice = dict(recommended or {})
+    of_method = advice.pop("methods", {}).get(method, {})
+    merged = flatten(PRESETS[method]) | flatten(advice) | flatten(of_method) | flatten(given) | {"method": method}
     inner = {key.removeprefix(_INNER): merged.pop(key) for key in list(merged) if key.startswith(_INNER)}
     known = {f.name for f in fields(Config)}
     for key in merged:

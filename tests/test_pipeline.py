@@ -161,6 +161,9 @@ def test_configuration_order():
     assert resolve("cam", {"alpha": 3.0}, {"alpha": 2.0}).alpha == 3.0
     with pytest.raises(ValueError, match="clip-es"):
         resolve("clipes", {})
+    advice = {"alpha": 3.0, "methods": {"default": {"alpha": 5.0}}}
+    assert resolve("default", {}, advice).alpha == 5.0 and resolve("cam", {}, advice).alpha == 3.0
+    assert resolve("default", {"alpha": 2.0}, advice).alpha == 2.0
 
 
 def test_window_results_do_not_depend_on_the_batch_size(segmenter):

@@ -35,7 +35,8 @@ class OpenClipBackbone:
             without antialias at scale (h + 0.1) / h0 (the dense family). At the native grid all are the identity.
         name: the name it was loaded by. mean, std: RGB normalisation of pixels in [0, 1].
         tokenizer: list of T strings -> [T, context] int64; by default CLIP's BPE from open_clip.
-        recommended: settings that suit these weights better than the general defaults (``pipeline.Config`` keys).
+        recommended: settings that suit these weights better than the general defaults (``pipeline.Config`` keys;
+            "methods": {name: settings} for single methods).
         known_classes: what the weights know, for a model that knows only certain things (nano); empty otherwise.
 
     Raises:
