@@ -61,7 +61,7 @@ def kinds_needed(config: Config) -> tuple[str, ...]:
 def predict_masks(supports: Sequence[Any], segment: Segment) -> tuple[list[Any], dict[int, np.ndarray]]:
     """Masks for the supports that carry a label only; their confidence [H, W] by place in the returned list.
 
-    A support in which nothing of its class is found is left out, unless the class then has none.
+    A support in which its class has no map at all is left out, unless the class then has none.
 
     Raises:
         SupportError: neither mask nor label, or no support of a class shows it.
@@ -84,10 +84,10 @@ def predict_masks(supports: Sequence[Any], segment: Segment) -> tuple[list[Any],
         if i not in found:
             ready.append(original)
             continue
-        mask = found[i].mask(str(support.label))
+        mask, sure = _found_mask(found[i], str(support.label))
         if not mask.any():
             continue
-        confidence[len(ready)] = np.asarray(found[i].confidence, np.float32)
+        confidence[len(ready)] = sure
         ready.append(replace(support, mask=mask.astype(np.uint8)))
     left = {_label_of(support) for support in ready}
     lost = sorted({str(read[i].label) for i in open_} - left)
@@ -96,6 +96,20 @@ def predict_masks(supports: Sequence[Any], segment: Segment) -> tuple[list[Any],
             f"nothing of {', '.join(map(repr, lost))} was found in the supports without a mask; give masks, or others"
         )
     return ready, confidence
+
+
+def _found_mask(answer: Segmentation, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mask bool [H, W] and confidence [H, W] of a class that is known to be there.
+
+    Where no pixel was decided for it, the upper half of its map is taken, half as sure.
+    """
+    mask, confidence = answer.mask(label), np.asarray(answer.confidence, np.float32)
+    maps = answer.extras.get("maps")
+    if mask.any() or maps is None:
+        return mask, confidence
+    own = np.asarray(maps[answer.names.index(label)], np.float32)
+    peak = float(own.max())
+    return (own >= peak / 2) & (peak > 0), own / max(2 * peak, 1e-12)
 
 
 class Matchers:

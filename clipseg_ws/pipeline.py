@@ -263,8 +263,9 @@ class Segmenter:
 
     def _by_tag(self, pictures: Sequence[Image.Image], labels: Sequence[str]) -> list[Segmentation]:
         """The weak setting with one tag a picture, for supports without a mask."""
+        ask = self.variant(keep_maps=True)
         pairs = zip(pictures, labels, strict=True)
-        return [cast(Segmentation, self(picture, classes=[label], tags=[label])) for picture, label in pairs]
+        return [cast(Segmentation, ask(picture, classes=[label], tags=[label])) for picture, label in pairs]
 
     def _segment(
         self,

@@ -202,6 +202,13 @@ def test_supports_with_a_label_only(segment):
         segment.bank(Support(scene(2).image))
 
 
+def test_a_labelled_support_without_a_decided_pixel_gives_the_best_of_its_map(segment):
+    shy = segment.variant(alpha=0.01)  # the background wins everywhere
+    assert not shy(scene(2).image, tags=["boat"]).mask("boat").any()
+    (entry,) = shy.bank(shown(2, "boat", masked=False)).entries
+    assert entry.predicted and 0.1 < float(entry.foreground.max()) <= 0.5
+
+
 def test_known_words_take_their_own_pixels(segment):
     twin = segment.variant(**{"fewshot.known": list(KINDS), "fewshot.kinds": ["input", "values"]})
     plain = segment(scene(3).image, supports=shown(0, "sun"), classes=None)
