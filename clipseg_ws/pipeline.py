@@ -15,33 +15,29 @@ from clipseg_ws.activations.last_block import forward_last_block, pool_embedding
 from clipseg_ws.backbones import load_backbone
 from clipseg_ws.backbones.features import FeatureBackbone, load_features
 from clipseg_ws.backbones.openclip import OpenClipBackbone
-from clipseg_ws.background_words import choose_background
 from clipseg_ws.bank import SupportBank
 from clipseg_ws.batching import Batching
 from clipseg_ws.config import PRESETS, Config, flatten, resolve
 from clipseg_ws.decisions import Decision, decide_maps, decide_words
 from clipseg_ws.dense_stage import patch_embeddings, repaired
 from clipseg_ws.encoding import Encoder
-from clipseg_ws.fewshot_stages import Examples, Query, example_maps
+from clipseg_ws.fewshot_stages import Examples
 from clipseg_ws.fewshot_supports import Matchers, make_bank
 from clipseg_ws.head_stage import HeadStage
 from clipseg_ws.images import to_image
 from clipseg_ws.inputs import per_image_tags, present_mask, tag_indices, weak_list
-from clipseg_ws.looks import all_looks, mirrored_marks, scaled
-from clipseg_ws.prompt_lists import load_background
+from clipseg_ws.map_stage import picture_maps
+from clipseg_ws.names import resolve_names
 from clipseg_ws.results import make_result, resolved_record
-from clipseg_ws.stages import ClassMaps, class_maps
 from clipseg_ws.structures import Segmentation, TextEmbeddings, Vocabulary, WeakLabels
 from clipseg_ws.text_embeddings import embed_vocabulary
 from clipseg_ws.token_cache import TokenCache
-from clipseg_ws.vocabulary import parse_classes
 from clipseg_ws.weak_constraints import Constraints, constraints
 from clipseg_ws.weak_marks import mark_names
 
 __all__ = ["PRESETS", "Config", "Segmenter"]
 
 DEFAULT_MODEL = "ViT-B-16-quickgelu/openai"
-DEFAULT_BACKGROUND = "voc-clip-es"
 
 
 class Segmenter:
@@ -185,21 +181,7 @@ class Segmenter:
         similarity to the classes), templates."""
         if self.head is not None:
             return self.head.vocabulary(classes)
-        if classes is None:
-            classes = self._default_classes(tags)
-        config = self.config
-        auto = "auto" in (background, config.background if background is None else None)
-        given = () if auto else background
-        vocabulary = parse_classes(classes, background=given, templates=config.templates, fusion=config.fusion)
-        if auto:
-            return choose_background(vocabulary, self.backbone.encode_text, self.backbone.weights_sha256)
-        if background is None and (config.background is not None or not vocabulary.background):
-            words = load_background(config.background if config.background is not None else DEFAULT_BACKGROUND)
-            taken = {word.lower() for synonyms in vocabulary.synonyms for word in synonyms} | {
-                name.lower() for name in vocabulary.names
-            }
-            vocabulary = replace(vocabulary, background=tuple(w for w in words if w.lower() not in taken))
-        return vocabulary
+        return resolve_names(self.backbone, self.config, classes, background, tags)
 
     def bank(self, supports: Any) -> SupportBank:
         """Supports encoded once for many calls, see ``supports`` there; ``.save(path)``, ``.merge(other)``."""
@@ -249,17 +231,6 @@ class Segmenter:
         return backbone.recommended | (self.head.card.settings() if self.head else {})
 
     # ---- inside ----------------------------------------------------------------------------------------------------
-
-    def _default_classes(self, tags: Iterable[Sequence[str]] | None) -> Any:
-        if self.backbone.known_classes:
-            return list(self.backbone.known_classes)
-        named = sorted({tag for image in tags or () for tag in image})
-        if not named:
-            raise ValueError(
-                "no classes were given; pass classes='cat; person, people' or a class file, or tags=['cat'] for "
-                "pictures whose classes are known"
-            )
-        return named
 
     def _by_tag(self, pictures: Sequence[Image.Image], labels: Sequence[str]) -> list[Segmentation]:
         """The weak setting with one tag a picture, for supports without a mask."""
@@ -327,7 +298,7 @@ class Segmenter:
             if tags is not None:
                 present = present_mask([tags[i] for i in batch], len(vocabulary.names)).to(device)
             mine = None if marks is None else [marks[i].to(device) for i in batch]
-            maps = self._maps([pictures[i] for i in batch], text, present, mine, examples)
+            maps = picture_maps(self._encoder, [pictures[i] for i in batch], text, present, mine, examples)
             for row, index in enumerate(batch):
                 mark = None if mine is None else mine[row]
                 answers[index] = decide_maps(pictures[index], maps, row, self.config, mark)
@@ -335,35 +306,6 @@ class Segmenter:
         for members in groups.values():
             self._batching.run(members, answer)
         return [answers[i] for i in range(len(pictures))]
-
-    def _maps(
-        self, pictures: list[Image.Image], text: TextEmbeddings | None, present: Tensor | None,
-        marks: list[Constraints] | None, examples: Examples | None,
-    ) -> ClassMaps:  # fmt: skip
-        """Maps of one batch, by names or by examples, from as many looks as the configuration asks for."""
-        grid, see = self.grid(pictures[0].size), self._encoder
-
-        def look(scale: float, mirrored: bool, known: Tensor | None) -> ClassMaps:
-            seen = [scaled(picture, grid, self.backbone.patch_size, scale, mirrored) for picture in pictures]
-            turned = mirrored_marks(marks) if mirrored else marks
-            whole = scale == 1.0
-            if examples is not None:
-                return example_maps(self._query(seen, examples, whole), examples, self.config, known, turned)
-            assert text is not None
-            tokens, proxy = see.clip(seen, whole), see.proxy(seen, whole)
-            return class_maps(self.backbone, tokens, text, self.config, known, turned, proxy)
-
-        return all_looks(look, present, self.config)
-
-    def _query(self, pictures: list[Image.Image], examples: Examples, resize: bool) -> Query:
-        """Tokens of CLIP where it is needed, and of the second model where there is one."""
-        see = self._encoder
-        if self.features is None:
-            tokens = see.clip(pictures, resize)
-            return Query(self.backbone, tokens, self.backbone, tokens)
-        worded = examples.text is not None or examples.known is not None
-        clip, proxy = (see.clip(pictures, resize), see.proxy(pictures, resize)) if worded else (None, None)
-        return Query(self.backbone, clip, self.features, see.second(pictures, resize), proxy)
 
     def _known(self) -> TextEmbeddings | None:
         """Other known words that take their own pixels from examples (BAM)."""
