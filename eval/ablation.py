@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from clipseg_ws.eval.datasets import load_dataset
+from clipseg_ws.eval.datasets import Dataset, load_dataset
 from clipseg_ws.eval.predictors import SegmenterPredictor
 from clipseg_ws.eval.run import Options, evaluate
 from clipseg_ws.eval.store import read_table, write_table
@@ -47,6 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name in given.only or ("scenes", "scenes100"):
         for setting in ("weak", "zero"):
             data = load_dataset(name, setting=setting, count=given.count)
+            assert isinstance(data, Dataset)  # no few-shot setting here
             chosen = ("default",) if setting == "weak" else tuple(VARIANTS) if name == "scenes" else HARD
             predictors = [
                 SegmenterPredictor(segmenter.variant("default", **_common(v)), data.setting, data.vocabulary, name=v)

@@ -139,7 +139,7 @@ def bench_parts(
             f"enlarge, background, arg-max, K={count}": partial(_decide, maps),
             f"guided filter (default method), K={count}": partial(_guided, maps, one),
         }
-    result = Segmenter(backbone=backbone, refine="none")(one, classes=words(2), tags=list(words(2).names))
+    (result,) = Segmenter(backbone=backbone, refine="none")([one], classes=words(2), tags=[list(words(2).names)])
     with tempfile.TemporaryDirectory() as folder:
         jobs |= {f"write {name}": partial(save, result, folder, [name]) for name in ("png", "confidence", "overlay")}
         seconds = {key: statistics.median(w for _, w in s) for key, s in in_turn(jobs, rounds, chosen).items()}
