@@ -171,7 +171,8 @@ def bench_model(
             raise ValueError(f"dtype {dtype!r} is unknown; choose of {', '.join(DTYPES)}, for example bfloat16")
         backbone = random_backbone(architecture, dtype, chosen, short_side)
         for batch in batches:
-            settings: dict[str, Any] = {"refine": "none", "batch_size": batch, "compile": compile, "short_side": short_side}
+            settings: dict[str, Any] = {"refine": "none", "batch_size": batch, "compile": compile}
+            settings |= {"short_side": short_side}
             for what, job in jobs_of(Segmenter(backbone=backbone, **settings), batch, classes).items():
                 jobs[dtype, batch, what] = job
     measured = in_turn(jobs, rounds, chosen)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from clipseg_ws import Segmenter
+from clipseg_ws import Segmentation, Segmenter
 from clipseg_ws.activations.gradcam import gradcam_and_probabilities
 from clipseg_ws.activations.last_block import forward_last_block
 from clipseg_ws.backbones.device import choose_device
@@ -139,7 +139,8 @@ def bench_parts(
             f"enlarge, background, arg-max, K={count}": partial(_decide, maps),
             f"guided filter (default method), K={count}": partial(_guided, maps, one),
         }
-    (result,) = Segmenter(backbone=backbone, refine="none")([one], classes=words(2), tags=[list(words(2).names)])
+    result = Segmenter(backbone=backbone, refine="none")(one, classes=words(2), tags=list(words(2).names))
+    assert isinstance(result, Segmentation)
     with tempfile.TemporaryDirectory() as folder:
         jobs |= {f"write {name}": partial(save, result, folder, [name]) for name in ("png", "confidence", "overlay")}
         seconds = {key: statistics.median(w for _, w in s) for key, s in in_turn(jobs, rounds, chosen).items()}
