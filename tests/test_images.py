@@ -244,6 +244,7 @@ def test_pixel_limit_is_ours_and_pillows_is_left_alone(tmp_path, monkeypatch):
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         content = self.server.content
+        self.server.agents.append(self.headers["User-Agent"])  # before the answer: the client does not wait for more
         if self.path == "/moved":
             self.send_response(302)
             self.send_header("Location", "file:///etc/hostname")
@@ -253,7 +254,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content) + (5 if self.path == "/cut.png" else 0)))
         self.end_headers()
         self.wfile.write(content)
-        self.server.agents.append(self.headers["User-Agent"])
 
     def log_message(self, *args):
         pass
