@@ -213,7 +213,7 @@ def target_size(
     columns, rows = (math.ceil(max(1, int(side * scale + 0.5)) / patch) for side in (width, height))
     if max_patches is not None and rows * columns > max_patches:
         scale = math.sqrt(max_patches / (width * height))  # patches per pixel
-        rows, columns = max(1, int(height * scale)), max(1, int(width * scale))
+        rows, columns = min(rows, max(1, int(height * scale))), min(columns, max(1, int(width * scale)))
         rows, columns = min(rows, max_patches // columns or 1), min(columns, max_patches)
     return rows * patch, columns * patch
 
