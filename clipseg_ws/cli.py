@@ -8,16 +8,22 @@ from typing import Annotated, Any
 
 import typer
 
+from clipseg_ws.backbones import DEFAULT_MODEL
 from clipseg_ws.options import (
-    DEFAULT_MODEL,
+    Background,
+    BatchSize,
     Classes,
     Device,
     Dtype,
     Engine,
     Features,
+    Formats,
     Head,
+    Method,
     Model,
     Offline,
+    Overwrite,
+    Refine,
     Setting,
     make_segmenter,
     report_run,
@@ -71,19 +77,17 @@ def predict(
             'such as "cat; dog" for all pictures.'
         ),
     ] = None,
-    background: Annotated[str | None, typer.Option(help='Background words: a list name, or "sky, grass".')] = None,
+    background: Background = None,
     model: Model = DEFAULT_MODEL,
-    method: Annotated[str, typer.Option(help="Preset: default, clip-es, cam, ...")] = "default",
+    method: Method = "default",
     features: Features = None,
     head: Head = None,
-    refine: Annotated[str | None, typer.Option(help="Picture refinement: none, pamr, guided, crf, ...")] = None,
-    format: Annotated[str, typer.Option(help="Files to write, separated by commas.")] = "png,overlay,json",
+    refine: Refine = None,
+    format: Formats = "png,overlay,json",
     device: Device = "auto",
     dtype: Dtype = "auto",
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Pictures of one size that go through the model together.")
-    ] = 8,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do pictures again whose files exist.")] = False,
+    batch_size: BatchSize = 8,
+    overwrite: Overwrite = False,
     engine: Engine = "local",
     offline: Offline = False,
     settings: Setting = None,

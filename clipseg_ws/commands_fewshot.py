@@ -8,14 +8,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from clipseg_ws.backbones import DEFAULT_MODEL
 from clipseg_ws.options import (
-    DEFAULT_MODEL,
+    Background,
+    BatchSize,
     Device,
     Dtype,
     Engine,
     Features,
+    Formats,
+    Method,
     Model,
     Offline,
+    Overwrite,
+    Refine,
     Setting,
     make_segmenter,
     report_run,
@@ -104,18 +110,16 @@ def fewshot(
     ] = False,
     every: Annotated[int, typer.Option(min=1, help="With --track: each so many-th frame may join.")] = 5,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("clipseg_ws_out"),
-    background: Annotated[str | None, typer.Option(help='Background words: a list name, or "sky, grass".')] = None,
+    background: Background = None,
     model: Model = DEFAULT_MODEL,
     features: Features = None,
-    method: Annotated[str, typer.Option(help="Preset: default, clip-es, prototypes, ...")] = "default",
-    refine: Annotated[str | None, typer.Option(help="Picture refinement: none, pamr, guided, crf, ...")] = None,
-    format: Annotated[str, typer.Option(help="Files to write, separated by commas.")] = "png,overlay,json",
+    method: Method = "default",
+    refine: Refine = None,
+    format: Formats = "png,overlay,json",
     device: Device = "auto",
     dtype: Dtype = "auto",
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Pictures of one size that go through the model together.")
-    ] = 8,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do pictures again whose files exist.")] = False,
+    batch_size: BatchSize = 8,
+    overwrite: Overwrite = False,
     engine: Engine = "local",
     offline: Offline = False,
     settings: Setting = None,

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from clipseg_ws.options import DEFAULT_MODEL, Background, Device, Dtype, Model, Offline, parse_settings
+from clipseg_ws.backbones import DEFAULT_MODEL
+from clipseg_ws.options import Background, Device, Dtype, Model, Offline, parse_settings
 
 
 def train(

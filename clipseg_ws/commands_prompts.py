@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from clipseg_ws.backbones import DEFAULT_MODEL
 from clipseg_ws.options import (
-    DEFAULT_MODEL,
     Classes,
     Device,
     Dtype,

@@ -8,7 +8,20 @@ from typing import Annotated, Any
 
 import typer
 
-from clipseg_ws.options import DEFAULT_MODEL, Engine, parse_settings
+from clipseg_ws.backbones import DEFAULT_MODEL
+from clipseg_ws.options import (
+    Background,
+    BatchSize,
+    Device,
+    Dtype,
+    Engine,
+    Method,
+    Model,
+    Offline,
+    Overwrite,
+    Setting,
+    parse_settings,
+)
 
 
 def pseudo(
@@ -25,11 +38,9 @@ def pseudo(
     classes: Annotated[
         str | None, typer.Option("-c", "--classes", help="As for predict; by default those that the labels name.")
     ] = None,
-    background: Annotated[str | None, typer.Option(help='Background words: a list name, or "sky, grass".')] = None,
-    model: Annotated[
-        str, typer.Option(help='"ARCH/PRETRAINED", "hf:REPO", "local-dir:PATH" or "nano".')
-    ] = DEFAULT_MODEL,
-    method: Annotated[str, typer.Option(help="Preset: clip-es, default, cam, ...")] = "clip-es",
+    background: Background = None,
+    model: Model = DEFAULT_MODEL,
+    method: Method = "clip-es",
     refine: Annotated[
         str | None, typer.Option(help="Picture refinement; by default crf where it is installed, else pamr.")
     ] = None,
@@ -45,16 +56,14 @@ def pseudo(
     ] = "",
     review: Annotated[bool, typer.Option("--review", help="Write review.html, least certain pictures first.")] = False,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Do only every N-th picture, from the I-th.")] = "1/1",
-    device: Annotated[str, typer.Option(help='"auto", "cpu", "cuda", "cuda:1", "mps".')] = "auto",
-    dtype: Annotated[str, typer.Option(help='"auto", "float32", "bfloat16" or "float16".')] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures of one size that go through together.")] = 8,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    batch_size: BatchSize = 8,
     workers: Annotated[int, typer.Option(min=1, help="Threads that decode, and as many that write.")] = 2,
     engine: Engine = "local",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Do pictures again whose files exist.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any configuration field. Repeatable.")
-    ] = None,
+    overwrite: Overwrite = False,
+    offline: Offline = False,
+    settings: Setting = None,
 ) -> None:
     """Pseudo masks for a data set from tags, boxes, points or scribbles; a killed run continues where it was."""
     from clipseg_ws.pipeline import Segmenter

@@ -16,8 +16,9 @@ from functools import partial
 from PIL import Image
 
 from clipseg_ws.images import ImageError, decode_image, read_bytes
+from clipseg_ws.job import Job, Outcome
 from clipseg_ws.ray_pool import stream
-from clipseg_ws.runner import Job, OnResult, Outcome, run_local
+from clipseg_ws.runner import OnResult, run_local
 from clipseg_ws.sources import Source, is_url
 
 PAUSES = (1.0, 4.0)  # seconds before a download or an object is tried again

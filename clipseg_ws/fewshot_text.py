@@ -25,8 +25,7 @@ def match_labels(labels: Sequence[str], vocabulary: Vocabulary) -> dict[str, int
     Raises:
         BankError: no label is a class.
     """
-    index = {word.lower(): i for i, words in enumerate(vocabulary.synonyms) for word in words}
-    index |= {name.lower(): i for i, name in enumerate(vocabulary.names)}
+    index = vocabulary.index()
     if len(vocabulary.names) == 1:
         index.setdefault(UNNAMED, 0)
     found = {label: index[label.lower()] for label in labels if label.lower() in index}

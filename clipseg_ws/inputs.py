@@ -40,8 +40,7 @@ def tag_indices(tags: list[list[str]] | None, vocabulary: Vocabulary) -> list[li
     """Names (or synonyms) of tags -> vocabulary indices, each once. Raises ValueError for an unknown tag."""
     if tags is None:
         return None
-    index = {w.lower(): i for i, words in enumerate(vocabulary.synonyms) for w in words}
-    index |= {name.lower(): i for i, name in enumerate(vocabulary.names)}
+    index = vocabulary.index()
     for tag in {t for image in tags for t in image}:
         if tag.lower() not in index:
             raise ValueError(f"tag {tag!r} is no class; known: {', '.join(vocabulary.names)}")

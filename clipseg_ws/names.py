@@ -39,9 +39,7 @@ def resolve_names(
         return choose_background(vocabulary, backbone.encode_text, backbone.weights_sha256)
     if background is None and (config.background is not None or not vocabulary.background):
         words = load_background(config.background if config.background is not None else DEFAULT_BACKGROUND)
-        taken = {word.lower() for synonyms in vocabulary.synonyms for word in synonyms} | {
-            name.lower() for name in vocabulary.names
-        }
+        taken = vocabulary.index()
         vocabulary = replace(vocabulary, background=tuple(w for w in words if w.lower() not in taken))
     return vocabulary
 

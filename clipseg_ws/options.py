@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-DEFAULT_MODEL = "ViT-B-16-quickgelu/openai"
+from clipseg_ws.backbones import DEFAULT_MODEL
 
 Classes = Annotated[
     str | None,
@@ -26,6 +26,11 @@ Head = Annotated[
     Path | None, typer.Option(help="A trained head (clipseg-ws train): its classes, one forward pass, no prompts.")
 ]
 Background = Annotated[str | None, typer.Option(help='Background words: a list name, or "sky, grass".')]
+Method = Annotated[str, typer.Option(help="Preset: default, clip-es, cam, prototypes, ...")]
+Refine = Annotated[str | None, typer.Option(help="Picture refinement: none, pamr, guided, crf, ...")]
+Formats = Annotated[str, typer.Option("--format", help="Files to write, separated by commas.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Pictures of one size that go through the model together.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do pictures again whose files exist.")]
 Device = Annotated[str, typer.Option(help='"auto", "cpu", "cuda", "cuda:1", "mps".')]
 Dtype = Annotated[str, typer.Option(help='"auto", "float32", "bfloat16" or "float16".')]
 Engine = Annotated[str, typer.Option(help='"local", or "ray": spread over a Ray cluster, see the README.')]
@@ -58,15 +63,21 @@ def make_segmenter(
     return Segmenter(model, method=method, device=device, dtype=dtype, offline=offline, features=features, **given)
 
 
-def parse_settings(settings: list[str] | None) -> dict[str, Any]:
-    """["alpha=2", "affinity=false"] -> values as YAML reads them."""
+def parse_settings(settings: list[str] | None, where: str = "--set ", example: str = "--set alpha=2") -> dict[str, Any]:
+    """["alpha=2", "affinity=false"] -> values as YAML reads them.
+
+    Args:
+        where, example: what the error says in front of the setting, and what it suggests.
+
+    Raises ValueError for a setting without "=".
+    """
     import yaml
 
     parsed = {}
     for item in settings or []:
         key, sign, value = item.partition("=")
         if not sign:
-            raise ValueError(f"--set {item!r} has no '='; write KEY=VALUE, for example --set alpha=2")
+            raise ValueError(f"{where}{item!r} has no '='; write KEY=VALUE, for example {example}")
         parsed[key.strip()] = yaml.safe_load(value)
     return parsed
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from clipseg_ws.activations.last_block import forward_last_block, pool_embedding
-from clipseg_ws.backbones import load_backbone
+from clipseg_ws.backbones import DEFAULT_MODEL, load_backbone
 from clipseg_ws.backbones.features import FeatureBackbone, load_features
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.bank import SupportBank
@@ -36,8 +36,6 @@ from clipseg_ws.weak_constraints import Constraints, constraints
 from clipseg_ws.weak_marks import mark_names
 
 __all__ = ["PRESETS", "Config", "Segmenter"]
-
-DEFAULT_MODEL = "ViT-B-16-quickgelu/openai"
 
 
 class Segmenter:

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from clipseg_ws.files import TEMPORARY, atomic_write, write_text
+from clipseg_ws.job import Summary
 from clipseg_ws.output import output_paths, read_label_png, write_label_png
 from clipseg_ws.palette import ignored_label
 from clipseg_ws.pipeline import Segmenter
-from clipseg_ws.runner import Summary, run_folder
+from clipseg_ws.runner import run_folder
 from clipseg_ws.sources import Source
 from clipseg_ws.structures import IGNORE, Segmentation, WeakLabels
 

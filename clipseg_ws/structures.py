@@ -80,6 +80,11 @@ class Vocabulary:
     fusion: str = "string"
     prompts: tuple[tuple[str, ...], ...] = ()
 
+    def index(self) -> dict[str, int]:
+        """Every name and synonym in lower case -> index of its class; a name goes before another class's synonym."""
+        index = {word.lower(): i for i, words in enumerate(self.synonyms) for word in words}
+        return index | {name.lower(): i for i, name in enumerate(self.names)}
+
     def templates_of(self, index: int) -> tuple[str, ...]:
         """Prompts of class ``index``, of the background words for -1."""
         own = self.prompts[index] if self.prompts and index >= 0 else ()

@@ -7,16 +7,17 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from clipseg_ws.backbones import DEFAULT_MODEL
 from clipseg_ws.eval.datasets import DATASETS, FEW_SHOT_ONLY, Dataset, EpisodeSet, load_dataset
 from clipseg_ws.eval.guard import parse_setting
-from clipseg_ws.eval.methods import parse_method, parse_settings, split_head, split_methods
+from clipseg_ws.eval.methods import parse_method, split_head, split_methods
 from clipseg_ws.eval.picture_only import STARTS, PictureOnly
 from clipseg_ws.eval.predictors import Noise, Oracle, Predictor, SegmenterPredictor
 from clipseg_ws.eval.protocols import PROTOCOLS, Protocol, load_protocol
 from clipseg_ws.eval.run import Options, evaluate
 from clipseg_ws.eval.store import read_table
+from clipseg_ws.options import parse_settings
 
-DEFAULT_MODEL = "ViT-B-16-quickgelu/openai"
 HARNESS = ("oracle", "noise")  # methods that check the harness, no Segmenter
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import yaml
+from clipseg_ws.options import parse_settings
 
 
 def split_methods(text: str) -> list[str]:
@@ -26,14 +26,3 @@ def split_head(method: str) -> tuple[str, str | None]:
     if not (file := method.removeprefix("head:")):
         raise ValueError("method 'head:' names no file; write head:FILE, for example head:head.safetensors")
     return "default", file
-
-
-def parse_settings(items: list[str] | None, where: str = "--set ", example: str = "--set alpha=2") -> dict[str, Any]:
-    """["alpha=2", "affinity=false"] -> values as YAML reads them. Raises ValueError for one without "="."""
-    parsed = {}
-    for item in items or []:
-        key, sign, value = item.partition("=")
-        if not sign:
-            raise ValueError(f"{where}{item!r} has no '='; write KEY=VALUE, e.g. {example}")
-        parsed[key.strip()] = yaml.safe_load(value)
-    return parsed

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from clipseg_ws.backbones.openclip import OpenClipBackbone
 
 __all__ = [
+    "DEFAULT_MODEL",
     "LOADERS",
     "OpenClipBackbone",
     "UnsupportedBackbone",
@@ -26,6 +27,7 @@ __all__ = [
     "parse_name",
 ]
 
+DEFAULT_MODEL = "ViT-B-16-quickgelu/openai"
 # prefix of the name -> "module:function", called as function(rest of the name, offline=...) -> layout.Checkpoint
 LOADERS = {
     "tag": "clipseg_ws.backbones.tags:load_tag",  # ARCH/PRETRAINED, written without a prefix

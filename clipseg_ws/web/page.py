@@ -105,22 +105,8 @@ def _examples(act: Handlers, names: gr.Textbox, board: gr.HTML, hint: gr.HTML) -
         view = _html(supports_html(()), elem_id="cs-supports")
         label = gr.Textbox(label="Name of the thing", placeholder="for example: mushroom", elem_id="cs-label")
         with gr.Row():
-            drop = gr.File(
-                label="Its picture",
-                file_types=["image"],
-                height=76,
-                elem_id="cs-example",
-                elem_classes="cs-drop",
-                min_width=130,
-            )
-            file = gr.File(
-                label="Its mask (or paint it)",
-                file_types=["image"],
-                height=76,
-                elem_id="cs-mask",
-                elem_classes="cs-drop",
-                min_width=130,
-            )
+            drop = _drop("Its picture", "cs-example")
+            file = _drop("Its mask (or paint it)", "cs-mask")
         draw = gr.Button("Draw an example of it", elem_id="cs-draw-example")
         note = _html(elem_id="cs-example-note")
         paint = _board("outline,brush,erase", "cs-paint")
@@ -139,6 +125,13 @@ def _examples(act: Handlers, names: gr.Textbox, board: gr.HTML, hint: gr.HTML) -
     remove.click(act.remove, [supports, names], [supports, view, board], **LIGHT)
     names.change(act.names, [names, supports], [board, hint], trigger_mode="always_last", **LIGHT)
     return supports
+
+
+def _drop(label: str, elem_id: str) -> gr.File:
+    """A small field that takes a picture's file."""
+    return gr.File(
+        label=label, file_types=["image"], height=76, elem_id=elem_id, elem_classes="cs-drop", min_width=130
+    )
 
 
 def _settings(engine: Engine) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from fakes_eval import FakeFewShot, FakeSegmenter
 from typer.testing import CliRunner
 
 from clipseg_ws.eval import bench, cli
-from clipseg_ws.eval.command import Request, parse_settings, parse_shard, run_request
+from clipseg_ws.eval.command import Request, parse_shard, run_request
 from clipseg_ws.eval.episodes import read_episodes
 from clipseg_ws.eval.store import read_table
+from clipseg_ws.options import parse_settings
 
 APP = typer.Typer()
 APP.add_typer(cli.eval_app, name="eval")

@@ -168,6 +168,7 @@ def test_names_points_and_downloads(visit, tmp_path):
 
 def test_settings_boxes_and_scribbles(visit):
     view = visit()
+    view.click("#cs-settings button >> nth=0")  # gradio mounts the sliders now and sets them once more: type later
     draw_scene(view, SEED)
     view.fill("#cs-names textarea", NAMES)
     after(view, lambda: view.click("#cs-run"))
@@ -175,7 +176,6 @@ def test_settings_boxes_and_scribbles(visit):
     source = view.get_attribute("#cs-overlay img", "src")
     enter(view, "#cs-opacity", "1")
     view.wait_for_function("old => document.querySelector('#cs-overlay img').src !== old", arg=source)
-    view.click("#cs-settings button >> nth=0")
 
     assert after(view, lambda: enter(view, "#cs-slide-presence", "0.99")) == 0
     assert "below the threshold 0.99" in view.inner_text("#cs-table")
