@@ -50,6 +50,9 @@ def train(
     views: Annotated[
         int, typer.Option(min=1, help="Of every picture in the token store; from the 2nd on augmented.")
     ] = 1,
+    paste: Annotated[
+        int, typer.Option(min=0, help="Most things of other pictures that are pasted into an augmented view.")
+    ] = 0,
     work: Annotated[
         Path | None, typer.Option(help="Folder of tokens, checkpoint, logs; by default beside the head's file.")
     ] = None,
@@ -82,7 +85,8 @@ def train(
     work = output.with_name(output.stem + "_training") if work is None else work
     recipe = Recipe(
         kind=kind, options=parse_settings(options), blocks=_blocks(blocks), validation=validation, augment=augment,
-        scheme=scheme, rounds=rounds, views=views, detail=detail, add_to=None if add_to is None else str(add_to),
+        scheme=scheme, rounds=rounds, views=views, paste=paste, detail=detail,
+        add_to=None if add_to is None else str(add_to),
     )  # fmt: skip
     workers = find_workers(device)
     segmenter = Segmenter(

@@ -75,6 +75,7 @@ class Config:
     min_area: float = 0.0  # share of the picture below which a class is dropped
     # matching with examples (few setting); single switches as "fewshot.parts=3"
     fewshot: FewShotConfig = field(default_factory=FewShotConfig)
+    head_affinity: float = 0.5  # with a head: share of its maps spread along the attention, 0: none
     head_presence: float = 0.5  # with a head: a class whose probability reaches this nowhere is not there
     # result
     instances: bool = False  # put an instance map [H, W] int32 (0 none) into Segmentation.extras["instances"]
@@ -220,7 +221,7 @@ def _check(config: Config) -> None:
             raise ValueError(f"{key}={getattr(config, key)}; a whole number of at least {low} is needed")
     _check_dense(config)
     shares = ("presence_threshold", "affinity_threshold", "background_threshold", "area_threshold", "min_area")
-    for key in (*shares, "suppression", "cross_image", "saliency", "competition", "head_presence"):
+    for key in (*shares, "suppression", "cross_image", "saliency", "competition", "head_presence", "head_affinity"):
         if not 0 <= getattr(config, key) <= 1:
             raise ValueError(f"{key}={getattr(config, key)}; a number in [0, 1] is needed, for example 0.4")
     if config.suppression == 1 or config.doubt < 0:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from clipseg_ws.head_masks import MaskFolder, feedback_targets, shrink_targets
-from clipseg_ws.heads.augment import Augmentation, AugmentedData
+from clipseg_ws.head_views import Donors, Views, token_key
+from clipseg_ws.heads.augment import AugmentedData
 from clipseg_ws.heads.consistency import Consistency
 from clipseg_ws.heads.cotrain import cotrain
 from clipseg_ws.heads.data import HeadData, Retargeted, Targets, check_targets
@@ -27,7 +25,7 @@ from clipseg_ws.heads.training import TrainConfig
 from clipseg_ws.heads.workers import Alone
 from clipseg_ws.images import read_image
 from clipseg_ws.pipeline import Segmenter
-from clipseg_ws.sources import Source, is_url
+from clipseg_ws.sources import Source
 
 SCHEMES = ("plain", "consistency", "rounds", "cotrain", "feedback")
 THRESHOLDS = {"crf": 0.95}  # by how the masks were refined; CLIP-ES's number is meant for the CRF's probabilities
@@ -43,6 +41,7 @@ class Recipe:
         validation: share of the pictures that are held back for early stop and the choice of weights.
         views: of every picture in the token store, the plain one and augmented ones.
         augment: encode new views at every visit instead of tokens on disk.
+        paste: most things of other pictures that are pasted into an augmented view, 0: none (see ``heads.paste``).
         scheme: one of ``SCHEMES``. rounds: of the schemes that have some. sure: probability from which a head's own
             label is believed (rounds, cotrain). add_to: a head's file whose classes are kept (WILSON).
     """
@@ -54,6 +53,7 @@ class Recipe:
     validation: float = 0.1
     views: int = 1
     augment: bool = False
+    paste: int = 0
     scheme: str = "plain"
     rounds: int = 2
     sure: float = 0.8
@@ -67,6 +67,8 @@ class Recipe:
                 f"validation={self.validation}, detail={self.detail}, views={self.views}; a share in [0, 1) and whole "
                 "numbers of at least 1 are needed, for example 0.1, 4 and 1"
             )
+        if self.paste < 0 or (self.paste and self.views == 1 and not self.augment):
+            raise ValueError(f"paste={self.paste}; a number from 0 on, above 0 with views=2 or more, or augment")
         if self.scheme == "feedback" and (self.views > 1 or self.augment):
             raise ValueError("the scheme 'feedback' makes masks of whole pictures: views=1, without augment")
         if self.add_to is not None and self.scheme != "plain":
@@ -109,14 +111,14 @@ def train_head(
     if old is not None:
         old[1].check(segmenter.backbone)
         spec = old[1].features
-    views = Views(kept, folder, recipe.views)
+    views = Views(kept, folder, recipe.views, recipe.paste)
     store = _tokens(segmenter, spec, views, unlabelled, Path(tokens or work / "tokens"), workers)
     plain = Views(kept, folder, 1)
     learn, held = _split(len(kept), recipe.validation, training.seed)
     validation = _stored(store, plain, held, recipe.detail) if held else None
     part: HeadData
     if recipe.augment:
-        part = _augmented(segmenter, spec, plain, learn, recipe.detail)
+        part = _augmented(segmenter, spec, plain, learn, recipe)
     else:
         part = _stored(store, views, [i + v * len(kept) for v in range(recipe.views) for i in learn], recipe.detail)
     fit: dict[str, Any] = {"validation": validation, "workers": workers}
@@ -136,45 +138,6 @@ def train_head(
         save_head(output, head.module_, card)
     workers.wait()
     return head
-
-
-def token_key(source: Source) -> str:
-    """A picture's name in the token store, the same from every working folder."""
-    return source.location if is_url(source.location) else os.path.abspath(source.location)
-
-
-class Views:
-    """Every picture as it is, and ``count - 1`` augmented views of it, the same ones every time.
-
-    View v of picture i has the number ``i + v * len(sources)``.
-    """
-
-    def __init__(self, sources: Sequence[Source], folder: MaskFolder, count: int) -> None:
-        self.sources, self.folder, self.count = list(sources), folder, count
-        names = [token_key(source) for source in sources]
-        self.keys = [name if v == 0 else f"{name}#view{v}" for v in range(count) for name in names]
-        self._numbers = {key: number for number, key in enumerate(self.keys)}
-
-    def load(self, number: int) -> tuple[Image.Image, np.ndarray, np.ndarray]:
-        """Picture, labels and confidence uint8 [H, W] of a view."""
-        source, rng = self._view(number)
-        picture, masks = read_image(source), self.folder.read(source)
-        return (picture, *masks) if rng is None else Augmentation()(picture, *masks, rng)
-
-    def masks(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Labels and confidence of a view."""
-        source, rng = self._view(number)
-        masks = self.folder.read(source)
-        return masks if rng is None else Augmentation().masks(*masks, rng)
-
-    def _view(self, number: int) -> tuple[Source, np.random.Generator | None]:
-        view, i = divmod(number, len(self.sources))
-        seed = (view, zlib.crc32(str(self.sources[i].relative).encode()))
-        return self.sources[i], np.random.default_rng(seed) if view else None
-
-    def picture(self, key: str) -> Image.Image:
-        """The picture of a key."""
-        return self.load(self._numbers[key])[0]
 
 
 def _tokens(
@@ -204,10 +167,13 @@ def _split(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
 
 
 def _augmented(
-    segmenter: Segmenter, spec: FeatureSpec, views: Views, numbers: Sequence[int], detail: int
+    segmenter: Segmenter, spec: FeatureSpec, views: Views, numbers: Sequence[int], recipe: Recipe
 ) -> AugmentedData:
     sizes = [read_image(views.sources[n]).size for n in numbers]
-    return AugmentedData(segmenter.backbone, spec, lambda i: views.load(numbers[i]), sizes, detail=detail)
+    donors = Donors([views.sources[n] for n in numbers], views.folder, recipe.paste)
+    return AugmentedData(
+        segmenter.backbone, spec, lambda i: views.load(numbers[i]), sizes, detail=recipe.detail, change=donors.paste
+    )
 
 
 def _fit(

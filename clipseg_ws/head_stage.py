@@ -11,15 +11,18 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.better_maps import structure_layers
 from clipseg_ws.config import Config
 from clipseg_ws.decisions import Decision, decide_maps
 from clipseg_ws.heads.base import Head
-from clipseg_ws.heads.features import encode_features, grid_of, pixel_batch
+from clipseg_ws.heads.features import encode_tokens, grid_of, pixel_batch
 from clipseg_ws.heads.head_file import load_head
-from clipseg_ws.stages import ClassMaps
-from clipseg_ws.structures import Vocabulary
+from clipseg_ws.heads.objective import enlarge
+from clipseg_ws.stages import ClassMaps, spread_maps
+from clipseg_ws.structures import Tokens, Vocabulary
 from clipseg_ws.vocabulary import parse_classes
 from clipseg_ws.weak_constraints import Constraints
 
@@ -85,6 +88,7 @@ class HeadStage:
             self.card.features, short_side=config.short_side, long_side=config.long_side,
             max_patches=config.max_patches, position_interpolation=config.position_interpolation,
         )  # fmt: skip
+        spread = config.affinity and config.head_affinity > 0
         groups: dict[tuple[int, int], list[int]] = {}
         for index, picture in enumerate(pictures):
             groups.setdefault(grid_of(backbone, picture.size, spec), []).append(index)
@@ -93,11 +97,17 @@ class HeadStage:
             for start in range(0, len(members), config.batch_size):
                 batch = members[start : start + config.batch_size]
                 pixels = pixel_batch(backbone, [pictures[i] for i in batch], spec)
-                scores = self.scores(encode_features(backbone, pixels, spec), vocabulary)
+                features, tokens = encode_tokens(
+                    backbone, pixels, spec, attention_blocks=config.attention_blocks if spread else 0,
+                    keep_layers=structure_layers(config, backbone.depth) if spread else (),
+                )  # fmt: skip
                 allowed = None if tags is None else [tags[i] for i in batch]
-                maps = winners(scores, allowed, config.head_presence)
+                maps = winners(self.scores(features, vocabulary), allowed, config.head_presence)
+                mine = None if marks is None else [marks[i].to(backbone.device) for i in batch]
+                if spread:
+                    maps = spread_winners(maps, tokens, config, mine, backbone.depth)
                 for row, index in enumerate(batch):
-                    mark = None if marks is None else marks[index].to(scores.device)
+                    mark = None if mine is None else mine[row]
                     answers[index] = decide_maps(pictures[index], maps, row, config, mark)
         return [answers[i] for i in range(len(pictures))]
 
@@ -131,3 +141,20 @@ def winners(scores: Tensor, allowed: Sequence[Sequence[int]] | None, least: floa
     for row, members in enumerate(classes):
         maps[row, : len(members)] = scores[row, [c + 1 for c in members]]
     return ClassMaps(classes, maps, peaks, scores[:, 0])
+
+
+def spread_winners(
+    maps: ClassMaps, tokens: Tokens, config: Config, marks: Sequence[Constraints | None] | None, depth: int
+) -> ClassMaps:
+    """A head's maps spread along the attention of the same forward pass (WeCLIP's and CLIP-ES's affinity).
+
+    ``spread^a * map^(1 - a)`` with a = ``config.head_affinity``, the background beside it as the head gave it.
+    """
+    if not maps.maps.shape[1]:
+        return maps
+    size = tuple(maps.maps.shape[-2:])
+    spread = spread_maps(adaptive_avg_pool2d(maps.maps, tokens.grid), maps.classes, tokens, config, marks, depth)
+    both = enlarge(spread, size).clamp_min(0) ** config.head_affinity * maps.maps ** (1 - config.head_affinity)
+    assert maps.background is not None
+    total = (both.sum(1) + maps.background).clamp_min(1e-12)
+    return replace(maps, maps=both / total[:, None], background=maps.background / total)

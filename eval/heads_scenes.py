@@ -1,8 +1,8 @@
 """Heads from tags on drawn scenes: ``python -m clipseg_ws.eval.heads_scenes -o FOLDER`` makes ``heads.csv``'s rows.
 
 Training scenes with tags only -> pseudo masks by the weak default with a dense CRF -> heads, with the confidence-guided
-loss and with plain cross-entropy, over several seeds -> held-out scenes without tags, beside the default of the zero
-setting. Every step is a command of ``clipseg-ws``, so a killed run goes on where it was.
+loss or with plain cross-entropy, over several seeds -> held-out scenes without tags, beside the default of the zero
+setting. Every step is a command of ``clipseg-ws``, so a killed run goes on where it was; calls may share FOLDER.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from clipseg_ws.nano.scenes import KINDS, draw_scene
 
 FIRST_SEED = 4_000_000  # training scenes; choices were made on scenes from 6,000,000 on, held-out ones from 10,000,000
 MODEL = ("--model", "nano", "--dtype", "float32")
-HEAD = ("--detail", "2", "--option", "hidden=96", "--option", "depth=1", "--option", "upsample=2")
-LEARN = ("--option", "dropout=0.1", "--lr", "2e-3", "--threshold", "0.95", "--validation", "0")
 
 
 def draw(folder: Path, count: int) -> None:
@@ -41,27 +39,46 @@ def command(*words: object) -> None:
     subprocess.run([sys.executable, "-m", "clipseg_ws", *map(str, words)], check=True)
 
 
+def training(root: Path, options: argparse.Namespace, seed: int, weighting: str) -> Path:
+    """Train one head; returns its file."""
+    name = f"decoder{options.hidden}_{options.side}_{options.steps}_{weighting}_s{seed}.safetensors"
+    head = (
+        "--detail", "2", "--option", f"hidden={options.hidden}", "--option", f"depth={options.depth}",
+        "--option", "upsample=2", "--option", f"dropout={options.dropout}", "--set", f"short_side={options.side}",
+    )  # fmt: skip
+    learn = (
+        "--lr", "2e-3", "--threshold", "0.95", "--validation", "0", "--train", f"background={options.background}",
+        "--views", options.views, "--paste", options.paste, "--steps", options.steps, "--seed", seed,
+        "--weighting", weighting, "--precision", options.precision,
+    )  # fmt: skip
+    command("train", root / "masks", "--images", root / "images", "-o", root / name, *MODEL, *head, *learn,
+            "--tokens", root / f"tokens{options.side}")  # fmt: skip
+    return root / name
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Draw, label, train, evaluate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=Path("heads-scenes"))
     parser.add_argument("--scenes", type=int, default=1000, help="training scenes")
-    parser.add_argument("--views", type=int, default=2, help="of every picture in the token store")
-    parser.add_argument("--steps", type=int, default=300, help="of every training")
+    parser.add_argument("--side", type=int, default=336, help="short side of the pictures that the heads see, pixels")
+    parser.add_argument("--hidden", type=int, default=192, help="width of the decoder")
+    parser.add_argument("--depth", type=int, default=2, help="its layers")
+    parser.add_argument("--dropout", type=float, default=0.2, help="its dropped channels")
+    parser.add_argument("--views", type=int, default=6, help="of every picture in the token store")
+    parser.add_argument("--paste", type=int, default=2, help="most things of other pictures in an augmented view")
+    parser.add_argument("--background", type=float, default=0.4, help="how much a background pixel counts")
+    parser.add_argument("--steps", type=int, default=1500, help="of every training")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--weightings", nargs="+", default=["hard", "none"], help="hard: confidence-guided")
+    parser.add_argument("--precision", default="bfloat16", help="of the training")
     options = parser.parse_args(arguments)
     root = options.output
     draw(root, options.scenes)
-    images, masks = root / "images", root / "masks"
-    command("pseudo", images, "--tags", root / "tags.csv", "-c", ";".join(KINDS), *MODEL, "--method", "default",
-            "--refine", "crf", "--confidence", "0", "-o", masks)  # fmt: skip
-    heads = []
-    for seed in range(options.seeds):
-        for weighting in ("hard", "none"):
-            heads.append(root / f"decoder_{weighting}_s{seed}.safetensors")
-            command("train", masks, "--images", images, "-o", heads[-1], *MODEL, *HEAD, *LEARN, "--views",
-                    options.views, "--tokens", root / "tokens", "--steps", options.steps, "--seed", seed,
-                    "--weighting", weighting)  # fmt: skip
+    command("pseudo", root / "images", "--tags", root / "tags.csv", "-c", ";".join(KINDS), *MODEL, "--method",
+            "default", "--refine", "crf", "--confidence", "0", "-o", root / "masks")  # fmt: skip
+    pairs = [(seed, weighting) for seed in range(options.seeds) for weighting in options.weightings]
+    heads = [training(root, options, *pair) for pair in pairs]
     methods = ",".join(["default", *(f"head:{path}" for path in heads)])
     command("eval", "scenes", "--setting", "zero", *MODEL, "--method", methods, "--batch-size", "8", "--no-boundary",
             "--gallery", "0", "-o", root / "results")  # fmt: skip

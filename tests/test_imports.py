@@ -26,7 +26,7 @@ LAYERS = {
     "encoding": 7, "looks": 7, "instances": 7, "stages": 7, "decisions": 7, "batching": 7, "head_stage": 7,
     "fewshot_stages": 7, "fewshot_supports": 7, "results": 7, "names": 7, "map_stage": 7, "pipeline": 7,
     "job": 8, "runner": 8, "engine_ray": 8, "ray_pool": 0, "pseudo": 8, "tracking": 8,
-    "head_recipe": 8, "head_masks": 8, "head_bench": 8, "commands_heads": 9, "__main__": 9, "web": 9,
+    "head_recipe": 8, "head_masks": 8, "head_views": 8, "head_bench": 8, "commands_heads": 9, "__main__": 9, "web": 9,
     "commands_demo": 9,
     "options": 9, "commands_prompts": 9, "commands_weak": 9, "commands_fewshot": 9, "cli": 9, "demo": 9, "doctor": 9,
     "prompts": 0,

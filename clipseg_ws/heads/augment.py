@@ -13,18 +13,20 @@ from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.heads.data import Batch
 from clipseg_ws.heads.features import FeatureSpec, encode_features, grid_of, pixel_batch, shrink_target
 
+Sample = tuple[Image.Image, np.ndarray, np.ndarray]  # picture, labels and confidence uint8 [H, W]
+
 
 @dataclass(frozen=True)
 class Augmentation:
     """How views differ: a cut of at least ``least`` of each side, a flip, brightness and contrast by +-``colour``."""
 
-    least: float = 0.6
+    least: float = 0.7
     flip: bool = True
     colour: float = 0.2
 
     def __call__(
         self, picture: Image.Image, labels: np.ndarray, confidence: np.ndarray, rng: np.random.Generator
-    ) -> tuple[Image.Image, np.ndarray, np.ndarray]:
+    ) -> Sample:
         """The picture at its own size (so its grid stays), labels and confidence uint8 [H, W] cut and flipped alike."""
         (x0, y0, x1, y1), mirrored = self._cut(picture.size, rng)
         picture = picture.resize(picture.size, Image.Resampling.BICUBIC, box=(x0, y0, x1, y1))
@@ -63,15 +65,17 @@ class AugmentedData:
     Args:
         load: number -> (picture, labels uint8 [H, W], confidence uint8 [H, W]), all of one size.
         sizes: (width, height) of every picture. detail: targets are ``detail`` x the patch grid.
+        change: what happens to every view after the augmentation.
     """
 
     def __init__(
         self, backbone: OpenClipBackbone, spec: FeatureSpec,
-        load: Callable[[int], tuple[Image.Image, np.ndarray, np.ndarray]], sizes: Sequence[tuple[int, int]],
+        load: Callable[[int], Sample], sizes: Sequence[tuple[int, int]],
         *, detail: int = 4, augmentation: Augmentation | None = None,
+        change: Callable[[Sample, np.random.Generator], Sample] = lambda sample, rng: sample,
     ) -> None:  # fmt: skip
         self.backbone, self.spec, self.load, self.detail = backbone, spec, load, detail
-        self.augmentation = augmentation or Augmentation()
+        self.augmentation, self.change = augmentation or Augmentation(), change
         self.grids = [grid_of(backbone, size, spec) for size in sizes]
         self.blocks, self.width = len(spec.resolved(backbone.depth)), backbone.width
 
@@ -79,7 +83,8 @@ class AugmentedData:
         """Views decided by ``seed`` and the picture's place in the batch."""
         pictures, labels, confidence = [], [], []
         for place, i in enumerate(index):
-            view = self.augmentation(*self.load(i), np.random.default_rng((*seed, place)))
+            rng = np.random.default_rng((*seed, place))
+            view = self.change(self.augmentation(*self.load(i), rng), rng)
             size = (self.grids[i][0] * self.detail, self.grids[i][1] * self.detail)
             pictures.append(view[0])
             labels.append(torch.from_numpy(shrink_target(view[1], size).copy()).long())

@@ -13,6 +13,7 @@ from torch import Tensor
 from clipseg_ws.activations.last_block import forward_last_block
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.images import target_size, to_pixels
+from clipseg_ws.structures import Tokens
 
 
 @dataclass(frozen=True)
@@ -69,18 +70,27 @@ def grid_of(backbone: OpenClipBackbone, size: tuple[int, int], spec: FeatureSpec
     return height // p, width // p
 
 
-@torch.no_grad()
 def encode_features(backbone: OpenClipBackbone, pixels: Tensor, spec: FeatureSpec) -> Tensor:
     """One forward pass: pixels [B, 3, H', W'] -> patch tokens [B, L, D, h, w] of the blocks, in ascending order."""
+    return encode_tokens(backbone, pixels, spec)[0]
+
+
+@torch.no_grad()
+def encode_tokens(
+    backbone: OpenClipBackbone, pixels: Tensor, spec: FeatureSpec, *, attention_blocks: int = 0,
+    keep_layers: Sequence[int] = (),
+) -> tuple[Tensor, Tokens]:  # fmt: skip
+    """``encode_features``, and the ``Tokens`` of the same pass with attention and layers as ``backbone.encode``."""
     blocks = spec.resolved(backbone.depth)
     last = backbone.depth - 1
     backbone = backbone.with_positions(spec.position_interpolation)
-    tokens = backbone.encode(pixels, attention_blocks=0, keep_layers=[b for b in blocks if b < last])
+    kept = sorted({*keep_layers, *blocks} - {last})
+    tokens = backbone.encode(pixels, attention_blocks=attention_blocks, keep_layers=kept)
     layers = [tokens.layers[b] for b in blocks if b < last]
     if blocks[-1] == last:
-        layers.append(forward_last_block(backbone, tokens.last_input).out[:, 1:])
+        layers.append(forward_last_block(backbone, tokens.last_input, tokens.last).out[:, 1:])
     # L x [B, N, D] -> [B, L, N, D] -> [B, L, D, h, w]
-    return torch.stack(layers, 1).transpose(2, 3).unflatten(-1, tokens.grid)
+    return torch.stack(layers, 1).transpose(2, 3).unflatten(-1, tokens.grid), tokens
 
 
 def shrink_target(values: Any, size: tuple[int, int]) -> Any:

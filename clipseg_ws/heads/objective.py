@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -24,10 +25,11 @@ def enlarge(logits: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def batch_weights(batch: Batch, config: Any) -> Tensor:
-    """How much every pixel counts, [B, H, W], see ``confidence_weights``."""
-    return confidence_weights(
+    """How much every pixel counts, [B, H, W], see ``confidence_weights``; background times ``config.background``."""
+    weights = confidence_weights(
         batch.labels, batch.confidence, mode=config.weighting, threshold=config.threshold, power=config.power
     )
+    return torch.where(batch.labels == 0, config.background * weights, weights)
 
 
 def objective(

@@ -49,6 +49,7 @@ class TrainConfig:
     weighting: str = "hard"  # how confidence counts: "hard" (threshold), "soft" (a power of it), "none"
     threshold: float = 0.95  # of "hard"
     power: float = 2.0  # of "soft"
+    background: float = 1.0  # how much a background pixel counts; below 1 more pixels go to the classes
     coarse: float = 0.4  # weight of an auxiliary classifier's loss (OCR)
     region: float = 0.0  # weight of region contrast
     prototype: float = 0.0  # weight of pixel-to-prototype contrast
@@ -71,6 +72,8 @@ class TrainConfig:
         for key, low in least.items():
             if getattr(self, key) < low:
                 raise ValueError(f"{key}={getattr(self, key)}; a whole number of at least {low} is needed")
+        if not 0 < self.background <= 1:
+            raise ValueError(f"background={self.background}; a number above 0 and up to 1 is needed, for example 0.4")
         for key in ("lr", "weight_decay", "clip", *TERMS):
             if not (math.isfinite(getattr(self, key)) and getattr(self, key) >= 0):
                 raise ValueError(f"{key}={getattr(self, key)}; a finite number of at least 0 is needed")

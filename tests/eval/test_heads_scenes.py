@@ -10,7 +10,7 @@ from clipseg_ws.eval import heads_scenes
 def test_training_scenes_and_commands(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(heads_scenes, "command", lambda *words: calls.append([str(w) for w in words]))
-    heads_scenes.main(["-o", str(tmp_path), "--scenes", "2", "--seeds", "2"])
+    heads_scenes.main(["-o", str(tmp_path), "--scenes", "2", "--seeds", "2", "--weightings", "hard", "none"])
     assert [c[0] for c in calls] == ["pseudo", "train", "train", "train", "train", "eval"]
     with open(tmp_path / "tags.csv", newline="") as file:
         rows = list(csv.DictReader(file))

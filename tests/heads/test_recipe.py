@@ -12,20 +12,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from torch.nn.functional import adaptive_avg_pool2d
 from typer.testing import CliRunner
 
-from clipseg_ws import Segmenter
+from clipseg_ws import Config, Segmenter
 from clipseg_ws.cli import app
 from clipseg_ws.head_masks import feedback_targets, open_masks, shrink_targets
+from clipseg_ws.head_recipe import Recipe
+from clipseg_ws.head_stage import spread_winners, winners
+from clipseg_ws.head_views import Donors, Views
 from clipseg_ws.heads.augment import AugmentedData
 from clipseg_ws.heads.data import Targets
-from clipseg_ws.heads.features import FeatureSpec, encode_features, pixel_batch
+from clipseg_ws.heads.features import FeatureSpec, encode_features, encode_tokens, pixel_batch
 from clipseg_ws.heads.head_file import load_head, save_head
+from clipseg_ws.heads.paste import cut_out
 from clipseg_ws.heads.token_store import StoredData, TokenStore
 from clipseg_ws.nano.scenes import KINDS, draw_scene
 from clipseg_ws.output import write_label_png
+from clipseg_ws.refine.affinity import class_aware_affinity
 from clipseg_ws.sources import list_sources
+from clipseg_ws.structures import Tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = FeatureSpec(blocks=(-1, 1), short_side=64)
@@ -113,6 +122,35 @@ def test_features_of_the_blocks(nano):
         FeatureSpec(blocks=(5, -1)).resolved(6)
 
 
+def test_attention_comes_from_the_same_pass(nano):
+    pixels = torch.randn(2, 3, 48, 64, generator=torch.Generator().manual_seed(0))
+    features, tokens = encode_tokens(nano.backbone, pixels, SPEC, attention_blocks=2, keep_layers=(3,))
+    alone = nano.backbone.encode(pixels, attention_blocks=2, keep_layers=(3,))
+    assert torch.allclose(features, encode_features(nano.backbone, pixels, SPEC), atol=1e-4)
+    assert torch.equal(tokens.attention, alone.attention) and torch.equal(tokens.layers[3], alone.layers[3])
+
+
+def test_maps_of_a_head_are_spread_along_the_attention():
+    """Against the definition, with an absent second class and attention that only knows one neighbour."""
+    config = Config(affinity_threshold=0.1, head_affinity=0.5)
+    probabilities = torch.zeros(1, 3, 4, 6)  # 2 x 3 patches, two pixels a side
+    probabilities[0, 1, :2, :2] = 0.8  # the first patch
+    probabilities[0, 0] = 1 - probabilities[0, 1]
+    maps = winners(probabilities, None)
+    attention = torch.full((1, 6, 6), 0.01) + torch.eye(6)
+    attention[0, 0, 1] = attention[0, 1, 0] = 1.0
+    tokens = Tokens(last_input=torch.zeros(1), attention=attention, layers={}, grid=(2, 3))
+    spread = class_aware_affinity(adaptive_avg_pool2d(maps.maps, (2, 3)), attention, threshold=0.1)
+    wide = torch.nn.functional.interpolate(spread, size=(4, 6), mode="bilinear", align_corners=False)
+    both = wide.sqrt() * maps.maps.sqrt()
+    got = spread_winners(maps, tokens, config, None, 6)
+    total = both.sum(1) + maps.background
+    assert torch.allclose(got.maps, both / total[:, None], atol=1e-6)
+    assert torch.allclose(got.maps.sum(1) + got.background, torch.ones(1, 4, 6), atol=1e-6)
+    empty = winners(torch.eye(3)[0].reshape(1, 3, 1, 1).expand(1, 3, 4, 6), None)
+    assert spread_winners(empty, tokens, config, None, 6).maps.shape[1] == 0
+
+
 def test_augmented_views_move_picture_and_mask_alike(nano):
     labels = np.zeros((64, 96), np.uint8)
     labels[16:48, 8:40] = 1
@@ -129,6 +167,62 @@ def test_augmented_views_move_picture_and_mask_alike(nano):
     assert np.array_equal(again[0], mask) and np.array_equal(again[1], sure)
     shown = np.asarray(view)[..., 0] > 100
     assert (shown == (mask == 255)).mean() > 0.97 and np.array_equal(mask, sure)
+
+
+def test_things_of_other_pictures_are_pasted_with_their_masks(scenes):
+    """Views of pictures that show their own masks: picture and masks stay together, with and without decoding."""
+    sources = list_sources(str(scenes / "photos"))
+    folder = open_masks(scenes / "masks")
+    views, plain = Views(sources, folder, 3, paste=2), Views(sources, folder, 3)
+    changed = 0
+    for number in range(len(views.keys)):
+        picture, labels, confidence = views.load(number)
+        assert picture.size == labels.shape[::-1] == confidence.shape[::-1]
+        again = views.masks(number)
+        assert np.array_equal(again[0], labels) and np.array_equal(again[1], confidence)
+        base = plain.load(number)
+        different = (np.asarray(picture) != np.asarray(base[0])).any(-1)
+        assert not different[(labels == base[1]) & (labels == 0)].any()  # what is pasted is a thing, not its ground
+        changed += bool((labels != base[1]).any())
+        assert changed == 0 or number >= len(sources)  # the first view is the picture as it is
+    assert changed >= 6
+    assert views.keys[:6] == plain.keys[:6] and not set(views.keys[6:]) & set(plain.keys[6:])
+    assert Views(sources, folder, 3, paste=2).keys == views.keys
+    assert Views(sources[:5], folder, 3, paste=2).keys[5:] != views.keys[6:11]  # other donors, other pictures
+    with pytest.raises(ValueError, match="views=2"):
+        Recipe(paste=1)
+
+
+@given(
+    st.integers(0, 2**31), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40),
+    st.sampled_from([(0.6, 1.3), (0.01, 0.02), (1.0, 1.0)]),
+)  # fmt: skip
+def test_a_cutout_lies_inside_and_holds_one_class(seed, h, w, height, width, scale):
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(np.array([0, 1, 2, 255], np.uint8), (h, w), p=[0.7, 0.1, 0.1, 0.1])
+    confidence = rng.integers(0, 256, (h, w)).astype(np.uint8)
+    cutout = cut_out(labels, confidence, (width, height), rng, scale=scale)
+    if cutout is None:
+        return
+    ground = np.full((height, width), 255, np.uint8)
+    mask, sure = cutout.into_masks(ground, ground)
+    assert set(np.unique(mask)) <= {1, 2, 255} and len(set(np.unique(mask)) - {255}) <= 1
+    assert ground.min() == 255 and set(np.unique(sure[mask < 255])) <= set(np.unique(confidence))
+    shown = Image.fromarray(np.stack([labels] * 3, -1))
+    after = np.asarray(cutout.into_picture(Image.new("RGB", (width, height), (255, 255, 255)), shown))
+    assert (after[mask == 255] == 255).all() and after.shape == (height, width, 3)
+
+
+def test_pasted_views_while_training(scenes, nano):
+    """--augment --paste: a new view at every visit, the same for the same seed."""
+    sources, folder = list_sources(str(scenes / "photos")), open_masks(scenes / "masks")
+    views = Views(sources, folder, 1)
+    make = {"detail": 2, "change": Donors(sources, folder, 3).paste}
+    data = AugmentedData(nano.backbone, SPEC, views.load, [(96, 64), (64, 64)] * 3, **make)
+    bare = AugmentedData(nano.backbone, SPEC, views.load, [(96, 64), (64, 64)] * 3, detail=2)
+    one, two = data.batch([0, 2, 4], (0, 1)), data.batch([0, 2, 4], (0, 1))
+    assert torch.equal(one.features, two.features) and torch.equal(one.labels, two.labels)
+    assert not torch.equal(one.labels, bare.batch([0, 2, 4], (0, 1)).labels)
 
 
 # ---- files and the Segmenter ---------------------------------------------------------------------------------------
@@ -190,6 +284,8 @@ def test_head_in_the_segmenter(scenes, nano, trained):
     alone = segment(pictures[2])
     assert (alone.labels != together[2].labels).mean() < 0.01
     assert 0 <= alone.confidence.min() <= alone.confidence.max() <= 1
+    unspread = segment.variant(head_affinity=0.0)(pictures)
+    assert any((a.labels != b.labels).any() for a, b in zip(together, unspread, strict=True))
     limited = segment(pictures[0], tags=["even"])
     assert set(np.unique(limited.labels)) <= {0, 2}
     turned = segment(pictures[0], classes="even; odd")

@@ -201,6 +201,34 @@ def test_parts_of_several_grids_make_one_loss():
     assert row["ce"] == pytest.approx(expected / weight, rel=1e-5)
 
 
+def test_background_pixels_count_as_much_as_asked():
+    """Less weight for the background: the weighted mean of the pixels' losses, and more pixels for the classes."""
+    data = toy(6, grids=((4, 5),))
+    trainer = run(data=data, batch=6, ema=0, background=0.25)
+    trainer.head.trunk.drop.p = 0.0
+    part = data.batch(range(6), (0,))
+    losses = torch.nn.functional.cross_entropy(
+        torch.nn.functional.interpolate(
+            trainer.head(part.features).logits, size=part.labels.shape[-2:], mode="bilinear", align_corners=False
+        ),
+        part.labels, ignore_index=255, reduction="none",
+    ).detach()  # fmt: skip
+    expected = weight = 0.0
+    for place in zip(*(part.labels != 255).nonzero(as_tuple=True), strict=True):
+        if part.confidence[place] >= trainer.config.threshold:
+            w = 0.25 if part.labels[place] == 0 else 1.0
+            expected, weight = expected + w * float(losses[place]), weight + w
+    assert trainer.step(trainer.batch(0))["ce"] == pytest.approx(expected / weight, rel=1e-5)
+
+    noisy, fresh = toy(noise=3.0), toy(6, seed=2, noise=3.0, grids=((4, 5),))
+
+    def share(background):
+        head = SegmentationHead("decoder", options=SMALL, **QUICK | {"background": background})
+        return (head.fit(noisy, classes=CLASSES).predict(torch.stack(fresh.features)) > 0).float().mean()
+
+    assert share(0.1) > share(1.0) + 0.05
+
+
 def test_joined_and_subset():
     data = Joined([toy(4), toy(4, seed=1)])
     assert len(data.grids) == 8 and np.array_equal(data.target(5)[0], toy(4, seed=1).target(1)[0])
@@ -227,6 +255,8 @@ def test_clear_errors():
         check_targets(data, 3, CLASSES, threshold=0.5)
     good = np.tile(np.arange(3, dtype=np.uint8), 32).reshape(2, 6, 8)
     features[0, 0, 0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="background=0"):
+        fit(masks, background=0.0)
     with pytest.raises(TrainingFailed, match="nan at step 1"):
         fit(good)
     with pytest.raises(ValueError, match="CUDA"):
