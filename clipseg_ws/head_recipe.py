@@ -111,14 +111,15 @@ def train_head(
     if old is not None:
         old[1].check(segmenter.backbone)
         spec = old[1].features
-    views = Views(kept, folder, recipe.views, recipe.paste)
+    learn, held = _split(len(kept), recipe.validation, training.seed)
+    donors = Donors([kept[i] for i in learn], folder, recipe.paste)  # what is held back is not seen in other pictures
+    views = Views(kept, folder, recipe.views, donors)
     store = _tokens(segmenter, spec, views, unlabelled, Path(tokens or work / "tokens"), workers)
     plain = Views(kept, folder, 1)
-    learn, held = _split(len(kept), recipe.validation, training.seed)
     validation = _stored(store, plain, held, recipe.detail) if held else None
     part: HeadData
     if recipe.augment:
-        part = _augmented(segmenter, spec, plain, learn, recipe)
+        part = _augmented(segmenter, spec, plain, learn, donors, recipe.detail)
     else:
         part = _stored(store, views, [i + v * len(kept) for v in range(recipe.views) for i in learn], recipe.detail)
     fit: dict[str, Any] = {"validation": validation, "workers": workers}
@@ -167,12 +168,11 @@ def _split(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
 
 
 def _augmented(
-    segmenter: Segmenter, spec: FeatureSpec, views: Views, numbers: Sequence[int], recipe: Recipe
+    segmenter: Segmenter, spec: FeatureSpec, views: Views, numbers: Sequence[int], donors: Donors, detail: int
 ) -> AugmentedData:
     sizes = [read_image(views.sources[n]).size for n in numbers]
-    donors = Donors([views.sources[n] for n in numbers], views.folder, recipe.paste)
     return AugmentedData(
-        segmenter.backbone, spec, lambda i: views.load(numbers[i]), sizes, detail=recipe.detail, change=donors.paste
+        segmenter.backbone, spec, lambda i: views.load(numbers[i]), sizes, detail=detail, change=donors.paste
     )
 
 

@@ -59,12 +59,12 @@ class Donors:
 class Views:
     """Every picture as it is, and ``count - 1`` augmented views of it, the same ones every time.
 
-    View v of picture i has the number ``i + v * len(sources)``. ``paste``: most things of other pictures in a view.
+    View v of picture i has the number ``i + v * len(sources)``. ``donors``: of what is pasted; None: nothing is.
     """
 
-    def __init__(self, sources: Sequence[Source], folder: MaskFolder, count: int, paste: int = 0) -> None:
+    def __init__(self, sources: Sequence[Source], folder: MaskFolder, count: int, donors: Donors | None = None) -> None:
         self.sources, self.folder, self.count = list(sources), folder, count
-        self.donors = Donors(sources, folder, paste)
+        self.donors = donors or Donors((), folder, 0)
         names = [token_key(source) for source in sources]
         made = zlib.crc32(repr(Augmentation()).encode(), self.donors.digest()) if count > 1 else 0
         self.keys = [name if v == 0 else f"{name}#view{v}-{made:08x}" for v in range(count) for name in names]

@@ -72,6 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--weightings", nargs="+", default=["hard", "none"], help="hard: confidence-guided")
     parser.add_argument("--precision", default="bfloat16", help="of the training")
+    parser.add_argument("--count", type=int, default=200, help="held-out scenes")
     options = parser.parse_args(arguments)
     root = options.output
     draw(root, options.scenes)
@@ -81,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
     heads = [training(root, options, *pair) for pair in pairs]
     methods = ",".join(["default", *(f"head:{path}" for path in heads)])
     command("eval", "scenes", "--setting", "zero", *MODEL, "--method", methods, "--batch-size", "8", "--no-boundary",
-            "--gallery", "0", "-o", root / "results")  # fmt: skip
+            "--gallery", "0", "--count", options.count, "-o", root / "results")  # fmt: skip
 
 
 if __name__ == "__main__":

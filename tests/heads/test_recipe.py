@@ -173,7 +173,7 @@ def test_things_of_other_pictures_are_pasted_with_their_masks(scenes):
     """Views of pictures that show their own masks: picture and masks stay together, with and without decoding."""
     sources = list_sources(str(scenes / "photos"))
     folder = open_masks(scenes / "masks")
-    views, plain = Views(sources, folder, 3, paste=2), Views(sources, folder, 3)
+    views, plain = Views(sources, folder, 3, Donors(sources, folder, 2)), Views(sources, folder, 3)
     changed = 0
     for number in range(len(views.keys)):
         picture, labels, confidence = views.load(number)
@@ -187,8 +187,9 @@ def test_things_of_other_pictures_are_pasted_with_their_masks(scenes):
         assert changed == 0 or number >= len(sources)  # the first view is the picture as it is
     assert changed >= 6
     assert views.keys[:6] == plain.keys[:6] and not set(views.keys[6:]) & set(plain.keys[6:])
-    assert Views(sources, folder, 3, paste=2).keys == views.keys
-    assert Views(sources[:5], folder, 3, paste=2).keys[5:] != views.keys[6:11]  # other donors, other pictures
+    assert Views(sources, folder, 3, Donors(sources, folder, 2)).keys == views.keys
+    fewer = Views(sources, folder, 3, Donors(sources[:5], folder, 2))
+    assert not set(fewer.keys[6:]) & set(views.keys)  # other donors, other pictures
     with pytest.raises(ValueError, match="views=2"):
         Recipe(paste=1)
 
@@ -223,6 +224,21 @@ def test_pasted_views_while_training(scenes, nano):
     one, two = data.batch([0, 2, 4], (0, 1)), data.batch([0, 2, 4], (0, 1))
     assert torch.equal(one.features, two.features) and torch.equal(one.labels, two.labels)
     assert not torch.equal(one.labels, bare.batch([0, 2, 4], (0, 1)).labels)
+
+
+def test_held_back_pictures_are_no_donors(scenes, tmp_path, monkeypatch):
+    seen = []
+
+    class Spy(Donors):
+        def __init__(self, sources, folder, most):
+            seen.append([str(source.relative) for source in sources])
+            super().__init__(sources, folder, most)
+
+    monkeypatch.setattr("clipseg_ws.head_recipe.Donors", Spy)
+    call("train", few_classes(scenes, tmp_path), "--images", scenes / "photos", "-o", tmp_path / "h.safetensors", *FAST,
+         "--views", 2, "--paste", 1, "--validation", 0.34)  # fmt: skip
+    keys = [json.loads(line)["name"] for line in (tmp_path / "h_training/tokens/index.jsonl").read_text().splitlines()]
+    assert len(seen) == 1 and len(set(seen[0])) == 4 and len(keys) == 12
 
 
 # ---- files and the Segmenter ---------------------------------------------------------------------------------------
