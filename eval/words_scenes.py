@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -25,10 +25,11 @@ from tqdm import tqdm
 from clipseg_ws.eval.datasets import Dataset, load_dataset
 from clipseg_ws.eval.metrics import ConfusionMatrix
 from clipseg_ws.eval.store import write_table
+from clipseg_ws.nano.scenes import KINDS
 from clipseg_ws.pipeline import Segmenter
 from clipseg_ws.prompt_lists import load_templates
 from clipseg_ws.stages import find_present
-from clipseg_ws.structures import TextEmbeddings, Vocabulary
+from clipseg_ws.structures import Segmentation, TextEmbeddings, Vocabulary
 from clipseg_ws.template_experts import template_experts
 
 BACKGROUNDS = (None, "auto", "voc-clip-es")
@@ -64,7 +65,7 @@ def background_rows(segmenter: Segmenter, count: int) -> Iterator[dict[str, Any]
     def row(part: str, variant: str, asked: Segmenter, **question: Any) -> dict[str, Any]:
         matrix = ConfusionMatrix(data.num_classes)
         for name, picture in zip(tqdm(data.ids, desc=variant, disable=None), pictures, strict=True):
-            result = asked(picture, **question)
+            (result,) = cast(list[Segmentation], asked([picture], **question))
             matrix.update(result.labels, data.truth(name))
         value = round(float(matrix.compute()["mIoU"]), 4)
         return dict(zip(COLUMNS, (part, variant, "mIoU", value, count), strict=True))
@@ -87,7 +88,7 @@ def presence_rows(segmenter: Segmenter, count: int) -> Iterator[dict[str, Any]]:
     data = load_dataset("scenes100", split="validation", count=count)
     assert isinstance(data, Dataset)
     nouns = segmenter.embed_names(segmenter.vocabulary(data.vocabulary))
-    kinds = segmenter.embed_names(segmenter.vocabulary(list(load_dataset("scenes").vocabulary.names)))
+    kinds = segmenter.embed_names(segmenter.vocabulary(list(KINDS)))
     for cosine in COSINES:
         text = nouns if cosine is None else look_alikes(kinds, len(nouns.vocabulary.names), cosine)
         found, true, right = 0, 0, 0
