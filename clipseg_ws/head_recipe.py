@@ -29,7 +29,7 @@ from clipseg_ws.sources import Source
 
 SCHEMES = ("plain", "consistency", "rounds", "cotrain", "feedback")
 THRESHOLDS = {"crf": 0.95}  # by how the masks were refined; CLIP-ES's number is meant for the CRF's probabilities
-OTHER_THRESHOLD = 0.5  # guided filter and the like, see eval/results/heads.csv
+OTHER_THRESHOLD = 0.5  # guided filter and the like, whose probabilities are less sharp
 
 
 @dataclass(frozen=True)
