@@ -24,6 +24,7 @@ from clipseg_ws.options import (
     Offline,
     Overwrite,
     Refine,
+    Results,
     Setting,
     make_segmenter,
     report_run,
@@ -69,7 +70,7 @@ def _root(
 def predict(
     sources: Annotated[list[str], typer.Argument(help="Files, folders, globs, list.txt files, http(s) URLs.")],
     classes: Classes = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("clipseg_ws_out"),
+    output: Results = Path("clipseg_ws_out"),
     tags: Annotated[
         str | None,
         typer.Option(

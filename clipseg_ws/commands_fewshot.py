@@ -22,6 +22,7 @@ from clipseg_ws.options import (
     Offline,
     Overwrite,
     Refine,
+    Results,
     Setting,
     make_segmenter,
     report_run,
@@ -109,7 +110,7 @@ def fewshot(
         bool, typer.Option("--track", help="The pictures are a sequence: sure frames become examples too.")
     ] = False,
     every: Annotated[int, typer.Option(min=1, help="With --track: each so many-th frame may join.")] = 5,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("clipseg_ws_out"),
+    output: Results = Path("clipseg_ws_out"),
     background: Background = None,
     model: Model = DEFAULT_MODEL,
     features: Features = None,

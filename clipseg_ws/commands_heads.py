@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from clipseg_ws.backbones import DEFAULT_MODEL
-from clipseg_ws.options import Background, Device, Dtype, Model, Offline, parse_settings
+from clipseg_ws.options import Background, Device, Dtype, Model, Offline, Setting, parse_settings
 
 
 def train(
@@ -70,9 +70,7 @@ def train(
     train_set: Annotated[
         list[str] | None, typer.Option("--train", metavar="KEY=VALUE", help="Any field of TrainConfig. Repeatable.")
     ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any configuration field. Repeatable.")
-    ] = None,
+    settings: Setting = None,
 ) -> None:
     """Train a head on masks (or straight from tags); a killed run goes on where it was. See README, Heads."""
     from clipseg_ws.head_masks import open_masks

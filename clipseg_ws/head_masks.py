@@ -17,7 +17,7 @@ from clipseg_ws.decisions import decide_maps
 from clipseg_ws.dense_stage import needed_layers
 from clipseg_ws.heads.base import Head
 from clipseg_ws.heads.data import HeadData, Targets
-from clipseg_ws.heads.features import FeatureSpec, encode_features, pixel_batch, shrink_target
+from clipseg_ws.heads.features import FeatureSpec, encode_tokens, pixel_batch, shrink_target
 from clipseg_ws.heads.feedback import feed_back
 from clipseg_ws.images import read_image
 from clipseg_ws.output import output_paths, read_label_png
@@ -117,8 +117,8 @@ def feedback_targets(
     for i, source in enumerate(tqdm(sources, desc="feedback", unit="img", disable=None)):
         picture, before = read_image(source), data.target(i)[0]
         pixels = pixel_batch(backbone, [picture], replace(spec, short_side=config.short_side))
-        tokens = backbone.encode(pixels, attention_blocks=0, keep_layers=needed_layers(config, backbone.depth))
-        embedding = module(encode_features(backbone, pixels, spec).float()).embedding
+        features, tokens = encode_tokens(backbone, pixels, spec, keep_layers=needed_layers(config, backbone.depth))
+        embedding = module(features.float()).embedding
         tokens = replace(tokens, attention=feed_back(block_attentions(backbone, pixels, blocks), embedding))
         present = torch.zeros(1, len(names), dtype=torch.bool, device=backbone.device)
         present[0, [int(c) - 1 for c in np.unique(before) if c not in (0, IGNORE)]] = True

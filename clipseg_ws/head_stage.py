@@ -154,7 +154,7 @@ def spread_winners(
         return maps
     size = tuple(maps.maps.shape[-2:])
     spread = spread_maps(adaptive_avg_pool2d(maps.maps, tokens.grid), maps.classes, tokens, config, marks, depth)
-    both = enlarge(spread, size).clamp_min(0) ** config.head_affinity * maps.maps ** (1 - config.head_affinity)
+    both = enlarge(spread, size) ** config.head_affinity * maps.maps ** (1 - config.head_affinity)
     assert maps.background is not None
     total = (both.sum(1) + maps.background).clamp_min(1e-12)
     return replace(maps, maps=both / total[:, None], background=maps.background / total)

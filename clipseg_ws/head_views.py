@@ -63,7 +63,7 @@ class Views:
     """
 
     def __init__(self, sources: Sequence[Source], folder: MaskFolder, count: int, donors: Donors | None = None) -> None:
-        self.sources, self.folder, self.count = list(sources), folder, count
+        self.sources, self.folder = list(sources), folder
         self.donors = donors or Donors((), folder, 0)
         names = [token_key(source) for source in sources]
         made = zlib.crc32(repr(Augmentation()).encode(), self.donors.digest()) if count > 1 else 0

@@ -26,6 +26,7 @@ Head = Annotated[
     Path | None, typer.Option(help="A trained head (clipseg-ws train): its classes, one forward pass, no prompts.")
 ]
 Background = Annotated[str | None, typer.Option(help='Background words: a list name, or "sky, grass".')]
+Results = Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")]
 Method = Annotated[str, typer.Option(help="Preset: default, clip-es, cam, prototypes, ...")]
 Refine = Annotated[str | None, typer.Option(help="Picture refinement: none, pamr, guided, crf, ...")]
 Formats = Annotated[str, typer.Option("--format", help="Files to write, separated by commas.")]

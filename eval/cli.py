@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from clipseg_ws.options import Device, Dtype, Engine, Model, Offline, Setting
+
 
 class ModelByDefault(TyperGroup):
     """``clipseg-ws bench …`` is ``clipseg-ws bench model …``."""
@@ -61,7 +63,7 @@ def run(
     output: Output = Path("results"),
     split: Annotated[str | None, typer.Option(help="Official split; val, for weak VOC train, by default.")] = None,
     protocol: Annotated[str, typer.Option(help="Preset of a paper: clipseg-ws eval list.")] = "default",
-    model: Annotated[str, typer.Option(help='"ARCH/PRETRAINED", "hf:REPO", "local-dir:PATH" or "nano".')] = "",
+    model: Model = "",
     features: Annotated[
         str | None, typer.Option(help='Second vision model for patch features, e.g. "hf:facebook/dinov2-base".')
     ] = None,
@@ -82,14 +84,12 @@ def run(
         bool | None, typer.Option(help="Background thresholds in one pass; on for the weak setting.")
     ] = None,
     gallery: Annotated[int, typer.Option(help="Worst and best pictures to draw for the report.")] = 6,
-    device: Annotated[str, typer.Option(help='"auto", "cpu", "cuda", …')] = "auto",
-    dtype: Annotated[str, typer.Option(help='"auto", "float32", "bfloat16" or "float16".')] = "auto",
-    offline: Annotated[bool, typer.Option("--offline", help="Never touch the network.")] = False,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    offline: Offline = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew instead of going on.")] = False,
-    engine: Annotated[str, typer.Option(help='"local", or "ray": spread over a Ray cluster.')] = "local",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any configuration field. Repeatable.")
-    ] = None,
+    engine: Engine = "local",
+    set_: Setting = None,
 ) -> None:
     """Evaluate one or several methods; a rerun of the same command goes on where the last one ended."""
     options = dict(locals())  # the parameters, by the names that Request has
@@ -183,7 +183,7 @@ def bench_eval(
 @bench_app.command("model")
 def bench_model(
     model: Annotated[str, typer.Option(help="open_clip architecture; its weights are random.")] = "ViT-B-16-quickgelu",
-    device: Annotated[str, typer.Option(help='"auto", "cpu", "cuda", …')] = "auto",
+    device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16; commas between.")] = "float32,bfloat16",
     batch: Annotated[str, typer.Option(help="Pictures a call; commas between, for example 1,8,32,128.")] = "1",
     classes: Annotated[str, typer.Option(help="Numbers of classes K; commas between.")] = "2,20",
@@ -206,7 +206,7 @@ def bench_model(
 @bench_app.command("fewshot")
 def bench_fewshot(
     model: Annotated[str, typer.Option(help="open_clip architecture; its weights are random.")] = "ViT-B-16-quickgelu",
-    device: Annotated[str, typer.Option(help='"auto", "cpu", "cuda", …')] = "auto",
+    device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     ways: Annotated[int, typer.Option(min=1, help="Classes.")] = 3,
     shots: Annotated[int, typer.Option(min=1, help="Examples of each.")] = 5,

@@ -2,7 +2,8 @@
 
 Training scenes with tags only -> pseudo masks by the weak default with a dense CRF -> heads, with the confidence-guided
 loss or with plain cross-entropy, over several seeds -> held-out scenes without tags, beside the default of the zero
-setting. Every step is a command of ``clipseg-ws``, so a killed run goes on where it was; calls may share FOLDER.
+setting. Every step is a command of ``clipseg-ws``, so a killed run goes on where it was.
+Another kind of training wants another FOLDER.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from clipseg_ws.encoding import Encoder
 from clipseg_ws.eval.datasets import Dataset, load_dataset
 from clipseg_ws.eval.metrics import ConfusionMatrix
 from clipseg_ws.eval.store import write_table
@@ -31,6 +32,7 @@ from clipseg_ws.prompt_lists import load_templates
 from clipseg_ws.stages import find_present
 from clipseg_ws.structures import Segmentation, TextEmbeddings, Vocabulary
 from clipseg_ws.template_experts import template_experts
+from clipseg_ws.token_cache import TokenCache
 
 BACKGROUNDS = (None, "auto", "voc-clip-es")
 EXPERTS = (1, 3)  # templates a class
@@ -89,11 +91,12 @@ def presence_rows(segmenter: Segmenter, count: int) -> Iterator[dict[str, Any]]:
     assert isinstance(data, Dataset)
     nouns = segmenter.embed_names(segmenter.vocabulary(data.vocabulary))
     kinds = segmenter.embed_names(segmenter.vocabulary(list(KINDS)))
+    encoder = Encoder(segmenter.backbone, None, segmenter.config, TokenCache())
     for cosine in COSINES:
         text = nouns if cosine is None else look_alikes(kinds, len(nouns.vocabulary.names), cosine)
         found, true, right = 0, 0, 0
         for name in tqdm(data.ids, desc="presence", disable=None):
-            tokens = segmenter._encoder.clip([Image.fromarray(data.image(name))])
+            tokens = encoder.clip([Image.fromarray(data.image(name))])
             kept = find_present(segmenter.backbone, tokens, text, segmenter.config, None)[1][0]
             answer = {text.vocabulary.names[i] for i in kept.nonzero().flatten().tolist()}
             present = {data.vocabulary.names[label - 1] for label in set(data.truth(name).flatten().tolist()) if label}

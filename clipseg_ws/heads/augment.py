@@ -33,7 +33,7 @@ class Augmentation:
         picture = ImageOps.mirror(picture) if mirrored else picture
         for change in (ImageEnhance.Brightness, ImageEnhance.Contrast):
             picture = change(picture).enhance(float(rng.uniform(1 - self.colour, 1 + self.colour)))
-        maps = [_view(m, (x0, y0, x1, y1), mirrored) for m in (labels, confidence)]
+        maps = [cut_map(m, (x0, y0, x1, y1), m.shape, mirrored) for m in (labels, confidence)]
         return picture, maps[0], maps[1]
 
     def masks(
@@ -41,7 +41,7 @@ class Augmentation:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Labels and confidence of the view that the same ``rng`` gives, without its picture."""
         box, mirrored = self._cut((labels.shape[1], labels.shape[0]), rng)
-        return _view(labels, box, mirrored), _view(confidence, box, mirrored)
+        return cut_map(labels, box, labels.shape, mirrored), cut_map(confidence, box, labels.shape, mirrored)
 
     def _cut(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[tuple[int, int, int, int], bool]:
         """Box (x0, y0, x1, y1), ends exclusive, and whether the view is mirrored."""
@@ -52,10 +52,10 @@ class Augmentation:
         return (x, y, x + w, y + h), bool(self.flip and rng.random() < 0.5)
 
 
-def _view(values: np.ndarray, box: tuple[int, int, int, int], mirrored: bool) -> np.ndarray:
-    """A mask cut, brought back to its size (nearest pixel) and mirrored."""
+def cut_map(values: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, ...], mirrored: bool) -> np.ndarray:
+    """The part of a map [H, W] inside ``box`` (x0, y0, x1, y1) at ``size`` (h, w), nearest pixel, then mirrored."""
     x0, y0, x1, y1 = box
-    cut = shrink_target(np.ascontiguousarray(values[y0:y1, x0:x1]), values.shape)
+    cut = shrink_target(np.ascontiguousarray(values[y0:y1, x0:x1]), size)
     return np.ascontiguousarray(cut[:, ::-1]) if mirrored else cut
 
 

@@ -93,8 +93,8 @@ def encode_tokens(
     return torch.stack(layers, 1).transpose(2, 3).unflatten(-1, tokens.grid), tokens
 
 
-def shrink_target(values: Any, size: tuple[int, int]) -> Any:
-    """A label map or confidence map, numpy uint8 [H, W], at ``size`` (h, w): the nearest pixel, nothing is mixed."""
+def shrink_target(values: Any, size: tuple[int, ...]) -> Any:
+    """A label map, confidence map or mask, numpy [H, W], at ``size`` (h, w): the nearest pixel, nothing is mixed."""
     if values.shape == tuple(size):
         return values
     picture = Image.fromarray(values).resize((size[1], size[0]), Image.Resampling.NEAREST)

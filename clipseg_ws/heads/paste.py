@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
+from clipseg_ws.heads.augment import cut_map
 from clipseg_ws.structures import IGNORE
 
 
@@ -19,22 +20,23 @@ class Cutout:
     """A thing of a donor picture and its place in another.
 
     Attributes:
-        box: (x0, y0, x1, y1) in the donor, ends exclusive. mirrored: turned left to right. place: (x, y) of its left
-            upper corner. labels, confidence: uint8 [h, w], scaled and mirrored. mask: bool [h, w], the thing's pixels.
+        label: its class. box: (x0, y0, x1, y1) in the donor, ends exclusive. mirrored: turned left to right.
+        place: (x, y) of its left upper corner. mask: bool [h, w], its pixels, scaled and mirrored.
+        confidence: uint8 [h, w], likewise.
     """
 
+    label: int
     box: tuple[int, int, int, int]
     mirrored: bool
     place: tuple[int, int]
-    labels: np.ndarray
-    confidence: np.ndarray
     mask: np.ndarray
+    confidence: np.ndarray
 
     def into_masks(self, labels: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Labels and confidence uint8 [H, W] with the thing in them, as copies."""
         (x, y), (h, w) = self.place, self.mask.shape
         labels, confidence = labels.copy(), confidence.copy()
-        labels[y : y + h, x : x + w][self.mask] = self.labels[self.mask]
+        labels[y : y + h, x : x + w][self.mask] = self.label
         confidence[y : y + h, x : x + w][self.mask] = self.confidence[self.mask]
         return labels, confidence
 
@@ -72,13 +74,6 @@ def cut_out(
     w, h = max(1, round((x1 - x0) * factor)), max(1, round((y1 - y0) * factor))
     if w > size[0] or h > size[1]:
         return None
-    inside = labels[y0:y1, x0:x1]
-    maps = [_scaled(m, (w, h), mirrored) for m in (inside, confidence[y0:y1, x0:x1], inside == label)]
-    place = (int(at[0] * (size[0] - w + 1)), int(at[1] * (size[1] - h + 1)))
-    return Cutout((x0, y0, x1, y1), mirrored, place, *maps)
-
-
-def _scaled(values: np.ndarray, size: tuple[int, int], mirrored: bool) -> np.ndarray:
-    """Nearest pixel, then mirrored."""
-    scaled = np.asarray(Image.fromarray(np.ascontiguousarray(values)).resize(size, Image.Resampling.NEAREST))
-    return np.ascontiguousarray(scaled[:, ::-1] if mirrored else scaled)
+    box, place = (x0, y0, x1, y1), (int(at[0] * (size[0] - w + 1)), int(at[1] * (size[1] - h + 1)))
+    mask, sure = (cut_map(m, box, (h, w), mirrored) for m in (labels == label, confidence))
+    return Cutout(label, box, mirrored, place, mask, sure)
