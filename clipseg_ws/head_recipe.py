@@ -122,7 +122,8 @@ def train_head(
         part = _augmented(segmenter, spec, plain, learn, donors, recipe.detail)
     else:
         part = _stored(store, views, [i + v * len(kept) for v in range(recipe.views) for i in learn], recipe.detail)
-    fit: dict[str, Any] = {"validation": validation, "workers": workers}
+    made = {key: value for key, value in asdict(recipe).items() if key not in ("options", "blocks", "add_to")}
+    fit: dict[str, Any] = {"validation": validation, "workers": workers, "about": made | spec.as_dict()}
     names = folder.names
     if old is not None:
         names, head = _add(old, part, folder.names, training, fit | {"folder": work})
@@ -216,13 +217,14 @@ def _add(
     module, card = old
     first = len(card.classes)
     moved = []
-    check_targets(data, len(names) + 1, names, threshold=training.threshold)
+    counts = check_targets(data, len(names) + 1, names, threshold=training.threshold)
     for i in range(len(data.grids)):
         labels, confidence = data.target(i)
         shifted = np.where((labels > 0) & (labels < 255), labels.astype(np.int64) + first, labels)
         moved.append((shifted.astype(np.uint8), confidence))
     data = Retargeted(data, Targets([m for m, _ in moved], [c for _, c in moved]))
     fit = fit | {"validation": None}  # held-back masks know the new classes only
+    fit["about"] = fit["about"] | {"pixels": counts.tolist()}
     head = add_classes(
         module, card, data, classes=names, threshold=training.threshold, training=asdict(training), **fit
     )

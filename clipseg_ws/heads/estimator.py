@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,7 @@ class SegmentationHead:
         start: Head | None = None,
         workers: Alone | None = None,
         check: bool = True,
+        about: Mapping[str, Any] | None = None,
     ) -> SegmentationHead:
         """Train.
 
@@ -69,7 +70,7 @@ class SegmentationHead:
             data: a ``HeadData``, or tokens [B, L, D, h, w] with ``labels`` [B, H, W] and ``confidence`` [B, H, W].
             classes: C names. validation: for the choice of the best weights. folder: of checkpoint and logs.
             extra: further losses, see ``Trainer``. start: a head whose weights to begin with. workers: processes.
-            check: look at all targets first.
+            check: look at all targets first. about: what made the data, see ``Trainer``.
 
         Raises:
             ValueError: targets that hold other labels, nothing, or nothing of a class; see ``check_targets``.
@@ -77,13 +78,16 @@ class SegmentationHead:
         if isinstance(data, (Tensor, Sequence)):
             data = ArrayData(data, labels, confidence)
         config, names = self.training, tuple(classes)
+        about = {"options": self.options, **(about or {})}
         if check:
             least = config.threshold if config.weighting == "hard" else 0.0
-            check_targets(data, len(names) + 1, names, threshold=least)
+            about["pixels"] = check_targets(data, len(names) + 1, names, threshold=least).tolist()
         module = start or make_head(
             self.kind, data.blocks, data.width, len(names) + 1, seed=config.seed, **self.options
         )
-        trainer = Trainer(module, data, config, validation=validation, folder=folder, extra=extra, workers=workers)
+        trainer = Trainer(
+            module, data, config, validation=validation, folder=folder, extra=extra, workers=workers, about=about
+        )
         self.module_ = trainer.run()
         self.classes_, self.n_iter_, self.history_ = names, trainer.progress.step, trainer.progress.history
         self.best_miou_ = trainer.progress.best if validation is not None else None

@@ -103,12 +103,13 @@ class Trainer:
             of the best weights; None: the last ones are kept.
         folder: of checkpoint and logs; None: nothing is written. extra: further losses by name.
         workers: other processes. tensorboard: write event files too (where TensorBoard is installed).
+        about: what else made the data and the head; a checkpoint is continued only where all of it is equal.
     """
 
     def __init__(
         self, module: Head, data: HeadData, config: TrainConfig, *, validation: HeadData | None = None,
         folder: str | Path | None = None, extra: Extra | None = None, workers: Alone | None = None,
-        tensorboard: bool = True,
+        tensorboard: bool = True, about: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self.workers = workers or Alone()
         if config.batch % self.workers.world:
@@ -123,7 +124,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.workers.device.type, enabled=config.precision == "float16")
         self.progress = Progress()
         self.folder = None if folder is None else Path(folder)
-        self.tensorboard = tensorboard
+        self.tensorboard, self.about = tensorboard, dict(about or {})
         self._per_pass = len(batch_order(len(data.grids), config.batch, (config.seed, 0)))
         self._order: tuple[int, list[list[int]]] = (-1, [])
 
@@ -271,7 +272,8 @@ class Trainer:
     def settings(self) -> dict[str, Any]:
         """What must be equal for a checkpoint to be continued."""
         data = {"pictures": len(self.data.grids), "blocks": self.data.blocks, "width": self.data.width}
-        return asdict(self.config) | data | {"head": type(self.head).__name__, "labels": self.head.labels}
+        head = {"head": type(self.head).__name__, "labels": self.head.labels}
+        return asdict(self.config) | data | head | self.about
 
 
 @torch.no_grad()

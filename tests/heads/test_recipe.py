@@ -241,6 +241,25 @@ def test_held_back_pictures_are_no_donors(scenes, tmp_path, monkeypatch):
     assert len(seen) == 1 and len(set(seen[0])) == 4 and len(keys) == 12
 
 
+def test_a_training_goes_on_only_as_it_began(scenes, tmp_path):
+    two = few_classes(scenes, tmp_path)
+    words = ["train", two, "--images", scenes / "photos", "-o", tmp_path / "h.safetensors", *FAST, "--validation", 0]
+    call(*words)
+
+    def refused(*more):
+        result = CliRunner().invoke(app, [str(a) for a in [*words, *more]])
+        assert isinstance(result.exception, ValueError) and "other settings" in str(result.exception)
+        return str(result.exception)
+
+    assert "augment: False there, True now" in refused("--augment")
+    assert "dropout" in refused("--option", "dropout=0.5")
+    path = two / "masks" / "p0.png"
+    labels = np.asarray(Image.open(path)).copy()
+    labels[:16] = 1
+    write_label_png(labels, path)
+    assert "pixels: [" in refused()
+
+
 # ---- files and the Segmenter ---------------------------------------------------------------------------------------
 
 
