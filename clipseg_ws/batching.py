@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
 import torch
@@ -36,6 +36,23 @@ class Batching:
                 start += len(batch)
                 continue
             release()  # not inside the except: the error's trace holds the batch's tensors
+
+    def run_grouped(self, keys: Sequence[Hashable], do: Callable[[Sequence[int]], Sequence[T]]) -> list[T]:
+        """Answers in the order of ``keys``; only members of equal keys share a batch.
+
+        ``do``: numbers of a batch's members -> an answer for each; otherwise as for ``run``.
+        """
+        groups: dict[Hashable, list[int]] = {}
+        for index, key in enumerate(keys):
+            groups.setdefault(key, []).append(index)
+        answers: dict[int, T] = {}
+
+        def answer(batch: Sequence[int]) -> None:
+            answers.update(zip(batch, do(batch), strict=True))
+
+        for members in groups.values():
+            self.run(members, answer)
+        return [answers[index] for index in range(len(keys))]
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.batching import Batching
 from clipseg_ws.better_maps import structure_layers
 from clipseg_ws.config import Config
 from clipseg_ws.decisions import Decision, decide_maps
@@ -75,12 +76,13 @@ class HeadStage:
 
     def decide(
         self, backbone: OpenClipBackbone, pictures: Sequence[Image.Image], vocabulary: Vocabulary, config: Config,
-        tags: list[list[int]] | None = None, marks: Sequence[Constraints] | None = None,
+        batching: Batching, tags: list[list[int]] | None = None, marks: Sequence[Constraints] | None = None,
     ) -> list[Decision]:  # fmt: skip
         """One answer a picture, in order.
 
         Args:
-            vocabulary: of ``vocabulary``. tags: indices of the classes that may occur; None: all of it.
+            vocabulary: of ``vocabulary``. batching: how many pictures go together.
+            tags: indices of the classes that may occur; None: all of it.
             marks: boxes, points and scribbles of every picture, which the answer respects.
         """
         config = replace(config, background_rule="prompts")  # the head scores the background itself
@@ -89,27 +91,22 @@ class HeadStage:
             max_patches=config.max_patches, position_interpolation=config.position_interpolation,
         )  # fmt: skip
         spread = config.affinity and config.head_affinity > 0
-        groups: dict[tuple[int, int], list[int]] = {}
-        for index, picture in enumerate(pictures):
-            groups.setdefault(grid_of(backbone, picture.size, spec), []).append(index)
-        answers: dict[int, Decision] = {}
-        for members in groups.values():
-            for start in range(0, len(members), config.batch_size):
-                batch = members[start : start + config.batch_size]
-                pixels = pixel_batch(backbone, [pictures[i] for i in batch], spec)
-                features, tokens = encode_tokens(
-                    backbone, pixels, spec, attention_blocks=config.attention_blocks if spread else 0,
-                    keep_layers=structure_layers(config, backbone.depth) if spread else (),
-                )  # fmt: skip
-                allowed = None if tags is None else [tags[i] for i in batch]
-                maps = winners(self.scores(features, vocabulary), allowed, config.head_presence)
-                mine = None if marks is None else [marks[i].to(backbone.device) for i in batch]
-                if spread:
-                    maps = spread_winners(maps, tokens, config, mine, backbone.depth)
-                for row, index in enumerate(batch):
-                    mark = None if mine is None else mine[row]
-                    answers[index] = decide_maps(pictures[index], maps, row, config, mark)
-        return [answers[i] for i in range(len(pictures))]
+
+        def answer(batch: Sequence[int]) -> list[Decision]:
+            pixels = pixel_batch(backbone, [pictures[i] for i in batch], spec)
+            features, tokens = encode_tokens(
+                backbone, pixels, spec, attention_blocks=config.attention_blocks if spread else 0,
+                keep_layers=structure_layers(config, backbone.depth) if spread else (),
+            )  # fmt: skip
+            allowed = None if tags is None else [tags[i] for i in batch]
+            maps = winners(self.scores(features, vocabulary), allowed, config.head_presence)
+            mine = None if marks is None else [marks[i].to(backbone.device) for i in batch]
+            if spread:
+                maps = spread_winners(maps, tokens, config, mine, backbone.depth)
+            each: Sequence[Constraints | None] = mine or [None] * len(batch)
+            return [decide_maps(pictures[i], maps, row, config, each[row]) for row, i in enumerate(batch)]
+
+        return batching.run_grouped([grid_of(backbone, picture.size, spec) for picture in pictures], answer)
 
     @torch.no_grad()
     def scores(self, features: Tensor, vocabulary: Vocabulary) -> Tensor:

@@ -245,7 +245,7 @@ class Segmenter:
         examples: Examples | None = None,
     ) -> list[Segmentation]:
         if self.head is not None:
-            decided = self.head.decide(self.backbone, pictures, vocabulary, self.config, tags, marks)
+            decided = self.head.decide(self.backbone, pictures, vocabulary, self.config, self._batching, tags, marks)
             record = resolved_record(self.config, self.backbone, self.features, vocabulary)
             record |= {"head": self.head.describe()}
             pairs = zip(pictures, decided, strict=True)
@@ -286,24 +286,17 @@ class Segmenter:
     ) -> list[Decision]:
         """Group the pictures by grid, run batch by batch, and put the answers back in order."""
         device = self.backbone.device
-        groups: dict[tuple[tuple[int, int], ...], list[int]] = {}
-        for index, picture in enumerate(pictures):
-            groups.setdefault(self._encoder.grids(picture.size), []).append(index)
-        answers: dict[int, Decision] = {}
 
-        def answer(batch: Sequence[int]) -> None:
+        def answer(batch: Sequence[int]) -> list[Decision]:
             present = None
             if tags is not None:
                 present = present_mask([tags[i] for i in batch], len(vocabulary.names)).to(device)
             mine = None if marks is None else [marks[i].to(device) for i in batch]
             maps = picture_maps(self._encoder, [pictures[i] for i in batch], text, present, mine, examples)
-            for row, index in enumerate(batch):
-                mark = None if mine is None else mine[row]
-                answers[index] = decide_maps(pictures[index], maps, row, self.config, mark)
+            each: Sequence[Constraints | None] = mine or [None] * len(batch)
+            return [decide_maps(pictures[i], maps, row, self.config, each[row]) for row, i in enumerate(batch)]
 
-        for members in groups.values():
-            self._batching.run(members, answer)
-        return [answers[i] for i in range(len(pictures))]
+        return self._batching.run_grouped([self._encoder.grids(picture.size) for picture in pictures], answer)
 
     def _known(self) -> TextEmbeddings | None:
         """Other known words that take their own pixels from examples (BAM)."""

@@ -331,6 +331,22 @@ def test_head_in_the_segmenter(scenes, nano, trained):
         segment(pictures[0], classes="cat")
 
 
+def test_a_head_takes_smaller_batches_where_memory_runs_out(scenes, nano, trained, monkeypatch):
+    pictures = [Image.open(path) for path in sorted((scenes / "photos").glob("*.png"))]
+    want, sizes, encode = nano.with_head(trained)(pictures), [], nano.backbone.encode
+
+    def small(pixels, **more):
+        sizes.append(len(pixels))
+        if len(pixels) > 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return encode(pixels, **more)
+
+    monkeypatch.setattr(nano.backbone, "encode", small)
+    got = nano.with_head(trained)(pictures)
+    assert max(sizes) > 1 and sizes.count(1) == len(pictures)
+    assert all(np.array_equal(a.labels, b.labels) for a, b in zip(want, got, strict=True))
+
+
 def test_head_of_other_weights_is_refused(trained, tiny_backbone, tmp_path):
     with pytest.raises(ValueError, match="trained on 'nano'"):
         Segmenter(backbone=tiny_backbone, head=trained)
