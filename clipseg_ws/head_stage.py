@@ -13,15 +13,17 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from clipseg_ws.activations.multiscale import mirror, resized
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.batching import Batching
 from clipseg_ws.better_maps import structure_layers
 from clipseg_ws.config import Config
 from clipseg_ws.decisions import Decision, decide_maps
 from clipseg_ws.heads.base import Head
-from clipseg_ws.heads.features import encode_tokens, grid_of, pixel_batch
+from clipseg_ws.heads.features import FeatureSpec, encode_features, encode_tokens, grid_of, pixel_batch
 from clipseg_ws.heads.head_file import load_head
 from clipseg_ws.heads.objective import enlarge
+from clipseg_ws.looks import scaled, wanted_looks
 from clipseg_ws.stages import ClassMaps, spread_maps
 from clipseg_ws.structures import Tokens, Vocabulary
 from clipseg_ws.vocabulary import parse_classes
@@ -99,7 +101,9 @@ class HeadStage:
                 keep_layers=structure_layers(config, backbone.depth) if spread else (),
             )  # fmt: skip
             allowed = None if tags is None else [tags[i] for i in batch]
-            maps = winners(self.scores(features, vocabulary), allowed, config.head_presence)
+            scores = self.scores(features, vocabulary)
+            scores = self._looks(backbone, [pictures[i] for i in batch], scores, spec, vocabulary, config)
+            maps = winners(scores, allowed, config.head_presence)
             mine = None if marks is None else [marks[i].to(backbone.device) for i in batch]
             if spread:
                 maps = spread_winners(maps, tokens, config, mine, backbone.depth)
@@ -114,6 +118,24 @@ class HeadStage:
         index = {name.lower(): i + 1 for i, name in enumerate(self.card.classes)}
         chosen = [0, *(index[name.lower()] for name in vocabulary.names)]
         return self.module(features.float()).logits.float()[:, chosen].softmax(1)
+
+    def _looks(
+        self, backbone: OpenClipBackbone, pictures: Sequence[Image.Image], first: Tensor, spec: FeatureSpec,
+        vocabulary: Vocabulary, config: Config,
+    ) -> Tensor:  # fmt: skip
+        """Mean of the probabilities over all looks at pictures of one grid; ``first``: of the pictures as they are."""
+        looks = []
+        for scale, mirrored in wanted_looks(config):
+            if (scale, mirrored) == (1.0, False):
+                looks.append(first)
+                continue
+            grid = grid_of(backbone, pictures[0].size, spec)
+            seen = [scaled(picture, grid, backbone.patch_size, scale, mirrored) for picture in pictures]
+            own = spec if scale == 1.0 else replace(spec, short_side=None, long_side=None, max_patches=None)
+            scores = self.scores(encode_features(backbone, pixel_batch(backbone, seen, own), own), vocabulary)
+            looks.append(mirror(scores) if mirrored else scores)
+        rows, columns = (max(scores.shape[axis] for scores in looks) for axis in (-2, -1))
+        return torch.stack([resized(scores, (rows, columns)) for scores in looks]).mean(0)
 
 
 def winners(scores: Tensor, allowed: Sequence[Sequence[int]] | None, least: float = 0.0) -> ClassMaps:

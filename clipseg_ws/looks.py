@@ -28,13 +28,18 @@ def scaled(picture: Image.Image, grid: tuple[int, int], patch: int, scale: float
     return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else picture
 
 
+def wanted_looks(config: Config) -> list[tuple[float, bool]]:
+    """(scale, mirrored) of every look that the configuration asks for."""
+    return [(scale, mirrored) for scale in config.scales for mirrored in ((False, True) if config.flip else (False,))]
+
+
 def all_looks(look: Look, known: Tensor | None, config: Config) -> ClassMaps:
     """Maps of the picture as it is, or of all its sizes and its mirror images brought together.
 
     The first look (size 1, not mirrored) decides which classes are there, their scores and the background.
     """
     first = look(1.0, False, known)
-    wanted = [(s, m) for s in config.scales for m in ((False, True) if config.flip else (False,))]
+    wanted = wanted_looks(config)
     more = [pair for pair in wanted if pair != (1.0, False)]
     if not more or not first.maps.shape[1]:
         return first

@@ -28,7 +28,7 @@ class FeatureSpec:
     blocks: tuple[int, ...] = (-3, -2, -1)
     short_side: int | None = None
     long_side: int | None = None
-    max_patches: int = 2304
+    max_patches: int | None = 2304
     position_interpolation: str = "bicubic"
 
     def as_dict(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 from torch.nn.functional import adaptive_avg_pool2d
 from typer.testing import CliRunner
 
@@ -329,6 +329,21 @@ def test_head_in_the_segmenter(scenes, nano, trained):
     assert segment.variant(refine="guided").head is segment.head and segment.with_head(None).head is None
     with pytest.raises(ValueError, match="was not trained on that"):
         segment(pictures[0], classes="cat")
+
+
+def test_a_head_looks_again_at_other_sizes_and_the_mirror_image(scenes, nano, trained):
+    bare = nano.with_head(trained).variant(affinity=False, keep_maps=True)
+    pictures = [Image.open(scenes / "photos" / f"p{i}.png") for i in (0, 2)]
+    turned = [ImageOps.mirror(picture) for picture in pictures]
+    both = bare.variant(flip=True)
+    for one, other in zip(both(pictures), both(turned), strict=True):
+        assert np.allclose(one.extras["maps"], other.extras["maps"][..., ::-1], atol=1e-4)
+    one, other = bare(pictures[0]), bare(turned[0])
+    assert not np.allclose(one.extras["maps"], other.extras["maps"][..., ::-1], atol=1e-3)
+    sized = bare.variant(scales=(0.75, 1.0, 1.5), flip=True)(pictures[0])
+    maps, plain = sized.extras["maps"], one.extras["maps"]
+    assert sized.labels.shape == (64, 96) and np.isfinite(maps).all() and not np.allclose(maps, plain)
+    assert np.array_equal(bare.variant(scales=(1.0,))(pictures[0]).extras["maps"], plain)
 
 
 def test_a_head_takes_smaller_batches_where_memory_runs_out(scenes, nano, trained, monkeypatch):
