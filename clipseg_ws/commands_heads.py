@@ -27,6 +27,9 @@ def train(
     model: Model = DEFAULT_MODEL,
     kind: Annotated[str, typer.Option(help="linear, mlp, decoder or ocr.")] = "decoder",
     blocks: Annotated[str, typer.Option(help="Backbone blocks that the head reads; -1 is the last one.")] = "-3,-2,-1",
+    more_scales: Annotated[
+        str, typer.Option(help="Multiples of the picture's size at which the head reads it too, e.g. 0.667,1.5.")
+    ] = "",
     scheme: Annotated[str, typer.Option(help="plain, consistency, rounds, cotrain or feedback.")] = "plain",
     rounds: Annotated[int, typer.Option(min=1, help="Of the schemes rounds, cotrain and feedback.")] = 2,
     unlabelled: Annotated[
@@ -82,7 +85,8 @@ def train(
 
     work = output.with_name(output.stem + "_training") if work is None else work
     recipe = Recipe(
-        kind=kind, options=parse_settings(options), blocks=_blocks(blocks), validation=validation, augment=augment,
+        kind=kind, options=parse_settings(options), blocks=_numbers("blocks", blocks, int, "-3,-2,-1"),
+        more_scales=_numbers("more-scales", more_scales, float, "0.667,1.5"), validation=validation, augment=augment,
         scheme=scheme, rounds=rounds, views=views, paste=paste, detail=detail,
         add_to=None if add_to is None else str(add_to),
     )  # fmt: skip
@@ -123,12 +127,12 @@ def train(
     say(f"{head.n_iter_} steps{score}; head in {output}, logs in {work}")
 
 
-def _blocks(text: str) -> tuple[int, ...]:
-    """ "-3,-2,-1" -> (-3, -2, -1)."""
+def _numbers(name: str, text: str, kind: type, example: str) -> tuple[Any, ...]:
+    """ "-3,-2,-1" -> (-3, -2, -1); "" -> ()."""
     try:
-        return tuple(int(part) for part in text.split(","))
+        return tuple(kind(part) for part in text.split(",")) if text else ()
     except ValueError as error:
-        raise ValueError(f"blocks {text!r}; write whole numbers with commas, for example -3,-2,-1") from error
+        raise ValueError(f"{name} {text!r}; write numbers with commas, for example {example}") from error
 
 
 def _masks_from_tags(

@@ -37,7 +37,8 @@ class Recipe:
     """What is trained, and how; ``TrainConfig`` has the rest.
 
     Attributes:
-        kind, options: of the head. blocks: backbone blocks it reads. detail: targets are this many times the grid.
+        kind, options: of the head. blocks, more_scales: what it reads, see ``FeatureSpec``.
+        detail: targets are this many times the grid.
         validation: share of the pictures that are held back for early stop and the choice of weights.
         views: of every picture in the token store, the plain one and augmented ones.
         augment: encode new views at every visit instead of tokens on disk.
@@ -49,6 +50,7 @@ class Recipe:
     kind: str = "decoder"
     options: Mapping[str, Any] = field(default_factory=dict)
     blocks: tuple[int, ...] = (-3, -2, -1)
+    more_scales: tuple[float, ...] = ()
     detail: int = 4
     validation: float = 0.1
     views: int = 1
@@ -106,8 +108,9 @@ def train_head(
     config, work = segmenter.config, Path(work)
     old = None if recipe.add_to is None else load_head(recipe.add_to)
     spec = FeatureSpec(
-        recipe.blocks, config.short_side, config.long_side, config.max_patches, config.position_interpolation
-    )
+        recipe.blocks, config.short_side, config.long_side, config.max_patches, config.position_interpolation,
+        recipe.more_scales,
+    )  # fmt: skip
     if old is not None:
         old[1].check(segmenter.backbone)
         spec = old[1].features

@@ -47,13 +47,14 @@ def training(root: Path, options: argparse.Namespace, seed: int, weighting: str)
         "--detail", "2", "--option", f"hidden={options.hidden}", "--option", f"depth={options.depth}",
         "--option", "upsample=2", "--option", f"dropout={options.dropout}", "--set", f"short_side={options.side}",
     )  # fmt: skip
+    read = ("--more-scales", options.more_scales) if options.more_scales else ()
     learn = (
         "--lr", "2e-3", "--threshold", "0.95", "--validation", "0", "--train", f"background={options.background}",
         "--views", options.views, "--paste", options.paste, "--steps", options.steps, "--seed", seed,
         "--weighting", weighting, "--precision", options.precision,
     )  # fmt: skip
-    command("train", root / "masks", "--images", root / "images", "-o", root / name, *MODEL, *head, *learn,
-            "--tokens", root / f"tokens{options.side}")  # fmt: skip
+    command("train", root / "masks", "--images", root / "images", "-o", root / name, *MODEL, *head, *read,
+            *learn, "--tokens", root / f"tokens{options.side}")  # fmt: skip
     return root / name
 
 
@@ -63,6 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("heads-scenes"))
     parser.add_argument("--scenes", type=int, default=1000, help="training scenes")
     parser.add_argument("--side", type=int, default=336, help="short side of the pictures that the heads see, pixels")
+    parser.add_argument("--more-scales", default="0.667", help="multiples of it at which they see them too; '': none")
     parser.add_argument("--hidden", type=int, default=192, help="width of the decoder")
     parser.add_argument("--depth", type=int, default=2, help="its layers")
     parser.add_argument("--dropout", type=float, default=0.2, help="its dropped channels")

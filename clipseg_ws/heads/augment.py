@@ -77,7 +77,7 @@ class AugmentedData:
         self.backbone, self.spec, self.load, self.detail = backbone, spec, load, detail
         self.augmentation, self.change = augmentation or Augmentation(), change
         self.grids = [grid_of(backbone, size, spec) for size in sizes]
-        self.blocks, self.width = len(spec.resolved(backbone.depth)), backbone.width
+        self.blocks, self.width = spec.count, backbone.width
 
     def batch(self, index: Sequence[int], seed: tuple[int, ...]) -> Batch:
         """Views decided by ``seed`` and the picture's place in the batch."""

@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from clipseg_ws.activations.last_block import forward_last_block
+from clipseg_ws.activations.multiscale import resized
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.images import target_size, to_pixels
 from clipseg_ws.structures import Tokens
@@ -23,6 +25,10 @@ class FeatureSpec:
     Attributes:
         blocks: backbone blocks whose output is read, 0-based; -1 is the last one.
         short_side, long_side, max_patches, position_interpolation: as in ``pipeline.Config``.
+        more_scales: multiples of that size at which the picture is read too, their tokens beside the first ones.
+
+    Raises:
+        ValueError: a scale outside [0.25, 4], a repeated one, or 1.
     """
 
     blocks: tuple[int, ...] = (-3, -2, -1)
@@ -30,15 +36,30 @@ class FeatureSpec:
     long_side: int | None = None
     max_patches: int | None = 2304
     position_interpolation: str = "bicubic"
+    more_scales: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        scales = self.more_scales
+        if len({1.0, *scales}) != len(scales) + 1 or not all(0.25 <= scale <= 4 for scale in scales):
+            raise ValueError(
+                f"more_scales={scales}; different numbers from 0.25 to 4, none of them 1, are needed, for example "
+                "(0.667,)"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
-        return asdict(self) | {"blocks": list(self.blocks)}
+        return asdict(self) | {"blocks": list(self.blocks), "more_scales": list(self.more_scales)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> FeatureSpec:
         """Of ``as_dict``."""
-        return cls(**values | {"blocks": tuple(values["blocks"])})
+        tuples: dict[str, Any] = {key: tuple(values[key]) for key in ("blocks", "more_scales") if key in values}
+        return cls(**values | tuples)
+
+    @property
+    def count(self) -> int:
+        """L, how many tokens a patch has: one a block and scale."""
+        return len(self.blocks) * (1 + len(self.more_scales))
 
     def resolved(self, depth: int) -> tuple[int, ...]:
         """The blocks as 0-based numbers, in order, for a backbone of ``depth`` blocks.
@@ -71,7 +92,7 @@ def grid_of(backbone: OpenClipBackbone, size: tuple[int, int], spec: FeatureSpec
 
 
 def encode_features(backbone: OpenClipBackbone, pixels: Tensor, spec: FeatureSpec) -> Tensor:
-    """One forward pass: pixels [B, 3, H', W'] -> patch tokens [B, L, D, h, w] of the blocks, in ascending order."""
+    """Pixels [B, 3, H', W'] -> patch tokens [B, L, D, h, w], the blocks in ascending order, scale by scale."""
     return encode_tokens(backbone, pixels, spec)[0]
 
 
@@ -80,10 +101,27 @@ def encode_tokens(
     backbone: OpenClipBackbone, pixels: Tensor, spec: FeatureSpec, *, attention_blocks: int = 0,
     keep_layers: Sequence[int] = (),
 ) -> tuple[Tensor, Tokens]:  # fmt: skip
-    """``encode_features``, and the ``Tokens`` of the same pass with attention and layers as ``backbone.encode``."""
+    """``encode_features``, and the ``Tokens`` of the first scale's pass with attention and layers as
+    ``backbone.encode``."""
+    backbone = backbone.with_positions(spec.position_interpolation)
+    features, tokens = _one_scale(backbone, pixels, spec, attention_blocks, keep_layers)
+    parts = [features]
+    for scale in spec.more_scales:
+        size = [max(1, round(side * scale)) * backbone.patch_size for side in tokens.grid]
+        seen = F.interpolate(pixels, size=size, mode="bicubic", align_corners=False, antialias=True)
+        more = _one_scale(backbone, seen, spec)[0]
+        more = resized(more.float().flatten(1, 2), tokens.grid).unflatten(1, more.shape[1:3])
+        parts.append(more.to(features.dtype))
+    return torch.cat(parts, 1), tokens
+
+
+def _one_scale(
+    backbone: OpenClipBackbone, pixels: Tensor, spec: FeatureSpec, attention_blocks: int = 0,
+    keep_layers: Sequence[int] = (),
+) -> tuple[Tensor, Tokens]:  # fmt: skip
+    """Tokens of the spec's blocks [B, L, D, h, w] from one forward pass, and that pass."""
     blocks = spec.resolved(backbone.depth)
     last = backbone.depth - 1
-    backbone = backbone.with_positions(spec.position_interpolation)
     kept = sorted({*keep_layers, *blocks} - {last})
     tokens = backbone.encode(pixels, attention_blocks=attention_blocks, keep_layers=kept)
     layers = [tokens.layers[b] for b in blocks if b < last]

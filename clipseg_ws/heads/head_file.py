@@ -97,6 +97,6 @@ def load_head(path: str | Path) -> tuple[Head, HeadCard]:
     values = {key: value if key in plain else json.loads(value) for key, value in texts.items() if key != "format"}
     spec = FeatureSpec.from_dict(values.pop("features"))
     card = HeadCard(**values | {"classes": tuple(values["classes"]), "features": spec})
-    module = make_head(card.kind, len(spec.blocks), card.width, len(card.classes) + 1, **card.options)
+    module = make_head(card.kind, spec.count, card.width, len(card.classes) + 1, **card.options)
     module.load_state_dict(load_file(path))
     return module.requires_grad_(False).eval(), card

@@ -46,7 +46,7 @@ class TokenStore:
 
     def __init__(self, folder: str | Path, backbone: OpenClipBackbone, spec: FeatureSpec) -> None:
         self.folder, self.backbone, self.spec = Path(folder), backbone, spec
-        self.blocks, self.width = len(spec.resolved(backbone.depth)), backbone.width
+        self.blocks, self.width = spec.count, backbone.width
         made_by = {"weights_sha256": backbone.weights_sha256} | spec.as_dict()
         made_by["blocks"] = list(spec.resolved(backbone.depth))
         path = self.folder / SPEC

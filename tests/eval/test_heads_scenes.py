@@ -18,6 +18,7 @@ def test_training_scenes_and_commands(tmp_path, monkeypatch):
     assert all((tmp_path / "images" / row["image"]).exists() for row in rows)
     weightings = [c[c.index("--weighting") + 1] for c in calls if c[0] == "train"]
     assert weightings == ["hard", "none", "hard", "none"]
+    assert all(c[c.index("--more-scales") + 1] == "0.667" for c in calls if c[0] == "train")
     evaluated = calls[-1][calls[-1].index("--method") + 1].split(",")
     assert evaluated[0] == "default" and len(evaluated) == 5
     assert heads_scenes.FIRST_SEED + 1000 < 5_000_000  # neither validation nor held-out scenes

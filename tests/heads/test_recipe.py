@@ -122,6 +122,28 @@ def test_features_of_the_blocks(nano):
         FeatureSpec(blocks=(5, -1)).resolved(6)
 
 
+def test_tokens_of_several_scales_lie_on_one_grid(nano):
+    picture = Image.fromarray(draw_scene(3, (96, 64)).image)  # h != w
+    spec = FeatureSpec(blocks=(-1, 1), short_side=64, more_scales=(0.5, 1.5))
+    pixels = pixel_batch(nano.backbone, [picture, picture], spec)
+    features, tokens = encode_tokens(nano.backbone, pixels, spec, attention_blocks=2)
+    bare = FeatureSpec(blocks=(-1, 1), short_side=64)
+    first, same = encode_tokens(nano.backbone, pixels, bare, attention_blocks=2)
+    assert spec.count == 6 and features.shape == (2, 6, 192, 6, 4) and torch.equal(features[:, :2], first)
+    assert torch.equal(tokens.attention, same.attention)  # of the picture's own size
+    small = torch.nn.functional.interpolate(pixels, (48, 32), mode="bicubic", antialias=True)
+    half = encode_features(nano.backbone, small, bare)
+    assert half.shape[-2:] == (3, 2)
+    wanted = torch.nn.functional.interpolate(half.flatten(1, 2), (6, 4), mode="bilinear").unflatten(1, (2, 192))
+    assert torch.allclose(features[:, 2:4], wanted, atol=1e-5)
+    assert FeatureSpec.from_dict(spec.as_dict()) == spec
+    old = {key: value for key, value in bare.as_dict().items() if key != "more_scales"}
+    assert FeatureSpec.from_dict(old) == bare  # files written before there were scales
+    for wrong in ((1.0,), (0.5, 0.5), (0.1,)):
+        with pytest.raises(ValueError, match="more_scales"):
+            FeatureSpec(more_scales=wrong)
+
+
 def test_attention_comes_from_the_same_pass(nano):
     pixels = torch.randn(2, 3, 48, 64, generator=torch.Generator().manual_seed(0))
     features, tokens = encode_tokens(nano.backbone, pixels, SPEC, attention_blocks=2, keep_layers=(3,))
@@ -277,6 +299,11 @@ def test_train_predict_and_eval_by_the_command_line(scenes, tmp_path):
     written = json.loads((tmp_path / "out" / "p0.json").read_text())
     assert written["names"] == ["odd", "even"] and written["setting"] == "head"
     assert written["config"]["model"] == "nano" and written["config"]["head"]["kind"] == "decoder"
+    bigger = call("train", two, "--images", scenes / "photos", "-o", tmp_path / "wide.safetensors", *FAST,
+                  "--more-scales", "0.5", "--augment")  # fmt: skip
+    assert "6 steps" in bigger and load_head(tmp_path / "wide.safetensors")[1].features.more_scales == (0.5,)
+    call("predict", scenes / "photos" / "p0.png", "--head", tmp_path / "wide.safetensors", "-o", tmp_path / "out-wide",
+         "--dtype", "float32")  # fmt: skip
     again = call("train", two, "--images", scenes / "photos", "-o", file, *FAST, "--validation", "0.3")
     assert "6 steps" in again and len((work / "log.csv").read_text().splitlines()) == 7  # nothing was done twice
     root = tmp_path / "data"
