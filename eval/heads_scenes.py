@@ -1,9 +1,9 @@
 """Heads from tags on drawn scenes: ``python -m clipseg_ws.eval.heads_scenes -o FOLDER`` makes ``heads.csv``'s rows.
 
-Training scenes with tags only -> pseudo masks by the weak default with a dense CRF -> heads, with the confidence-guided
+Training scenes with tags only -> pseudo masks by the weak default, refined or not -> heads, with the confidence-guided
 loss or with plain cross-entropy, over several seeds -> held-out scenes without tags, beside the default of the zero
 setting. Every step is a command of ``clipseg-ws``, so a killed run goes on where it was.
-Another kind of training wants another FOLDER.
+Another kind of training wants another FOLDER; masks of several refiners share one.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from PIL import Image
 from clipseg_ws.nano.scenes import KINDS, draw_scene
 
 FIRST_SEED = 4_000_000  # training scenes; choices were made on scenes from 6,000,000 on, held-out ones from 10,000,000
+THRESHOLDS = {"crf": 0.95, "none": 0.8}  # confidence from which a pixel counts, by the masks' refiner
 MODEL = ("--model", "nano", "--dtype", "float32")
 
 
@@ -40,21 +41,26 @@ def command(*words: object) -> None:
     subprocess.run([sys.executable, "-m", "clipseg_ws", *map(str, words)], check=True)
 
 
+def masks_folder(root: Path, options: argparse.Namespace) -> Path:
+    """Where the pseudo masks of this refiner lie."""
+    return root / f"masks-{options.refine}"
+
+
 def training(root: Path, options: argparse.Namespace, seed: int, weighting: str) -> Path:
     """Train one head; returns its file."""
-    name = f"decoder{options.hidden}_{options.side}_{options.steps}_{weighting}_s{seed}.safetensors"
+    name = f"decoder_{options.refine}_{weighting}_s{seed}.safetensors"
     head = (
         "--detail", "2", "--option", f"hidden={options.hidden}", "--option", f"depth={options.depth}",
         "--option", "upsample=2", "--option", f"dropout={options.dropout}", "--set", f"short_side={options.side}",
     )  # fmt: skip
     read = ("--more-scales", options.more_scales) if options.more_scales else ()
     learn = (
-        "--lr", "2e-3", "--threshold", "0.95", "--validation", "0", "--train", f"background={options.background}",
-        "--views", options.views, "--paste", options.paste, "--steps", options.steps, "--seed", seed,
-        "--weighting", weighting, "--precision", options.precision,
+        "--lr", "2e-3", "--threshold", THRESHOLDS[options.refine], "--validation", "0",
+        "--train", f"background={options.background}", "--views", options.views, "--paste", options.paste,
+        "--steps", options.steps, "--seed", seed, "--weighting", weighting, "--precision", options.precision,
     )  # fmt: skip
-    command("train", root / "masks", "--images", root / "images", "-o", root / name, *MODEL, *head, *read,
-            *learn, "--tokens", root / f"tokens{options.side}")  # fmt: skip
+    command("train", masks_folder(root, options), "--images", root / "images", "-o", root / name, *MODEL, *head, *read,
+            *learn, "--tokens", root / f"tokens-{options.refine}")  # fmt: skip
     return root / name
 
 
@@ -63,6 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=Path("heads-scenes"))
     parser.add_argument("--scenes", type=int, default=1000, help="training scenes")
+    parser.add_argument("--refine", choices=THRESHOLDS, default="crf", help="of the pseudo masks")
     parser.add_argument("--side", type=int, default=336, help="short side of the pictures that the heads see, pixels")
     parser.add_argument("--more-scales", default="0.667", help="multiples of it at which they see them too; '': none")
     parser.add_argument("--hidden", type=int, default=192, help="width of the decoder")
@@ -80,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     root = options.output
     draw(root, options.scenes)
     command("pseudo", root / "images", "--tags", root / "tags.csv", "-c", ";".join(KINDS), *MODEL, "--method",
-            "default", "--refine", "crf", "--confidence", "0", "-o", root / "masks")  # fmt: skip
+            "default", "--refine", options.refine, "--confidence", "0", "-o", masks_folder(root, options))  # fmt: skip
     pairs = [(seed, weighting) for seed in range(options.seeds) for weighting in options.weightings]
     heads = [training(root, options, *pair) for pair in pairs]
     methods = ",".join(["default", *(f"head:{path}" for path in heads)])
