@@ -44,7 +44,8 @@ def train(
     seed: Annotated[int, typer.Option(help="Of weights, order and split.")] = 0,
     weighting: Annotated[str, typer.Option(help="hard (confidence threshold), soft or none.")] = "hard",
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Of hard; by default 0.95 for CRF masks, else 0.5.")
+        float | None,
+        typer.Option(min=0, max=1, help="Of hard; by default 0.95 for CRF masks, 0.8 for unrefined ones, else 0.5."),
     ] = None,
     precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     validation: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the pictures held back.")] = 0.1,

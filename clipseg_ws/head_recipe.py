@@ -28,8 +28,8 @@ from clipseg_ws.pipeline import Segmenter
 from clipseg_ws.sources import Source
 
 SCHEMES = ("plain", "consistency", "rounds", "cotrain", "feedback")
-THRESHOLDS = {"crf": 0.95}  # by how the masks were refined; CLIP-ES's number is meant for the CRF's probabilities
-OTHER_THRESHOLD = 0.5  # guided filter and the like, whose probabilities are less sharp
+THRESHOLDS = {"crf": 0.95, "none": 0.8}  # by how masks were refined; CLIP-ES's 0.95 is meant for a CRF's probabilities,
+OTHER_THRESHOLD = 0.5  # those of the guided filter and the like are less sharp
 
 
 @dataclass(frozen=True)

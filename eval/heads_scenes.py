@@ -19,7 +19,6 @@ from PIL import Image
 from clipseg_ws.nano.scenes import KINDS, draw_scene
 
 FIRST_SEED = 4_000_000  # training scenes; choices were made on scenes from 6,000,000 on, held-out ones from 10,000,000
-THRESHOLDS = {"crf": 0.95, "none": 0.8}  # confidence from which a pixel counts, by the masks' refiner
 MODEL = ("--model", "nano", "--dtype", "float32")
 
 
@@ -55,9 +54,9 @@ def training(root: Path, options: argparse.Namespace, seed: int, weighting: str)
     )  # fmt: skip
     read = ("--more-scales", options.more_scales) if options.more_scales else ()
     learn = (
-        "--lr", "2e-3", "--threshold", THRESHOLDS[options.refine], "--validation", "0",
-        "--train", f"background={options.background}", "--views", options.views, "--paste", options.paste,
-        "--steps", options.steps, "--seed", seed, "--weighting", weighting, "--precision", options.precision,
+        "--lr", "2e-3", "--validation", "0", "--train", f"background={options.background}",
+        "--views", options.views, "--paste", options.paste, "--steps", options.steps, "--seed", seed,
+        "--weighting", weighting, "--precision", options.precision,
     )  # fmt: skip
     command("train", masks_folder(root, options), "--images", root / "images", "-o", root / name, *MODEL, *head, *read,
             *learn, "--tokens", root / f"tokens-{options.refine}")  # fmt: skip
@@ -69,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=Path("heads-scenes"))
     parser.add_argument("--scenes", type=int, default=1000, help="training scenes")
-    parser.add_argument("--refine", choices=THRESHOLDS, default="crf", help="of the pseudo masks")
+    parser.add_argument("--refine", choices=("crf", "none"), default="crf", help="of the pseudo masks")
     parser.add_argument("--side", type=int, default=336, help="short side of the pictures that the heads see, pixels")
     parser.add_argument("--more-scales", default="0.667", help="multiples of it at which they see them too; '': none")
     parser.add_argument("--hidden", type=int, default=192, help="width of the decoder")
