@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from clipseg_ws import Config, Segmenter
 from clipseg_ws.cli import app
 from clipseg_ws.head_masks import feedback_targets, open_masks, shrink_targets
-from clipseg_ws.head_recipe import Recipe
+from clipseg_ws.head_recipe import Recipe, default_threshold
 from clipseg_ws.head_stage import spread_winners, winners
 from clipseg_ws.head_views import Donors, Views
 from clipseg_ws.heads.augment import AugmentedData
@@ -424,6 +424,14 @@ def test_mask_folders(scenes, tmp_path):
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
     with pytest.raises(ValueError, match="'background' first"):
         open_masks(tmp_path)
+
+
+@pytest.mark.parametrize(("refine", "wanted"), [("crf", 0.95), ("none", 0.8), ("guided", 0.5), ("", 0.5)])
+def test_the_threshold_follows_the_masks(tmp_path, refine, wanted):
+    (tmp_path / "classes.txt").write_text("background\ncat\n")
+    if refine:
+        (tmp_path / "settings.json").write_text(json.dumps({"settings": {"refine": refine}}))
+    assert default_threshold(open_masks(tmp_path)) == wanted
 
 
 @pytest.mark.parametrize("scheme", ["consistency", "rounds", "cotrain", "feedback"])
