@@ -170,7 +170,7 @@ def bench_heads(
     """Tokens cached and a head trained: pictures a second against the bare forward, and memory, by batch size."""
     from clipseg_ws.head_bench import bench, write_table
 
-    sizes = [int(part) for part in batches.split(",")]
+    sizes = _numbers("batches", batches, int, "1,4")
     rows = bench(model, pictures=pictures, side=side, batches=sizes, steps=steps, kind=kind, device=device, dtype=dtype)
     for row in rows:
         typer.echo("  ".join(f"{key} {value}" for key, value in row.items()))

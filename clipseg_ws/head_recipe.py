@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ from clipseg_ws.pipeline import Segmenter
 from clipseg_ws.sources import Source
 
 SCHEMES = ("plain", "consistency", "rounds", "cotrain", "feedback")
-THRESHOLDS = {"crf": 0.95, "none": 0.8}  # by how masks were refined; CLIP-ES's 0.95 is meant for a CRF's probabilities,
-OTHER_THRESHOLD = 0.5  # those of the guided filter and the like are less sharp
+THRESHOLDS = {"crf": 0.95, "none": 0.8}  # by the masks' refiner; CLIP-ES's 0.95 is meant for a CRF's probabilities
+OTHER_THRESHOLD = 0.5  # the guided filter's and the like are less sharp
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ def train_head(
         part = _augmented(segmenter, spec, plain, learn, donors, recipe.detail)
     else:
         part = _stored(store, views, [i + v * len(kept) for v in range(recipe.views) for i in learn], recipe.detail)
-    made = {key: value for key, value in asdict(recipe).items() if key not in ("options", "blocks", "add_to")}
-    fit: dict[str, Any] = {"validation": validation, "workers": workers, "about": made | spec.as_dict()}
+    about = asdict(replace(recipe, add_to=None)) | spec.as_dict()  # where an old head lies does not matter
+    fit: dict[str, Any] = {"validation": validation, "workers": workers, "about": about}
     names = folder.names
     if old is not None:
         names, head = _add(old, part, folder.names, training, fit | {"folder": work})

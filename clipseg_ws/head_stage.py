@@ -124,12 +124,11 @@ class HeadStage:
         vocabulary: Vocabulary, config: Config,
     ) -> Tensor:  # fmt: skip
         """Mean of the probabilities over all looks at pictures of one grid; ``first``: of the pictures as they are."""
-        looks = []
+        looks, grid = [], grid_of(backbone, pictures[0].size, spec)
         for scale, mirrored in wanted_looks(config):
             if (scale, mirrored) == (1.0, False):
                 looks.append(first)
                 continue
-            grid = grid_of(backbone, pictures[0].size, spec)
             seen = [scaled(picture, grid, backbone.patch_size, scale, mirrored) for picture in pictures]
             own = spec if scale == 1.0 else replace(spec, short_side=None, long_side=None, max_patches=None)
             scores = self.scores(encode_features(backbone, pixel_batch(backbone, seen, own), own), vocabulary)
