@@ -220,14 +220,14 @@ def _add(
     module, card = old
     first = len(card.classes)
     moved = []
-    counts = check_targets(data, len(names) + 1, names, threshold=training.threshold)
+    weights = check_targets(data, len(names) + 1, names, threshold=training.threshold)
     for i in range(len(data.grids)):
         labels, confidence = data.target(i)
         shifted = np.where((labels > 0) & (labels < 255), labels.astype(np.int64) + first, labels)
         moved.append((shifted.astype(np.uint8), confidence))
     data = Retargeted(data, Targets([m for m, _ in moved], [c for _, c in moved]))
     fit = fit | {"validation": None}  # held-back masks know the new classes only
-    fit["about"] = fit["about"] | {"pixels": counts.tolist()}
+    fit["about"] = fit["about"] | {"targets": weights.tolist()}
     head = add_classes(
         module, card, data, classes=names, threshold=training.threshold, training=asdict(training), **fit
     )

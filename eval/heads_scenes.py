@@ -2,7 +2,8 @@
 
 Training scenes with tags only -> pseudo masks by the weak default, refined or not -> heads, with the confidence-guided
 loss or with plain cross-entropy, over several seeds -> held-out scenes without tags, beside the default of the zero
-setting. Every step is a command of ``clipseg-ws``, so a killed run goes on where it was.
+setting: as ``predict`` does it, and without affinity and picture refiner, which mend outlines whatever the loss
+made of them. Every step is a command of ``clipseg-ws``, so a killed run goes on where it was.
 Another kind of training wants another FOLDER; masks of several refiners share one.
 """
 
@@ -20,6 +21,7 @@ from clipseg_ws.nano.scenes import KINDS, draw_scene
 
 FIRST_SEED = 4_000_000  # training scenes; choices were made on scenes from 6,000,000 on, held-out ones from 10,000,000
 MODEL = ("--model", "nano", "--dtype", "float32")
+UNREFINED = "+refine=none+affinity=false"  # a head's own answer, one forward pass and nothing else
 
 
 def draw(folder: Path, count: int) -> None:
@@ -89,7 +91,8 @@ def main(arguments: list[str] | None = None) -> None:
             "default", "--refine", options.refine, "--confidence", "0", "-o", masks_folder(root, options))  # fmt: skip
     pairs = [(seed, weighting) for seed in range(options.seeds) for weighting in options.weightings]
     heads = [training(root, options, *pair) for pair in pairs]
-    methods = ",".join(["default", *(f"head:{path}" for path in heads)])
+    answers = ["default", *(f"head:{path}" for path in heads)]
+    methods = ",".join([*answers, *(answer + UNREFINED for answer in answers)])
     command("eval", "scenes", "--setting", "zero", *MODEL, "--method", methods, "--batch-size", "8", "--no-boundary",
             "--gallery", "0", "--count", options.count, "-o", root / "results")  # fmt: skip
 

@@ -198,7 +198,7 @@ def by_grid(index: Sequence[int], grids: Sequence[tuple[int, int]]) -> list[list
 
 
 def check_targets(data: HeadData, labels: int, names: Sequence[str], *, threshold: float = 0.0) -> np.ndarray:
-    """Pixels of every label that count: int64 [labels].
+    """How much every label counts, the sum of its pixels' confidence (255 = 1): int64 [labels].
 
     Args:
         labels: 1 + C. names: C class names. threshold: confidence from which a pixel counts.
@@ -206,12 +206,12 @@ def check_targets(data: HeadData, labels: int, names: Sequence[str], *, threshol
     Raises:
         ValueError: a label that no class has; nothing but ignored pixels; a class without a pixel.
     """
-    counts, open_ = np.zeros(256, np.int64), 0
+    counts, sums = np.zeros(256, np.int64), np.zeros(256)
     for i in range(len(data.grids)):
         mask, confidence = data.target(i)
         sure = confidence >= round(threshold * 255)
-        counts += np.bincount(mask[sure].ravel(), minlength=256)
-        open_ += int((~sure).sum())
+        counts += np.bincount(mask[sure], minlength=256)
+        sums += np.bincount(mask[sure], weights=confidence[sure], minlength=256)
     strange = [int(i) for i in np.flatnonzero(counts[labels:IGNORE]) + labels]
     if strange:
         raise ValueError(
@@ -229,4 +229,4 @@ def check_targets(data: HeadData, labels: int, names: Sequence[str], *, threshol
             f"no pixel of {', '.join(empty)} can be learned from (confidence from {threshold} on); leave the class "
             "out, add pictures of it, or lower the confidence"
         )
-    return counts[:labels]
+    return sums[:labels].astype(np.int64)

@@ -279,7 +279,7 @@ def test_a_training_goes_on_only_as_it_began(scenes, tmp_path):
     labels = np.asarray(Image.open(path)).copy()
     labels[:16] = 1
     write_label_png(labels, path)
-    assert "pixels: [" in refused()
+    assert "targets: [" in refused()
 
 
 # ---- files and the Segmenter ---------------------------------------------------------------------------------------

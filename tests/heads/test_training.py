@@ -89,6 +89,20 @@ def test_resume_gives_the_same_curve_and_weights(tmp_path):
         run(tmp_path / "broken", lr=1.0).run()
 
 
+def test_soft_weights_of_a_checkpoint(tmp_path):
+    """With "soft" every pixel counts, so only its confidence shows that masks were made anew."""
+    labels = np.tile(np.arange(3, dtype=np.uint8), 32).reshape(2, 6, 8)
+    features, sure = torch.randn(2, 2, 8, 3, 4), np.full(labels.shape, 0.8)
+
+    def fit(confidence):
+        head = SegmentationHead("linear", **QUICK | {"weighting": "soft"})
+        return head.fit(features, labels, confidence, classes=CLASSES, folder=tmp_path)
+
+    assert fit(sure).history_ == fit(sure).history_
+    with pytest.raises(ValueError, match=r"other settings .targets: "):
+        fit(np.full(labels.shape, 0.6))
+
+
 def logged(folder):
     with open(folder / "log.csv", newline="") as file:
         return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
