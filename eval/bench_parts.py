@@ -43,6 +43,15 @@ from clipseg_ws.output import save
 from clipseg_ws.refine.affinity import class_aware_affinity
 from clipseg_ws.refine.guided import guided_filter
 
+# method, picture [H, W], K, asked: by maps, by maps shrunk to 48 x 48 patches, by windows, many names
+MEMORY_CASES = (
+    *(
+        (method, size, count, "tags")
+        for method, size in (("default", (512, 512)), ("default", (1536, 2048)), ("sclip", (1536, 2048)))
+        for count in (2, 150)
+    ),
+    *((method, (375, 500), count, "names") for method in ("default", "maskclip") for count in (20, 1000)),
+)
 VALIDATION_SEED = 5_000_000  # scenes that neither trained the embedded model nor are held out
 
 
@@ -159,35 +168,35 @@ def _guided(maps: torch.Tensor, image: Any) -> Any:
 
 @dataclass(frozen=True)
 class Memory:
-    """Peak memory in MB of a process that segments one picture: model and libraries alone, and all."""
+    """Peak memory in MB of a process that segments one picture: model and libraries alone, and all.
+
+    ``asked``: "tags", all classes are known to be there, or "names", they may be there.
+    """
 
     architecture: str
     dtype: str
     method: str
     picture: str
     classes: int
+    asked: str
     loaded_mb: int
     peak_mb: int
 
 
 def bench_memory(architecture: str, dtype: str, *, device: str = "auto") -> list[Memory]:
-    """512 x 512 by maps, 2048 x 1536 by maps (shrunk to 48 x 48 patches) and by windows, with K = 2 and 150.
-
-    Every row is a process of its own. On CUDA it is the GPU's memory.
-    """
+    """The rows of ``MEMORY_CASES``, each from a process of its own. On CUDA it is the GPU's memory."""
     rows = []
     context = multiprocessing.get_context("spawn")
-    for method, size in (("default", (512, 512)), ("default", (1536, 2048)), ("sclip", (1536, 2048))):
-        for count in (2, 150):
-            with ProcessPoolExecutor(1, mp_context=context) as pool:
-                loaded, peak = pool.submit(_peak, architecture, dtype, device, method, size, count).result()
-            name = method + (" (windows)" if method == "sclip" else "")
-            rows.append(Memory(architecture, dtype, name, f"{size[1]} x {size[0]}", count, round(loaded), round(peak)))
+    for method, size, count, asked in MEMORY_CASES:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            loaded, peak = pool.submit(_peak, architecture, dtype, device, method, size, count, asked).result()
+        shape = f"{size[1]} x {size[0]}"
+        rows.append(Memory(architecture, dtype, method, shape, count, asked, round(loaded), round(peak)))
     return rows
 
 
 def _peak(
-    architecture: str, dtype: str, device: str, method: str, size: tuple[int, int], count: int
+    architecture: str, dtype: str, device: str, method: str, size: tuple[int, int], count: int, asked: str
 ) -> tuple[float, float]:
     """(with the model loaded, after a picture) in MB, in this fresh process."""
     backbone = random_backbone(architecture, dtype, choose_device(device), SHORT_SIDE)
@@ -195,7 +204,7 @@ def _peak(
     vocabulary = words(count)
     segmenter.embed_names(segmenter.vocabulary(vocabulary))
     loaded = peak_memory_mb()
-    segmenter(picture(size=size), classes=vocabulary, tags=list(vocabulary.names))
+    segmenter(picture(size=size), classes=vocabulary, tags=list(vocabulary.names) if asked == "tags" else None)
     return loaded, peak_memory_mb()
 
 

@@ -191,7 +191,7 @@ def bench_model(
     threads: Annotated[int | None, typer.Option(min=1, help="Of torch; its own choice by default.")] = None,
     compile: Annotated[bool, typer.Option("--compile", help="Compile the blocks of the whole call.")] = False,
     parts: Annotated[bool, typer.Option(help="Time of every part.")] = False,
-    memory: Annotated[bool, typer.Option(help="Peak memory for two picture sizes, K = 2 and 150.")] = False,
+    memory: Annotated[bool, typer.Option(help="Peak memory for three picture sizes, K = 2 to 1,000.")] = False,
     agreement: Annotated[bool, typer.Option(help="Share of equal labels in bfloat16 and float32.")] = False,
     photos: Annotated[Path | None, typer.Option(help="Folder of photos for --agreement, beside drawn scenes.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the tables as CSV files.")] = None,

@@ -49,7 +49,8 @@ def masks_folder(root: Path, options: argparse.Namespace) -> Path:
 
 def training(root: Path, options: argparse.Namespace, seed: int, weighting: str) -> Path:
     """Train one head; returns its file."""
-    name = f"decoder_{options.refine}_{weighting}_s{seed}.safetensors"
+    scheme = "" if options.scheme == "plain" else f"_{options.scheme}"
+    name = f"decoder_{options.refine}_{weighting}{scheme}_s{seed}.safetensors"
     head = (
         "--detail", "2", "--option", f"hidden={options.hidden}", "--option", f"depth={options.depth}",
         "--option", "upsample=2", "--option", f"dropout={options.dropout}", "--set", f"short_side={options.side}",
@@ -58,7 +59,7 @@ def training(root: Path, options: argparse.Namespace, seed: int, weighting: str)
     learn = (
         "--lr", "2e-3", "--validation", "0", "--train", f"background={options.background}",
         "--views", options.views, "--paste", options.paste, "--steps", options.steps, "--seed", seed,
-        "--weighting", weighting, "--precision", options.precision,
+        "--weighting", weighting, "--precision", options.precision, "--scheme", options.scheme,
     )  # fmt: skip
     command("train", masks_folder(root, options), "--images", root / "images", "-o", root / name, *MODEL, *head, *read,
             *learn, "--tokens", root / f"tokens-{options.refine}")  # fmt: skip
@@ -82,6 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=1500, help="of every training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--weightings", nargs="+", default=["hard", "none"], help="hard: confidence-guided")
+    parser.add_argument("--scheme", choices=("plain", "consistency", "rounds"), default="plain", help="of the training")
     parser.add_argument("--precision", default="bfloat16", help="of the training")
     parser.add_argument("--count", type=int, default=200, help="held-out scenes")
     options = parser.parse_args(arguments)

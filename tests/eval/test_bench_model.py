@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -74,6 +75,19 @@ def test_parts(tiny, monkeypatch):
     assert rows[0].part == "bare backbone" and rows[0].share_of_bare == 1.0
     names = [row.part for row in rows]
     assert {"decode JPEG", "CAM, K=2", "affinity, K=2", "write png"} <= set(names)
+
+
+def test_memory(tiny, monkeypatch):
+    """Threads in place of processes, which would not know the architecture."""
+    cases = (("default", (40, 56), 2, "tags"), ("maskclip", (40, 56), 30, "names"))
+    monkeypatch.setattr(bench_parts, "MEMORY_CASES", cases)
+    monkeypatch.setattr(bench_parts, "ProcessPoolExecutor", lambda count, mp_context: ThreadPoolExecutor(count))
+    rows = bench_parts.bench_memory(tiny, "float32", device="cpu")
+    assert [(r.method, r.picture, r.classes, r.asked) for r in rows] == [
+        ("default", "56 x 40", 2, "tags"),
+        ("maskclip", "56 x 40", 30, "names"),
+    ]
+    assert all(0 < row.loaded_mb <= row.peak_mb for row in rows)
 
 
 def test_agreement_is_a_share():
