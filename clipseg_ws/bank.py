@@ -16,6 +16,7 @@ from torch import Tensor
 
 from clipseg_ws.activations.featuremaps import feature_maps, layers_needed
 from clipseg_ws.activations.prototypes import pooling_weights
+from clipseg_ws.feeding import grouped
 from clipseg_ws.files import atomic_write
 from clipseg_ws.images import target_size, to_pixels
 from clipseg_ws.structures import Support, Tokens
@@ -229,12 +230,10 @@ def encode_bank(
             max_patches=max_patches,
         )  # fmt: skip
 
-    groups: dict[tuple[int, int], list[int]] = {}
-    for i, support in enumerate(read):
-        width, height = support.image.size
-        groups.setdefault(target_size(width, height, p, short_side, long_side, max_patches), []).append(i)
+    shapes = (support.image.size for support in read)
+    sizes = [target_size(width, height, p, short_side, long_side, max_patches) for width, height in shapes]
     entries: dict[int, BankEntry] = {}
-    for members in groups.values():
+    for members in grouped(sizes):
         for start in range(0, len(members), batch_size):
             batch = members[start : start + batch_size]
             if encode is not None:

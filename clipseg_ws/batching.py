@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import torch
 
+from clipseg_ws.feeding import grouped
+
 T = TypeVar("T")
 
 
@@ -42,15 +44,12 @@ class Batching:
 
         ``do``: numbers of a batch's members -> an answer for each; otherwise as for ``run``.
         """
-        groups: dict[Hashable, list[int]] = {}
-        for index, key in enumerate(keys):
-            groups.setdefault(key, []).append(index)
         answers: dict[int, T] = {}
 
         def answer(batch: Sequence[int]) -> None:
             answers.update(zip(batch, do(batch), strict=True))
 
-        for members in groups.values():
+        for members in grouped(keys):
             self.run(members, answer)
         return [answers[index] for index in range(len(keys))]
 

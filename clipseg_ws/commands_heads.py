@@ -77,8 +77,9 @@ def train(
     settings: Setting = None,
 ) -> None:
     """Train a head on masks (or straight from tags); a killed run goes on where it was. See README, Heads."""
+    from clipseg_ws.head_config import Recipe, default_threshold
     from clipseg_ws.head_masks import open_masks
-    from clipseg_ws.head_recipe import Recipe, default_threshold, train_head
+    from clipseg_ws.head_recipe import train_head
     from clipseg_ws.heads.training import TrainConfig
     from clipseg_ws.heads.workers import find_workers
     from clipseg_ws.pipeline import Segmenter

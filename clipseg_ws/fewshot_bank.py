@@ -13,6 +13,7 @@ from clipseg_ws.activations.online import Moments, support_moments
 from clipseg_ws.activations.parts import kmeans
 from clipseg_ws.activations.prototypes import background_prototype, masked_average_pooling
 from clipseg_ws.bank import BankError, SupportBank
+from clipseg_ws.feeding import grouped
 
 NEAR = 2048  # cells of a class that the dense prior compares with, at most
 
@@ -93,9 +94,6 @@ def prepare(bank: SupportBank, kinds: Sequence[str], parts: int = 1, background_
 
 
 def _groups(bank: SupportBank, kinds: Sequence[str], device: torch.device) -> list[Group]:
-    by_grid: dict[tuple[int, ...], list[int]] = {}
-    for i, entry in enumerate(bank.entries):
-        by_grid.setdefault(tuple(entry.foreground.shape), []).append(i)
     return [
         Group(
             torch.tensor(index, device=device),
@@ -103,7 +101,7 @@ def _groups(bank: SupportBank, kinds: Sequence[str], device: torch.device) -> li
             torch.stack([bank.entries[i].foreground for i in index]),
             torch.stack([bank.entries[i].background for i in index]),
         )
-        for index in by_grid.values()
+        for index in grouped([entry.foreground.shape for entry in bank.entries])
     ]
 
 

@@ -53,11 +53,19 @@ def write_label_png(labels: np.ndarray, path: str | Path, *, classes: int | None
 
 
 def read_label_png(path: str | Path) -> np.ndarray:
-    """[H, W] labels of a palette, 8-bit grey (uint8) or 16-bit grey (int32) PNG. ValueError for a colour picture."""
-    with Image.open(path) as image:
-        if image.mode not in ("P", "L", "I;16", "I"):
-            raise ValueError(f"{str(path)!r} has mode {image.mode}: not labels; allowed are palette and grey PNG")
-        values = np.asarray(image)
+    """[H, W] labels of a palette, 8-bit grey (uint8) or 16-bit grey (int32) PNG.
+
+    Raises ValueError for a colour picture or a damaged file, FileNotFoundError for none.
+    """
+    try:
+        with Image.open(path) as image:
+            mode, values = image.mode, np.asarray(image)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # decoders raise anything on damaged bytes
+        raise ValueError(f"cannot read {str(path)!r}: {error}") from error
+    if mode not in ("P", "L", "I;16", "I"):
+        raise ValueError(f"{str(path)!r} has mode {mode}: not labels; allowed are palette and grey PNG")
     return values if values.dtype == np.uint8 else values.astype(np.int32)
 
 

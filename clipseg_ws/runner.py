@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
+from clipseg_ws.feeding import batches_of_a_kind, load_ahead
 from clipseg_ws.job import Finish, Job, Outcome, Summary, Supports, Tags, Weak
 from clipseg_ws.output import ErrorsCsv
 from clipseg_ws.pipeline import Segmenter
@@ -107,10 +108,10 @@ def run_local(
     def fail(source: Source, error: Exception) -> None:
         failures.append(Outcome.failed(source, error))
 
-    decoded = _decoded(todo, workers, 4 * job.segmenter.config.batch_size, fail, load or job.load)
+    decoded = _batches(job.segmenter, todo, load or job.load, fail, workers)
     writing: deque[Future[Outcome]] = deque()
     with ThreadPoolExecutor(workers) as writers:
-        for batch in _batches(job.segmenter, decoded):
+        for batch in decoded:
             for source, result in _segmented(job, batch, fail):
                 writing.append(writers.submit(job.write, source, result))
                 if on_result:
@@ -132,39 +133,13 @@ def _quiet(tags: Tags, source: Source) -> Sequence[str]:
         return ()
 
 
-def _decoded(
-    sources: Sequence[Source], workers: int, ahead: int, fail: Fail, load: Load
-) -> Iterator[tuple[Source, Image.Image]]:
-    """Pictures in order, loaded by threads that stay at most ``ahead`` pictures in front."""
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[tuple[Source, Future]] = deque()
-        upcoming = iter(sources)
-        while True:
-            while len(waiting) < ahead and (source := next(upcoming, None)) is not None:
-                waiting.append((source, pool.submit(load, source)))
-            if not waiting:
-                return
-            source, future = waiting.popleft()
-            try:
-                yield source, future.result()
-            except ValueError as error:  # ImageError: names the file and the reason
-                fail(source, error)
-
-
 def _batches(
-    segmenter: Segmenter, pictures: Iterator[tuple[Source, Image.Image]]
+    segmenter: Segmenter, sources: Sequence[Source], load: Load, fail: Fail, workers: int
 ) -> Iterator[list[tuple[Source, Image.Image]]]:
-    """Pictures of one grid together; at most four batches wait, then the fullest goes as it is."""
+    """Pictures of one grid together, loaded by threads."""
     size = segmenter.config.batch_size
-    groups: dict[tuple[int, int], list[tuple[Source, Image.Image]]] = {}
-    for source, picture in pictures:
-        grid = segmenter.grid(picture.size)
-        groups.setdefault(grid, []).append((source, picture))
-        if len(groups[grid]) == size:
-            yield groups.pop(grid)
-        elif sum(map(len, groups.values())) >= 4 * size:
-            yield groups.pop(max(groups, key=lambda g: len(groups[g])))
-    yield from groups.values()
+    pictures = load_ahead(sources, load, fail, workers=workers, ahead=4 * size)
+    return batches_of_a_kind(pictures, lambda picture: segmenter.grid(picture.size), size)
 
 
 def _segmented(job: Job, batch: list[tuple[Source, Image.Image]], fail: Fail) -> Iterator[tuple[Source, Segmentation]]:
@@ -204,9 +179,9 @@ def _embedded(
 
     kept: list[Source] = []
     rows = []
-    decoded = _decoded(sources, workers, 4 * segmenter.config.batch_size, lambda *_: None, segmenter.prepare)
+    decoded = _batches(segmenter, sources, segmenter.prepare, lambda *_: None, workers)
     with tqdm(total=len(sources), unit="img", disable=None) as bar:
-        for batch in _batches(segmenter, decoded):
+        for batch in decoded:
             rows.append(embed([picture for _, picture in batch]).cpu())
             kept += [source for source, _ in batch]
             bar.update(len(batch))

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # layer of each module or package below clipseg_ws; a module may import lower layers, its own layer and L0
 LAYERS = {
-    "": 0, "structures": 0, "files": 0,
+    "": 0, "structures": 0, "files": 0, "feeding": 0, "batching": 0,
     "images": 1, "sources": 1, "vocabulary": 1, "prompt_lists": 1, "text_embeddings": 1, "prompt_selection": 1,
     "template_experts": 1, "background_words": 1,
     "object_store": 1, "weak": 1, "weak_marks": 1, "marks_json": 1, "weak_constraints": 1, "supports": 1,
@@ -23,10 +23,11 @@ LAYERS = {
     "decide": 5, "heads": 5, "constrain": 5, "fewshot_bank": 5, "fewshot": 5, "fewshot_text": 5,
     "output": 6, "palette": 6, "exports": 6, "export_tools": 6, "outlines": 6, "review": 6,
     "config": 7, "inputs": 7, "token_cache": 7, "windows": 7, "dense_stage": 7, "many_words": 7, "better_maps": 7,
-    "encoding": 7, "looks": 7, "instances": 7, "stages": 7, "decisions": 7, "batching": 7, "head_stage": 7,
+    "encoding": 7, "looks": 7, "instances": 7, "stages": 7, "decisions": 7, "head_stage": 7,
     "fewshot_stages": 7, "fewshot_supports": 7, "results": 7, "names": 7, "map_stage": 7, "pipeline": 7,
     "job": 8, "runner": 8, "engine_ray": 8, "ray_pool": 0, "pseudo": 8, "tracking": 8,
-    "head_recipe": 8, "head_masks": 8, "head_views": 8, "head_bench": 8, "commands_heads": 9, "__main__": 9, "web": 9,
+    "head_config": 8, "head_data": 8, "head_recipe": 8, "head_masks": 8, "head_views": 8, "head_bench": 8,
+    "commands_heads": 9, "__main__": 9, "web": 9,
     "commands_demo": 9,
     "options": 9, "commands_prompts": 9, "commands_weak": 9, "commands_fewshot": 9, "cli": 9, "demo": 9, "doctor": 9,
     "prompts": 0,

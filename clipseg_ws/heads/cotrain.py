@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clipseg_ws.heads.answers import answers
 from clipseg_ws.heads.base import Head
 from clipseg_ws.heads.data import HeadData, Joined, Retargeted, Targets
 from clipseg_ws.heads.estimator import SegmentationHead
-from clipseg_ws.heads.objective import enlarge
 from clipseg_ws.structures import IGNORE
 
 
@@ -26,19 +26,14 @@ def agreement(scores: Sequence[Tensor], threshold: float) -> tuple[Tensor, Tenso
     return labels.masked_fill(~agreed, IGNORE), best
 
 
-@torch.no_grad()
 def teach(teachers: Sequence[Head], data: HeadData, size: float, threshold: float) -> Targets:
     """Targets of unlabelled pictures by what the teachers agree on, at ``size`` times the patch grid."""
-    device = next(teachers[0].parameters()).device
-    labels, confidence = [], []
-    for i, (h, w) in enumerate(data.grids):
-        features = data.batch([i], (0, i)).features.float().to(device)
-        extent = (round(h * size), round(w * size))
-        scores = [enlarge(t.eval()(features).logits, extent).softmax(1) for t in teachers]
-        found, best = agreement(scores, threshold)
-        labels.append(found[0].cpu().numpy().astype(np.uint8))
-        confidence.append(np.rint(best[0].cpu().numpy() * 255).astype(np.uint8))
-    return Targets(labels, confidence)
+    new: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for i, scores in answers(teachers, data, lambda i: tuple(round(side * size) for side in data.grids[i]), "teach"):
+        found, best = agreement([each[None] for each in scores], threshold)
+        level = np.rint(best[0].cpu().numpy() * 255)
+        new[i] = (found[0].cpu().numpy().astype(np.uint8), level.astype(np.uint8))
+    return Targets([new[i][0] for i in range(len(new))], [new[i][1] for i in range(len(new))])
 
 
 def cotrain(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clipseg_ws.feeding import grouped
 from clipseg_ws.structures import IGNORE
 
 
@@ -189,12 +190,10 @@ def batch_order(count: int, size: int, seed: tuple[int, ...]) -> list[list[int]]
     return [order[s : s + size] for s in range(0, len(order), size)]
 
 
-def by_grid(index: Sequence[int], grids: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """The pictures of a batch, those of one grid together, in order of first occurrence."""
-    groups: dict[tuple[int, int], list[int]] = {}
-    for i in index:
-        groups.setdefault((grids[i][0], grids[i][1]), []).append(i)
-    return list(groups.values())
+def by_grid(index: Sequence[int], grids: Sequence[tuple[int, int]], size: int | None = None) -> list[list[int]]:
+    """Pictures of one grid together, in order of first occurrence, at most ``size`` (None: any number) a part."""
+    parts = [[index[place] for place in part] for part in grouped([grids[i] for i in index])]
+    return [part[s : s + (size or len(part))] for part in parts for s in range(0, len(part), size or len(part))]
 
 
 def check_targets(data: HeadData, labels: int, names: Sequence[str], *, threshold: float = 0.0) -> np.ndarray:

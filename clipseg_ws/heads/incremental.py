@@ -8,8 +8,10 @@ class learns the tags beside. No mask of an old class is read.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -111,6 +113,10 @@ def add_classes(
         raise ValueError(
             f"{', '.join(known)} {'is' if len(known) == 1 else 'are'} among the old head's classes already"
         )
+    if len(card.classes) + len(classes) >= IGNORE:
+        raise ValueError(
+            f"{len(card.classes)} old classes and {len(classes)} new ones; at most {IGNORE - 1} fit into 8-bit labels"
+        )
     config = {"weighting": "hard", "threshold": threshold, "lr": 3e-4} | dict(training or {})
     head = SegmentationHead(card.kind, options=dict(card.options), **config)
     extra = Distillation(old, threshold=threshold)
@@ -136,3 +142,23 @@ class OnlyNew:
         """See ``HeadData``."""
         labels, confidence = self.data.target(index)
         return labels * (labels > self.old) + IGNORE * (labels <= self.old).astype(labels.dtype), confidence
+
+
+class Shifted:
+    """The same data with every class numbered ``by`` higher; background and 255 stay."""
+
+    def __init__(self, data: HeadData, by: int) -> None:
+        self.data, self.by = data, by
+        self.grids, self.blocks, self.width = data.grids, data.blocks, data.width
+
+    def batch(self, index: Sequence[int], seed: tuple[int, ...]) -> Batch:
+        """See ``HeadData``."""
+        batch = self.data.batch(index, seed)
+        moved = (batch.labels > 0) & (batch.labels != IGNORE)
+        return replace(batch, labels=torch.where(moved, batch.labels + self.by, batch.labels))
+
+    def target(self, index: int) -> Any:
+        """See ``HeadData``."""
+        labels, confidence = self.data.target(index)
+        moved = (labels > 0) & (labels != IGNORE)
+        return np.where(moved, labels + np.uint8(self.by), labels).astype(np.uint8), confidence

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from clipseg_ws.heads.answers import answers
 from clipseg_ws.heads.base import Head
 from clipseg_ws.heads.data import HeadData, Retargeted, Targets
 from clipseg_ws.heads.estimator import SegmentationHead
-from clipseg_ws.heads.objective import enlarge
 from clipseg_ws.structures import IGNORE
 
 
@@ -29,7 +29,6 @@ def merge_labels(
     return np.where(sure, predicted, labels).astype(np.uint8), np.where(sure, level, confidence).astype(np.uint8)
 
 
-@torch.no_grad()
 def relabel(module: Head, data: HeadData, *, threshold: float = 0.8) -> Targets:
     """New targets of all pictures of ``data``; a picture gets no class that its mask did not have.
 
@@ -37,20 +36,14 @@ def relabel(module: Head, data: HeadData, *, threshold: float = 0.8) -> Targets:
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold={threshold}; a number in (0, 1] is needed, for example 0.8")
-    device = next(module.parameters()).device
-    module.eval()
-    labels, confidence = [], []
-    for i in range(len(data.grids)):
+    new: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for i, (scores,) in answers([module], data, lambda i: data.target(i)[0].shape, "relabel"):
         before, sure = data.target(i)
-        batch = data.batch([i], (0, i))
-        scores = enlarge(module(batch.features.float().to(device)).logits, before.shape)[0].softmax(0)
-        allowed = torch.zeros(len(scores), dtype=torch.bool, device=device)
+        allowed = torch.zeros(len(scores), dtype=torch.bool, device=scores.device)
         allowed[[0, *(int(c) for c in np.unique(before) if c != IGNORE)]] = True
         best, winner = scores.masked_fill(~allowed[:, None, None], 0).max(0)
-        new = merge_labels(before, sure, winner.cpu().numpy(), best.cpu().numpy(), threshold)
-        labels.append(new[0])
-        confidence.append(new[1])
-    return Targets(labels, confidence)
+        new[i] = merge_labels(before, sure, winner.cpu().numpy(), best.cpu().numpy(), threshold)
+    return Targets([new[i][0] for i in range(len(new))], [new[i][1] for i in range(len(new))])
 
 
 def fit_rounds(

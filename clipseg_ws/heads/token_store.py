@@ -7,7 +7,7 @@ its tokens; ``spec.json`` says what made them. What a killed process left behind
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.batching import Batching
+from clipseg_ws.feeding import batches_of_a_kind, load_ahead
 from clipseg_ws.files import write_text
 from clipseg_ws.heads.data import Batch, Targets
-from clipseg_ws.heads.features import FeatureSpec, encode_features, grid_of, pixel_batch
+from clipseg_ws.heads.features import FeatureSpec, encode_features, pixel_batch
 
 DATA, INDEX, SPEC = "tokens.bin", "index.jsonl", "spec.json"
 
@@ -65,25 +67,39 @@ class TokenStore:
     def __contains__(self, name: str) -> bool:
         return name in self.entries
 
-    def build(self, names: Sequence[str], load: Callable[[str], Image.Image], *, batch_size: int = 8) -> int:
+    def build(
+        self, names: Sequence[str], load: Callable[[str], Image.Image],
+        fail: Callable[[str, Exception], None] | None = None, *, batch_size: int = 8,
+    ) -> int:  # fmt: skip
         """Encode the pictures that are missing; returns how many were encoded.
 
         Args:
-            names: keys of the pictures. load: key -> RGB picture. batch_size: pictures of one grid that go together.
+            names: keys of the pictures. load: key -> RGB picture, called by threads. fail: gets a key whose picture
+                cannot be read (ValueError) and is left out; None: raised. batch_size: pictures of one grid that go
+                together at most; fewer where memory runs out.
         """
         todo = [name for name in dict.fromkeys(names) if name not in self.entries]
+        batching, count = Batching(batch_size), len(self.entries)
         self._cut()
         with (
             open(self.folder / DATA, "ab") as data,
             open(self.folder / INDEX, "a", encoding="utf-8") as index,
             tqdm(total=len(todo), unit="img", desc="tokens", disable=None) as bar,
         ):
-            for keys, pictures in self._batches(todo, load, batch_size):
-                tokens = encode_features(self.backbone, pixel_batch(self.backbone, pictures, self.spec), self.spec)
-                self._append(keys, tokens.half().cpu().numpy(), data, index)
-                bar.update(len(keys))
+
+            def encode(batch: Sequence[tuple[str, Tensor]]) -> None:
+                tokens = encode_features(self.backbone, torch.stack([pixels for _, pixels in batch]), self.spec)
+                self._append([key for key, _ in batch], tokens.half().cpu().numpy(), data, index)
+                bar.update(len(batch))
+
+            def prepare(name: str) -> Tensor:
+                return pixel_batch(self.backbone, [load(name)], self.spec)[0]
+
+            loaded = load_ahead(todo, prepare, fail, ahead=4 * batch_size)
+            for batch in batches_of_a_kind(loaded, lambda pixels: pixels.shape, batch_size):
+                batching.run(batch, encode)
         self._map = None
-        return len(todo)
+        return len(self.entries) - count
 
     def read(self, names: Sequence[str]) -> Tensor:
         """Tokens [B, L, D, h, w] float16 of pictures of one grid. Raises KeyError for one that is not there."""
@@ -106,25 +122,6 @@ class TokenStore:
             index.write(json.dumps({"name": key, "grid": entry.grid, "offset": entry.offset}) + "\n")
             index.flush()
             self.entries[key] = entry
-
-    def _batches(
-        self, names: Sequence[str], load: Callable[[str], Image.Image], size: int
-    ) -> Iterator[tuple[list[str], list[Image.Image]]]:
-        """Pictures of one grid together; at most four batches wait."""
-        groups: dict[tuple[int, int], list[tuple[str, Image.Image]]] = {}
-        for name in names:
-            picture = load(name)
-            grid = grid_of(self.backbone, picture.size, self.spec)
-            groups.setdefault(grid, []).append((name, picture))
-            if len(groups[grid]) == size:
-                full = groups.pop(grid)
-            elif sum(map(len, groups.values())) >= 4 * size:
-                full = groups.pop(max(groups, key=lambda g: len(groups[g])))
-            else:
-                continue
-            yield [n for n, _ in full], [p for _, p in full]
-        for rest in groups.values():
-            yield [n for n, _ in rest], [p for _, p in rest]
 
     def _read_index(self) -> dict[str, Entry]:
         path = self.folder / INDEX

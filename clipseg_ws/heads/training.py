@@ -282,8 +282,7 @@ def evaluate(module: Head, data: HeadData, *, batch: int = 16, workers: Alone | 
     workers = workers or Alone(next(module.parameters()).device)
     module.eval()
     matrix = torch.zeros(module.labels, module.labels, dtype=torch.int64, device=workers.device)
-    groups = by_grid(range(len(data.grids)), data.grids)
-    chunks = [members[s : s + batch] for members in groups for s in range(0, len(members), batch)]
+    chunks = by_grid(range(len(data.grids)), data.grids, batch)
     for chunk in chunks[workers.rank :: workers.world]:
         part = data.batch(chunk, (0, 0)).to(workers.device)
         logits = enlarge(module(part.features.float()).logits, part.labels.shape[-2:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,16 +21,19 @@ from typer.testing import CliRunner
 
 from clipseg_ws import Config, Segmenter
 from clipseg_ws.cli import app
+from clipseg_ws.head_config import Recipe, default_threshold
+from clipseg_ws.head_data import size_in_header
 from clipseg_ws.head_masks import feedback_targets, open_masks, shrink_targets
-from clipseg_ws.head_recipe import Recipe, default_threshold
 from clipseg_ws.head_stage import spread_winners, winners
 from clipseg_ws.head_views import Donors, Views
 from clipseg_ws.heads.augment import AugmentedData
-from clipseg_ws.heads.data import Targets
+from clipseg_ws.heads.data import ArrayData, Targets
 from clipseg_ws.heads.features import FeatureSpec, encode_features, encode_tokens, pixel_batch
 from clipseg_ws.heads.head_file import load_head, save_head
+from clipseg_ws.heads.incremental import Shifted
 from clipseg_ws.heads.paste import cut_out
 from clipseg_ws.heads.token_store import StoredData, TokenStore
+from clipseg_ws.images import ImageError, read_image
 from clipseg_ws.nano.scenes import KINDS, draw_scene
 from clipseg_ws.output import write_label_png
 from clipseg_ws.refine.affinity import class_aware_affinity
@@ -256,7 +260,7 @@ def test_held_back_pictures_are_no_donors(scenes, tmp_path, monkeypatch):
             seen.append([str(source.relative) for source in sources])
             super().__init__(sources, folder, most)
 
-    monkeypatch.setattr("clipseg_ws.head_recipe.Donors", Spy)
+    monkeypatch.setattr("clipseg_ws.head_data.Donors", Spy)
     call("train", few_classes(scenes, tmp_path), "--images", scenes / "photos", "-o", tmp_path / "h.safetensors", *FAST,
          "--views", 2, "--paste", 1, "--validation", 0.34)  # fmt: skip
     keys = [json.loads(line)["name"] for line in (tmp_path / "h_training/tokens/index.jsonl").read_text().splitlines()]
@@ -280,6 +284,61 @@ def test_a_training_goes_on_only_as_it_began(scenes, tmp_path):
     labels[:16] = 1
     write_label_png(labels, path)
     assert "targets: [" in refused()
+
+
+def damaged(scenes, tmp_path):
+    """The scenes with a cut mask, a cut picture and a picture of another size: p1, p2, p3."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(scenes / "photos", folder / "photos")
+    masks = few_classes(scenes, tmp_path)
+    cut(masks / "masks" / "p1.png")
+    cut(folder / "photos" / "p2.png")
+    with Image.open(folder / "photos" / "p3.png") as image:
+        image.resize((40, 30)).save(folder / "photos" / "p3.png")
+    return masks, folder / "photos"
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+
+@pytest.mark.parametrize("more", [("--views", 2, "--paste", 2), ("--augment",)], ids=["stored", "augment"])
+def test_what_cannot_be_read_is_listed_and_the_rest_goes_on(scenes, tmp_path, more):
+    masks, photos = damaged(scenes, tmp_path)
+    said = call("train", masks, "--images", photos, "-o", tmp_path / "h.safetensors", *FAST, "--validation", 0, *more)
+    assert "left out" in said and load_head(tmp_path / "h.safetensors")[1].training["pictures"] == 3
+    with open(tmp_path / "h_training/errors.csv", newline="") as file:
+        rows = {Path(row["image"].split("#")[0]).stem: row["message"] for row in csv.DictReader(file)}
+    assert "p1.png" in rows["p1"] and "p2.png" in rows["p2"]
+    assert "is 40 x 30 pixels, its mask 64 x 64; equal sizes" in rows["p3"]
+
+
+def test_nothing_that_can_be_read(scenes, tmp_path):
+    masks, photos = damaged(scenes, tmp_path)
+    for path in masks.glob("masks/*.png"):
+        cut(path)
+    result = CliRunner().invoke(app, [str(a) for a in ("train", masks, "--images", photos, "-o",
+                                tmp_path / "h.safetensors", *FAST)])  # fmt: skip
+    assert "none of the 6 pictures can be used: cannot read" in str(result.exception)
+
+
+def test_sizes_in_headers(tmp_path):
+    path = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20)).save(path, exif=exif)
+    source = list_sources(str(path))[0]
+    assert size_in_header(source) == read_image(source).size == (20, 40)
+    path.write_bytes(b"no picture")
+    with pytest.raises(ImageError, match="cannot read"):
+        size_in_header(source)
+    assert size_in_header(list_sources("https://example.org/a.jpg")[0]) is None
+
+
+@pytest.mark.parametrize("scheme", ["rounds", "cotrain", "feedback"])
+def test_schemes_that_make_masks_need_views_that_stay(scheme):
+    with pytest.raises(ValueError, match="augment"):
+        Recipe(scheme=scheme, augment=True)
 
 
 # ---- files and the Segmenter ---------------------------------------------------------------------------------------
@@ -484,6 +543,19 @@ def test_adding_classes_keeps_the_old_ones(scenes, trained, tmp_path):
     result = CliRunner().invoke(app, [str(a) for a in ("train", masks, "--images", scenes / "photos", "-o",
                                 tmp_path / "x.safetensors", *FAST, "--add-to", file)])  # fmt: skip
     assert "among the old head's classes" in str(result.exception)
+
+
+def test_added_classes_are_numbered_behind_the_old_ones_in_every_view(scenes, nano):
+    """Labels move with the view that is being looked at, not with the picture as it is."""
+    sources, folder = list_sources(str(scenes / "photos")), open_masks(scenes / "masks")
+    views = Views(sources, folder, 1)
+    data = AugmentedData(nano.backbone, SPEC, views.load, [(96, 64), (64, 64)] * 3, detail=2)
+    before, after = data.batch([0, 2], (0, 1)), Shifted(data, 5).batch([0, 2], (0, 1))
+    assert torch.equal(before.features, after.features) and before.labels.max() > 0
+    assert torch.equal(after.labels, before.labels + 5 * (before.labels > 0))
+    labels = np.array([[0, 3, 255]], np.uint8)
+    held = Shifted(ArrayData(torch.zeros(1, 1, 1, 1, 3), [labels]), 200)
+    assert held.target(0)[0].tolist() == [[0, 203, 255]] and held.batch([0], (0,)).labels.tolist() == [[[0, 203, 255]]]
 
 
 def test_two_processes_through_accelerate_equal_one(scenes, tmp_path):
