@@ -17,7 +17,7 @@ from clipseg_ws.head_config import Recipe
 from clipseg_ws.head_masks import MaskFolder, shrink_targets
 from clipseg_ws.head_views import Donors, Views, token_key
 from clipseg_ws.heads.augment import AugmentedData
-from clipseg_ws.heads.data import HeadData, Targets
+from clipseg_ws.heads.data import HeadData, Targets, check_counts, count_pixels
 from clipseg_ws.heads.features import FeatureSpec
 from clipseg_ws.heads.token_store import StoredData, TokenStore
 from clipseg_ws.heads.workers import Alone
@@ -61,20 +61,24 @@ class Lessons:
 
 def open_lessons(
     segmenter: Segmenter, spec: FeatureSpec, sources: Sequence[Source], folder: MaskFolder, recipe: Recipe, *,
-    seed: int, tokens: Path, unlabelled: Sequence[Source], workers: Alone, left_out: LeftOut,
+    seed: int, least: float, tokens: Path, unlabelled: Sequence[Source], workers: Alone, left_out: LeftOut,
 ) -> Lessons:  # fmt: skip
     """Split the pictures, make the tokens that are missing, and read the masks.
 
     Args:
-        spec: of the tokens. sources: pictures with a mask in ``folder``. seed: of the split. tokens: their folder.
+        spec: of the tokens. sources: pictures with a mask in ``folder``. seed: of the split. least: confidence from
+            which a pixel counts. tokens: their folder.
 
     Raises:
-        ValueError: no picture can be used.
+        ValueError: no picture can be used; what ``check_counts`` says of the masks, before any token is made.
     """
-    usable = usable_pictures(sources, folder, left_out, whole=recipe.augment, quiet=not workers.main)
-    if not usable:
+    found = usable_pictures(sources, folder, left_out, least=least, whole=recipe.augment, quiet=not workers.main)
+    if not found:
         raise ValueError(f"none of the {len(sources)} pictures can be used: {left_out.first}")
+    usable = [source for source, _ in found]
     learn, held = split(len(usable), recipe.validation, seed)
+    counts = np.sum([found[i][1] for i in learn], axis=0)
+    check_counts(counts, len(folder.names) + 1, folder.names, least)
     donors = Donors([usable[i] for i in learn], folder, recipe.paste)  # what is held back is not seen in other pictures
     views = Views(usable, folder, recipe.views, donors)
     keys = [views.keys[i] for i in held] if recipe.augment else views.keys
@@ -100,24 +104,28 @@ def open_lessons(
 
 
 def usable_pictures(
-    sources: Sequence[Source], folder: MaskFolder, left_out: Any, *, whole: bool = False, quiet: bool = False
-) -> list[Source]:
-    """The pictures whose mask can be read and has the picture's size; ``left_out`` gets the others with the reason.
+    sources: Sequence[Source], folder: MaskFolder, left_out: Any, *, least: float, whole: bool = False,
+    quiet: bool = False,
+) -> list[tuple[Source, np.ndarray]]:  # fmt: skip
+    """The pictures whose mask can be read and has the picture's size, with ``count_pixels`` of it.
 
-    ``whole``: pictures are decoded, not only their headers read.
+    Args:
+        left_out: gets the others with the reason. least: confidence from which a pixel counts. whole: pictures are
+            decoded, not only their headers read.
     """
 
-    def look(source: Source) -> None:
-        height, width = folder.read(source)[0].shape
+    def look(source: Source) -> np.ndarray:
+        labels, confidence = folder.read(source)
+        height, width = labels.shape
         size = read_image(source).size if whole else size_in_header(source)
         if size not in (None, (width, height)):
             raise ValueError(
-                f"{str(source)!r} is {size[0]} x {size[1]} pixels, its mask {width} x {height}; "
-                "equal sizes are needed"
+                f"{str(source)!r} is {size[0]} x {size[1]} pixels, its mask {width} x {height}; equal sizes are needed"
             )
+        return count_pixels(labels, confidence, least)
 
     shown = tqdm(sources, desc="checking", unit="img", delay=2, disable=True if quiet else None)
-    return [source for source, _ in load_ahead(shown, look, left_out)]
+    return list(load_ahead(shown, look, left_out))
 
 
 def size_in_header(source: Source) -> tuple[int, int] | None:

@@ -58,8 +58,8 @@ def train_head(
         spec = old[1].features
     left_out = LeftOut(work, workers)
     lessons = open_lessons(
-        segmenter, spec, kept, folder, recipe, seed=training.seed, tokens=Path(tokens or work / "tokens"),
-        unlabelled=unlabelled, workers=workers, left_out=left_out,
+        segmenter, spec, kept, folder, recipe, seed=training.seed, least=training.least,
+        tokens=Path(tokens or work / "tokens"), unlabelled=unlabelled, workers=workers, left_out=left_out,
     )  # fmt: skip
     if left_out.count:
         say(f"{left_out.count} pictures or views left out, see {left_out.path}; the first: {left_out.first}")

@@ -208,9 +208,20 @@ def check_targets(data: HeadData, labels: int, names: Sequence[str], *, threshol
     counts, sums = np.zeros(256, np.int64), np.zeros(256)
     for i in range(len(data.grids)):
         mask, confidence = data.target(i)
+        counts += count_pixels(mask, confidence, threshold)
         sure = confidence >= round(threshold * 255)
-        counts += np.bincount(mask[sure], minlength=256)
         sums += np.bincount(mask[sure], weights=confidence[sure], minlength=256)
+    check_counts(counts, labels, names, threshold)
+    return sums[:labels].astype(np.int64)
+
+
+def count_pixels(mask: np.ndarray, confidence: np.ndarray, threshold: float) -> np.ndarray:
+    """Pixels of each label that are sure enough, int64 [256]. Both uint8 [H, W]."""
+    return np.bincount(mask[confidence >= round(threshold * 255)], minlength=256)
+
+
+def check_counts(counts: np.ndarray, labels: int, names: Sequence[str], threshold: float) -> None:
+    """Raise ``check_targets``'s errors for pixels by label [256]."""
     strange = [int(i) for i in np.flatnonzero(counts[labels:IGNORE]) + labels]
     if strange:
         raise ValueError(
@@ -228,4 +239,3 @@ def check_targets(data: HeadData, labels: int, names: Sequence[str], *, threshol
             f"no pixel of {', '.join(empty)} can be learned from (confidence from {threshold} on); leave the class "
             "out, add pictures of it, or lower the confidence"
         )
-    return sums[:labels].astype(np.int64)

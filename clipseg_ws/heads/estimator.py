@@ -80,8 +80,7 @@ class SegmentationHead:
         config, names = self.training, tuple(classes)
         about = {"options": self.options, **(about or {})}
         if check:
-            least = config.threshold if config.weighting == "hard" else 0.0
-            about["targets"] = check_targets(data, len(names) + 1, names, threshold=least).tolist()
+            about["targets"] = check_targets(data, len(names) + 1, names, threshold=config.least).tolist()
         module = start or make_head(
             self.kind, data.blocks, data.width, len(names) + 1, seed=config.seed, **self.options
         )

@@ -83,6 +83,11 @@ class TrainConfig:
             if getattr(self, key) not in choices:
                 raise ValueError(f"{key}={getattr(self, key)!r}; choose one of {', '.join(choices)}")
 
+    @property
+    def least(self) -> float:
+        """Confidence from which a pixel counts."""
+        return self.threshold if self.weighting == "hard" else 0.0
+
 
 @dataclass
 class Progress:

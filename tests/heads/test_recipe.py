@@ -322,6 +322,15 @@ def test_nothing_that_can_be_read(scenes, tmp_path):
     assert "none of the 6 pictures can be used: cannot read" in str(result.exception)
 
 
+def test_a_class_without_pixels_is_found_before_tokens_are_made(scenes, tmp_path):
+    masks = few_classes(scenes, tmp_path)
+    (masks / "classes.txt").write_text("background\nodd\neven\nthird\n")
+    result = CliRunner().invoke(app, [str(a) for a in ("train", masks, "--images", scenes / "photos", "-o",
+                                tmp_path / "h.safetensors", *FAST)])  # fmt: skip
+    assert "no pixel of third" in str(result.exception)
+    assert not (tmp_path / "h_training" / "tokens").exists()
+
+
 def test_sizes_in_headers(tmp_path):
     path = tmp_path / "turned.jpg"
     exif = Image.Exif()
