@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from clipseg_ws.head_masks import MaskFolder, shrink_targets
 from clipseg_ws.head_views import Donors, Views, token_key
 from clipseg_ws.heads.augment import AugmentedData
 from clipseg_ws.heads.data import HeadData, Targets, check_counts, count_pixels
-from clipseg_ws.heads.features import FeatureSpec
+from clipseg_ws.heads.features import FeatureSpec, grid_of
 from clipseg_ws.heads.token_store import StoredData, TokenStore
 from clipseg_ws.heads.workers import Alone
 from clipseg_ws.images import read_image
@@ -59,6 +60,14 @@ class Lessons:
     unlabelled: HeadData | None
 
 
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """A picture's size (width, height) and how many pixels of each label count, int64 [256]."""
+
+    size: tuple[int, int]
+    pixels: np.ndarray
+
+
 def open_lessons(
     segmenter: Segmenter, spec: FeatureSpec, sources: Sequence[Source], folder: MaskFolder, recipe: Recipe, *,
     seed: int, least: float, tokens: Path, unlabelled: Sequence[Source], workers: Alone, left_out: LeftOut,
@@ -75,23 +84,23 @@ def open_lessons(
     found = usable_pictures(sources, folder, left_out, least=least, whole=recipe.augment, quiet=not workers.main)
     if not found:
         raise ValueError(f"none of the {len(sources)} pictures can be used: {left_out.first}")
-    usable = [source for source, _ in found]
+    usable, count = [source for source, _ in found], len(found)
     learn, held = split(len(usable), recipe.validation, seed)
-    counts = np.sum([found[i][1] for i in learn], axis=0)
-    check_counts(counts, len(folder.names) + 1, folder.names, least)
-    donors = Donors([usable[i] for i in learn], folder, recipe.paste)  # what is held back is not seen in other pictures
+    check_counts(np.sum([found[i][1].pixels for i in learn], axis=0), len(folder.names) + 1, folder.names, least)
+    # what is held back is not seen in other pictures
+    donors = Donors([usable[i] for i in learn], folder, recipe.paste, quiet=not workers.main)
     views = Views(usable, folder, recipe.views, donors)
-    keys = [views.keys[i] for i in held] if recipe.augment else views.keys
-    store = _fill_store(segmenter, spec, views, keys, unlabelled, tokens, workers, left_out)
+    wanted = {views.keys[n]: found[n % count][1].size for n in (held if recipe.augment else range(len(views.keys)))}
+    store = _fill_store(segmenter, spec, views, wanted, unlabelled, tokens, workers, left_out)
     held = [i for i in held if views.keys[i] in store]
     learn = [i for i in learn if recipe.augment or views.keys[i] in store]
     if not learn:
         raise ValueError(f"none of the {len(sources)} pictures can be used: {left_out.first}")
-    plain, count = Views(usable, folder, 1), len(usable)
+    plain = Views(usable, folder, 1)
     data: HeadData
     if recipe.augment:
         load = lambda i: plain.load(learn[i])  # noqa: E731
-        sizes = [folder.read(usable[i])[0].shape[::-1] for i in learn]
+        sizes = [found[i][1].size for i in learn]
         data = AugmentedData(segmenter.backbone, spec, load, sizes, detail=recipe.detail, change=donors.paste)
     else:
         data = _stored(store, views, [i + v * count for v in range(recipe.views) for i in learn], recipe, workers)
@@ -106,15 +115,15 @@ def open_lessons(
 def usable_pictures(
     sources: Sequence[Source], folder: MaskFolder, left_out: Any, *, least: float, whole: bool = False,
     quiet: bool = False,
-) -> list[tuple[Source, np.ndarray]]:  # fmt: skip
-    """The pictures whose mask can be read and has the picture's size, with ``count_pixels`` of it.
+) -> list[tuple[Source, Checked]]:  # fmt: skip
+    """The pictures whose mask can be read and has the picture's size.
 
     Args:
         left_out: gets the others with the reason. least: confidence from which a pixel counts. whole: pictures are
             decoded, not only their headers read.
     """
 
-    def look(source: Source) -> np.ndarray:
+    def look(source: Source) -> Checked:
         labels, confidence = folder.read(source)
         height, width = labels.shape
         size = read_image(source).size if whole else size_in_header(source)
@@ -122,7 +131,7 @@ def usable_pictures(
             raise ValueError(
                 f"{str(source)!r} is {size[0]} x {size[1]} pixels, its mask {width} x {height}; equal sizes are needed"
             )
-        return count_pixels(labels, confidence, least)
+        return Checked((width, height), count_pixels(labels, confidence, least))
 
     shown = tqdm(sources, desc="checking", unit="img", delay=2, disable=True if quiet else None)
     return list(load_ahead(shown, look, left_out))
@@ -152,18 +161,29 @@ def split(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
 
 
 def _fill_store(
-    segmenter: Segmenter, spec: FeatureSpec, views: Views, keys: Sequence[str], unlabelled: Sequence[Source],
-    folder: Path, workers: Alone, left_out: LeftOut,
+    segmenter: Segmenter, spec: FeatureSpec, views: Views, wanted: Mapping[str, tuple[int, int]],
+    unlabelled: Sequence[Source], folder: Path, workers: Alone, left_out: LeftOut,
 ) -> TokenStore:  # fmt: skip
-    """The store with these views and the unlabelled pictures, as far as they can be read; the first process fills it,
-    the others wait."""
+    """The store with the wanted views (key -> width, height) and the unlabelled pictures, as far as they can be read;
+    the first process fills it, the others wait."""
     if workers.main:
         others = {token_key(source): source for source in unlabelled}
         load = lambda key: read_image(others[key]) if key in others else views.picture(key)  # noqa: E731
         store = TokenStore(folder, segmenter.backbone, spec)
-        store.build([*keys, *others], load, left_out, batch_size=segmenter.config.batch_size)
+        missing = [grid_of(segmenter.backbone, size, spec) for key, size in wanted.items() if key not in store]
+        check_room(folder, 2 * store.blocks * store.width * sum(h * w for h, w in missing))
+        store.build([*wanted, *others], load, left_out, batch_size=segmenter.config.batch_size)
     workers.wait()
     return TokenStore(folder, segmenter.backbone, spec)
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Raise ValueError where less than ``needed`` bytes are free on the disk of ``folder``."""
+    if needed > (free := shutil.disk_usage(folder).free):
+        raise ValueError(
+            f"the tokens need {needed / 1e9:.1f} GB more, {str(folder)!r} has {free / 1e9:.1f} GB free; another disk "
+            "(--tokens FOLDER), fewer --views, one block (--blocks -1) or --augment (no tokens on disk) would help"
+        )
 
 
 def _stored(store: TokenStore, views: Views, numbers: Sequence[int], recipe: Recipe, workers: Alone) -> StoredData:

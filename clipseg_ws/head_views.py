@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from clipseg_ws.head_masks import MaskFolder
 from clipseg_ws.heads.augment import Augmentation, Sample
@@ -26,10 +27,11 @@ class Donors:
 
     Args:
         sources: pictures, all with a mask in ``folder``. most: things a view gets, from 1 on; 0: none.
+        quiet: no progress bar.
     """
 
-    def __init__(self, sources: Sequence[Source], folder: MaskFolder, most: int) -> None:
-        self.sources, self.folder, self.most = list(sources), folder, most
+    def __init__(self, sources: Sequence[Source], folder: MaskFolder, most: int, quiet: bool = False) -> None:
+        self.sources, self.folder, self.most, self.quiet = list(sources), folder, most, quiet
 
     def cutouts(self, size: tuple[int, int], rng: np.random.Generator) -> Iterator[tuple[Source, Cutout]]:
         """Donors and what is cut out of them for a picture of ``size`` (width, height); ``rng`` decides all."""
@@ -49,7 +51,8 @@ class Donors:
     def digest(self) -> int:
         """A number that changes with all that pasted views depend on, the masks included."""
         value = self.most
-        for source in self.sources if self.most else ():
+        shown = tqdm(self.sources, desc="donors", unit="img", delay=2, disable=True if self.quiet else None)
+        for source in shown if self.most else ():
             value = zlib.crc32(str(source.relative).encode(), value)
             for mask in self.folder.read(source):
                 value = zlib.crc32(mask.tobytes(), value)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -256,9 +257,9 @@ def test_held_back_pictures_are_no_donors(scenes, tmp_path, monkeypatch):
     seen = []
 
     class Spy(Donors):
-        def __init__(self, sources, folder, most):
+        def __init__(self, sources, *more, **options):
             seen.append([str(source.relative) for source in sources])
-            super().__init__(sources, folder, most)
+            super().__init__(sources, *more, **options)
 
     monkeypatch.setattr("clipseg_ws.head_data.Donors", Spy)
     call("train", few_classes(scenes, tmp_path), "--images", scenes / "photos", "-o", tmp_path / "h.safetensors", *FAST,
@@ -320,6 +321,17 @@ def test_nothing_that_can_be_read(scenes, tmp_path):
     result = CliRunner().invoke(app, [str(a) for a in ("train", masks, "--images", photos, "-o",
                                 tmp_path / "h.safetensors", *FAST)])  # fmt: skip
     assert "none of the 6 pictures can be used: cannot read" in str(result.exception)
+
+
+def test_a_disk_that_is_too_small_for_the_tokens(scenes, tmp_path, monkeypatch):
+    words = ["train", few_classes(scenes, tmp_path), "--images", scenes / "photos", "-o", tmp_path / "h.safetensors",
+             *FAST, "--validation", 0]  # fmt: skip
+    needed = 3 * (4 * 4 + 4 * 6) * 3 * 192 * 2  # three pictures of each size, three blocks of 192 channels, 2 bytes
+    monkeypatch.setattr("clipseg_ws.head_data.shutil.disk_usage", lambda folder: SimpleNamespace(free=needed - 1))
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    assert "the tokens need 0.0 GB more" in str(result.exception) and "--augment" in str(result.exception)
+    monkeypatch.setattr("clipseg_ws.head_data.shutil.disk_usage", lambda folder: SimpleNamespace(free=needed))
+    call(*words)
 
 
 def test_a_class_without_pixels_is_found_before_tokens_are_made(scenes, tmp_path):
