@@ -57,11 +57,13 @@ class HeadStage:
         card = self.card
         return {"file": Path(self.path).name, "sha256": self.sha256, "kind": card.kind, "training": dict(card.training)}
 
-    def vocabulary(self, classes: Any = None) -> Vocabulary:
+    def vocabulary(self, classes: Any = None, background: Any = None) -> Vocabulary:
         """The head's classes, or those of them that are asked for.
 
-        Raises ValueError for a class that the head was not trained on.
+        Raises ValueError for a class that the head was not trained on, and for background words.
         """
+        if background:
+            raise ValueError(f"background={background!r}: the head {self.path!r} learned its own, it reads no words")
         known = {name.lower(): name for name in self.card.classes}
         if classes is None:
             names, asked = self.card.classes, None
@@ -82,12 +84,16 @@ class HeadStage:
     ) -> list[Decision]:  # fmt: skip
         """One answer a picture, in order.
 
+        The head scores the background itself; where the configuration knows none (``background_rule="constant"`` and
+        ``background_threshold=0``, data sets without background) every pixel gets a class.
+
         Args:
             vocabulary: of ``vocabulary``. batching: how many pictures go together.
             tags: indices of the classes that may occur; None: all of it.
             marks: boxes, points and scribbles of every picture, which the answer respects.
         """
-        config = replace(config, background_rule="prompts")  # the head scores the background itself
+        filled = config.background_rule == "constant" and config.background_threshold == 0
+        config = replace(config, background_rule="prompts", head_presence=0.0 if filled else config.head_presence)
         spec = replace(
             self.card.features, short_side=config.short_side, long_side=config.long_side,
             max_patches=config.max_patches, position_interpolation=config.position_interpolation,
@@ -103,6 +109,8 @@ class HeadStage:
             allowed = None if tags is None else [tags[i] for i in batch]
             scores = self.scores(features, vocabulary)
             scores = self._looks(backbone, [pictures[i] for i in batch], scores, spec, vocabulary, config)
+            if filled:
+                scores[:, 0] = 0
             maps = winners(scores, allowed, config.head_presence)
             mine = None if marks is None else [marks[i].to(backbone.device) for i in batch]
             if spread:

@@ -178,7 +178,7 @@ class Segmenter:
         """The resolved vocabulary: classes, background words (those that are classes left out; "auto": chosen by
         similarity to the classes), templates."""
         if self.head is not None:
-            return self.head.vocabulary(classes)
+            return self.head.vocabulary(classes, background)
         return resolve_names(self.backbone, self.config, classes, background, tags)
 
     def bank(self, supports: Any) -> SupportBank:

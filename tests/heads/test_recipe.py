@@ -436,6 +436,19 @@ def test_head_in_the_segmenter(scenes, nano, trained):
     assert segment.variant(refine="guided").head is segment.head and segment.with_head(None).head is None
     with pytest.raises(ValueError, match="was not trained on that"):
         segment(pictures[0], classes="cat")
+    with pytest.raises(ValueError, match="reads no words"):
+        segment(pictures[0], background=["sky"])
+
+
+@pytest.mark.parametrize("refine", ["none", "guided"])
+def test_a_head_where_there_is_no_background(scenes, nano, trained, refine):
+    """As ``eval`` asks on data sets without background: the best class everywhere, also a single one."""
+    segment = nano.with_head(trained).variant(refine=refine, keep_maps=True)
+    filled = segment.variant(background_rule="constant", background_threshold=0.0)
+    pictures = [str(scenes / "photos" / f"p{i}.png") for i in range(3)]
+    for before, after in zip(segment(pictures), filled(pictures), strict=True):
+        assert (before.labels == 0).any() and not (after.labels == 0).any()
+    assert (filled(pictures[1], tags=["even"]).labels == 2).all()
 
 
 def test_a_head_looks_again_at_other_sizes_and_the_mirror_image(scenes, nano, trained):
