@@ -193,10 +193,12 @@ class Segmenter:
         """What a call with these arguments looks for: the vocabulary, and how the bank takes part in it.
 
         Raises:
-            ValueError: no classes, classes that the bank cannot serve, or a method that takes no supports.
+            ValueError: no classes, classes that the bank cannot serve, a method or a head that takes no supports.
         """
         if bank is None:
             return self.vocabulary(classes, background, tags), None
+        if self.head is not None:
+            raise ValueError(f"the head {self.head.path!r} answers alone, it takes no supports; leave one of them out")
         if classes is None:
             return self._matchers.by_examples(bank, self.config, self._known())
         vocabulary = self.vocabulary(classes, background, tags)

@@ -162,7 +162,8 @@ class SegmenterPredictor:
 
     def columns(self) -> dict[str, Any]:
         """Everything of a results row that the Segmenter decides."""
-        config, words = self.config, self._resolved()
+        config, words, head = self.config, self._resolved(), getattr(self.segmenter, "head", None) is not None
+        spread = config.get("affinity") and (not head or config.get("head_affinity"))
         model = str(self._model("name"))
         arch, _, weights = model.removeprefix("hf:").removeprefix("local-dir:").rpartition("/")
         whole = ":" in model or not arch
@@ -177,8 +178,8 @@ class SegmenterPredictor:
             "window": config.get("window") or "whole",
             "stride": (config.get("stride") or config["window"] // 2) if config.get("window") else "",
             "logit_scale": config.get("logit_scale") or self._model("logit_scale"),
-            "threshold": _threshold(config),
-            "refine": "+".join((["affinity"] if config.get("affinity") else []) + _refiners(config)) or "none",
+            "threshold": _threshold(config, head),
+            "refine": "+".join((["affinity"] if spread else []) + _refiners(config)) or "none",
             "crf": "yes" if "crf" in _refiners(config) else "no",
             "dtype": str(self._model("dtype")).removeprefix("torch."),
             "device": str(self._model("device")),
@@ -215,9 +216,11 @@ def _as_dict(config: Any) -> dict[str, Any]:
     return dict(config.as_dict()) if hasattr(config, "as_dict") else dict(config)
 
 
-def _threshold(config: dict[str, Any]) -> str:
+def _threshold(config: dict[str, Any], head: bool) -> str:
     """What decides for the background: the rule that is in force, not every number of the configuration."""
     rule = config.get("background_rule")
+    if head:  # see HeadStage.decide
+        return "0.0" if rule == "constant" and not config.get("background_threshold") else "head"
     if config.get("decision") == "words" or rule in ("constant", None):
         return str(config.get("background_threshold", ""))
     return f"(1-max)^{config.get('alpha')}" if rule == "power" else str(rule)

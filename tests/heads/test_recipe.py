@@ -39,7 +39,7 @@ from clipseg_ws.nano.scenes import KINDS, draw_scene
 from clipseg_ws.output import write_label_png
 from clipseg_ws.refine.affinity import class_aware_affinity
 from clipseg_ws.sources import list_sources
-from clipseg_ws.structures import Tokens
+from clipseg_ws.structures import Support, Tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = FeatureSpec(blocks=(-1, 1), short_side=64)
@@ -396,6 +396,7 @@ def test_train_predict_and_eval_by_the_command_line(scenes, tmp_path):
     with open(tmp_path / "results" / "results.csv", newline="") as rows:
         (row,) = csv.DictReader(rows)
     assert row["method"] == f"head:{file}" and row["resize"] == "64" and float(row["mIoU"]) >= 0
+    assert row["threshold"] == "head" and row["refine"] == "affinity+guided"
 
 
 def test_from_tags_to_a_head(scenes, tmp_path):
@@ -438,6 +439,8 @@ def test_head_in_the_segmenter(scenes, nano, trained):
         segment(pictures[0], classes="cat")
     with pytest.raises(ValueError, match="reads no words"):
         segment(pictures[0], background=["sky"])
+    with pytest.raises(ValueError, match="takes no supports"):
+        segment(pictures[0], supports=[Support(pictures[1], scenes / "masks" / "masks" / "p1.png", "odd")])
 
 
 @pytest.mark.parametrize("refine", ["none", "guided"])
