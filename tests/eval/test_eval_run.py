@@ -222,7 +222,7 @@ def test_a_damaged_truth_or_a_wrong_size_is_a_failure_of_that_picture(tmp_path):
     (row,) = evaluate(data, [Cropping()], tmp_path / "out")
     assert (row["mIoU"], row["n_images"], row["n_failed"]) == (1.0, 10, 2)
     text = " ".join(e["error"] for e in read_table(tmp_path / "out" / "errors.csv"))
-    assert "UnidentifiedImageError" in text and "the prediction is" in text
+    assert "cannot read" in text and "p001.png" in text and "the prediction is" in text
 
 
 def test_a_run_that_only_fails_stops_early(tmp_path):
