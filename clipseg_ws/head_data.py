@@ -16,7 +16,7 @@ from clipseg_ws.feeding import load_ahead
 from clipseg_ws.files import ErrorsCsv
 from clipseg_ws.head_config import Recipe
 from clipseg_ws.head_masks import MaskFolder, shrink_targets
-from clipseg_ws.head_views import Donors, Views, token_key
+from clipseg_ws.head_views import Donors, Views, check_size, token_key
 from clipseg_ws.heads.augment import AugmentedData
 from clipseg_ws.heads.data import HeadData, Targets, check_counts, count_pixels
 from clipseg_ws.heads.features import FeatureSpec, grid_of
@@ -125,13 +125,10 @@ def usable_pictures(
 
     def look(source: Source) -> Checked:
         labels, confidence = folder.read(source)
-        height, width = labels.shape
         size = read_image(source).size if whole else size_in_header(source)
-        if size not in (None, (width, height)):
-            raise ValueError(
-                f"{str(source)!r} is {size[0]} x {size[1]} pixels, its mask {width} x {height}; equal sizes are needed"
-            )
-        return Checked((width, height), count_pixels(labels, confidence, least))
+        if size is not None:
+            check_size(source, size, labels)
+        return Checked((labels.shape[1], labels.shape[0]), count_pixels(labels, confidence, least))
 
     shown = tqdm(sources, desc="checking", unit="img", delay=2, disable=True if quiet else None)
     return list(load_ahead(shown, look, left_out))

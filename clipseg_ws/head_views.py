@@ -74,9 +74,10 @@ class Views:
         self._numbers = {key: number for number, key in enumerate(self.keys)}
 
     def load(self, number: int) -> Sample:
-        """Picture, labels and confidence uint8 [H, W] of a view."""
+        """Picture, labels and confidence uint8 [H, W] of a view. Raises ValueError for a mask of another size."""
         source, seed = self._view(number)
         sample = (read_image(source), *self.folder.read(source))
+        check_size(source, sample[0].size, sample[1])
         if seed is None:
             return sample
         return self.donors.paste(Augmentation()(*sample, np.random.default_rng(seed)), _second(seed))
@@ -100,6 +101,15 @@ class Views:
         """A view's picture and the seed of its changes; None: the picture as it is."""
         view, i = divmod(number, len(self.sources))
         return self.sources[i], (view, zlib.crc32(str(self.sources[i].relative).encode())) if view else None
+
+
+def check_size(source: Source, size: tuple[int, int], labels: np.ndarray) -> None:
+    """Raise ValueError unless a mask [H, W] has its picture's ``size`` (width, height)."""
+    height, width = labels.shape
+    if size != (width, height):
+        raise ValueError(
+            f"{str(source)!r} is {size[0]} x {size[1]} pixels, its mask {width} x {height}; equal sizes are needed"
+        )
 
 
 def _second(seed: tuple[int, int]) -> np.random.Generator:
