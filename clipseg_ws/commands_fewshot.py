@@ -126,7 +126,7 @@ def fewshot(
     settings: Setting = None,
 ) -> None:
     """Find in pictures what examples show: pictures with a mask of the thing, with or without its name."""
-    from clipseg_ws.output import check_formats
+    from clipseg_ws.output import check_formats, is_done
     from clipseg_ws.runner import run_folder
     from clipseg_ws.sources import list_sources
     from clipseg_ws.tracking import Tracker
@@ -147,7 +147,10 @@ def fewshot(
     if not found:
         return
     segmenter.asked(examples, classes, background)  # an impossible question is one error, not one for each picture
-    tracker = Tracker(segmenter, examples, every=every) if track else None
+    tracker = None
+    if track:
+        tracker = Tracker(segmenter, examples, every=every, frames=found, file=output / "track.safetensors")
+        tracker.restore({str(s) for s in found if not overwrite and is_done(output, s.relative, formats)})
 
     def show(source: Any, result: Any) -> None:
         if tracker is not None:

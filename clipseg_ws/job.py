@@ -13,7 +13,7 @@ from PIL import Image
 
 from clipseg_ws.bank import SupportBank
 from clipseg_ws.images import read_image
-from clipseg_ws.output import output_paths, save
+from clipseg_ws.output import is_done, save
 from clipseg_ws.pipeline import Segmenter
 from clipseg_ws.sources import Source
 from clipseg_ws.structures import IGNORE, Segmentation, WeakLabels
@@ -86,7 +86,7 @@ class Job:
 
     def is_done(self, source: Source) -> bool:
         """Whether all its files are there."""
-        return all(path.exists() for path in output_paths(self.directory, source.relative, self.formats))
+        return is_done(self.directory, source.relative, self.formats)
 
     def load(self, source: Source) -> Image.Image:
         """Read and prepared. Raises ImageError."""

@@ -24,8 +24,8 @@ from clipseg_ws.sources import is_url, source_name
 from clipseg_ws.structures import IGNORE, Segmentation
 
 __all__ = [
-    "FORMATS", "ErrorsCsv", "append_csv", "atomic_write", "check_formats", "format_table", "output_paths", "overlay",
-    "read_label_png", "save", "voc_palette", "write_label_png",
+    "FORMATS", "ErrorsCsv", "append_csv", "atomic_write", "check_formats", "format_table", "is_done", "output_paths",
+    "overlay", "read_label_png", "save", "voc_palette", "write_label_png",
 ]  # fmt: skip
 
 
@@ -238,6 +238,11 @@ def output_paths(directory: str | Path, relative: str | PurePosixPath, formats: 
         raise ValueError(f"a result's name must lie below the output folder, e.g. 'trip/img_1'; got {str(relative)!r}")
     folder = Path(directory, *place.parts[:-1])
     return [folder / (place.name + FORMATS[name][0]) for name in check_formats(formats)]
+
+
+def is_done(directory: str | Path, relative: str | PurePosixPath, formats: Sequence[str]) -> bool:
+    """Whether all files of ``output_paths`` are there."""
+    return all(path.exists() for path in output_paths(directory, relative, formats))
 
 
 def save(

@@ -113,9 +113,9 @@ def run_local(
     with ThreadPoolExecutor(workers) as writers:
         for batch in decoded:
             for source, result in _segmented(job, batch, fail):
-                writing.append(writers.submit(job.write, source, result))
-                if on_result:
+                if on_result:  # before the files, which say that the picture is done
                     on_result(source, result)
+                writing.append(writers.submit(job.write, source, result))
                 while len(writing) > 4 * workers:
                     yield writing.popleft().result()
             yield from failures

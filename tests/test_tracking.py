@@ -9,6 +9,7 @@ import pytest
 from test_fewshot import iou, scene, shown
 
 from clipseg_ws import Segmenter
+from clipseg_ws.output import is_done, read_label_png
 from clipseg_ws.runner import run_folder
 from clipseg_ws.sources import list_sources
 from clipseg_ws.tracking import Tracker
@@ -54,3 +55,32 @@ def test_through_the_folder_runner_each_frame_sees_the_bank_of_those_before(segm
     sources = list_sources([str(tmp_path)])
     summary = run_folder(segment, sources, tmp_path / "out", formats=("png",), supports=bank, on_result=tracker.seen)
     assert (summary.done, summary.failed) == (4, 0) and counts == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("keep", [1, 4])
+def test_a_rerun_goes_on_with_the_frames_that_had_joined(segment, tmp_path, keep):
+    """Killed after a frame joined and before its file was written: the same labels as without the kill."""
+    from PIL import Image
+
+    for i in range(6):
+        Image.fromarray(scene(5 + i % 2).image).save(tmp_path / f"f{i}.png")
+    sources = list_sources([str(tmp_path)])
+
+    def track(out, frames):
+        out.mkdir(exist_ok=True)
+        start = segment.bank([shown(2, "boat"), shown(1, "car")])
+        tracker = Tracker(segment, start, every=2, keep=keep, sure=0.3, frames=sources, file=out / "track.safetensors")
+        tracker.restore({str(s) for s in sources if is_done(out, s.relative, ("png",))})
+        sizes = []
+        supports = lambda: sizes.append(len(tracker.bank().entries)) or tracker.bank()  # noqa: E731
+        run_folder(segment, frames, out, formats=("png",), supports=supports, on_result=tracker.seen)
+        return sizes
+
+    whole = track(tmp_path / "whole", sources)
+    assert track(tmp_path / "cut", sources[:4]) == whole[:4]
+    (tmp_path / "cut" / "f3.png").unlink()  # joined, and was not written
+    assert track(tmp_path / "cut", sources) == whole[3:]
+    for i in range(6):
+        one, other = (read_label_png(tmp_path / name / f"f{i}.png") for name in ("whole", "cut"))
+        assert np.array_equal(one, other), i
+    assert track(tmp_path / "cut", sources) == []
