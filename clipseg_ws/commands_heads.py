@@ -172,8 +172,11 @@ def bench_heads(
     from clipseg_ws.head_bench import bench, write_table
 
     sizes = _numbers("batches", batches, int, "1,4")
-    rows = bench(model, pictures=pictures, side=side, batches=sizes, steps=steps, kind=kind, device=device, dtype=dtype)
-    for row in rows:
+    rows = []
+    for row in bench(
+        model, pictures=pictures, side=side, batches=sizes, steps=steps, kind=kind, device=device, dtype=dtype
+    ):
+        rows.append(row)
         typer.echo("  ".join(f"{key} {value}" for key, value in row.items()))
-    if output is not None:
-        write_table(output, rows)
+        if output is not None:
+            write_table(output, rows)

@@ -8,7 +8,8 @@ from clipseg_ws.head_bench import bench, write_table
 
 
 def test_rows(tmp_path):
-    rows = bench("nano", pictures=3, side=48, batches=(1, 2), steps=1, kind="linear", device="cpu", dtype="float32")
+    sizes = {"pictures": 3, "side": 48, "batches": (1, 2), "steps": 1}
+    rows = list(bench("nano", kind="linear", device="cpu", dtype="float32", **sizes))
     assert [row["batch"] for row in rows] == [1, 2] and rows[0]["gpu_memory_mib"] == 0
     for row in rows:
         assert min(row["forward_per_second"], row["caching_per_second"], row["training_per_second"]) > 0
@@ -16,3 +17,9 @@ def test_rows(tmp_path):
     write_table(tmp_path / "table.csv", rows)
     with open(tmp_path / "table.csv", newline="") as file:
         assert [int(row["batch"]) for row in csv.DictReader(file)] == [1, 2]
+
+
+def test_more_pictures_than_are_kept_in_memory(monkeypatch):
+    monkeypatch.setattr("clipseg_ws.head_bench.DISTINCT", 2)
+    (row,) = bench("nano", pictures=5, side=32, batches=(2,), steps=1, kind="linear", device="cpu", dtype="float32")
+    assert row["pictures"] == 5 and row["caching_per_second"] > 0
