@@ -167,6 +167,10 @@ _CHOICES = {
 }
 
 
+# settings of the maps, which a decision by words would silently leave aside
+_MAPS_ONLY = ("suppression", "scales", "flip", "doubt", "expand_shrink", "cross_image", "saliency", "competition")
+
+
 def resolve(method: str, given: Mapping[str, Any], recommended: Mapping[str, Any] | None = None) -> Config:
     """Defaults, then the method's preset, then what the model's own directory recommends, then what was given.
 
@@ -175,7 +179,8 @@ def resolve(method: str, given: Mapping[str, Any], recommended: Mapping[str, Any
         recommended: ``backbone.recommended``; its key "methods" holds settings for single methods, which go first.
 
     Raises:
-        ValueError: an unknown method, key or choice; the message lists what is allowed.
+        ValueError: an unknown method, key or choice; the message lists what is allowed. A setting of the maps for a
+            method that decides by words.
     """
     if method not in PRESETS:
         raise ValueError(f"method {method!r} is unknown; choose one of {', '.join(PRESETS)}, for example 'default'")
@@ -194,6 +199,13 @@ def resolve(method: str, given: Mapping[str, Any], recommended: Mapping[str, Any
         values["scales"] = (float(values["scales"]),)
     config = Config(**values, fewshot=make_config(inner))
     _check(config)
+    if config.decision == "words":
+        unread = [key for key in _MAPS_ONLY if key in given and getattr(config, key) != getattr(Config, key)]
+        if unread:
+            raise ValueError(
+                f"{', '.join(unread)}: method {method!r} decides by words and does not read that; it goes with methods "
+                "that make maps, for example 'default'"
+            )
     return config
 
 

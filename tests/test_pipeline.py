@@ -154,6 +154,14 @@ def test_configuration_errors(given, message):
         resolve("default", given)
 
 
+def test_settings_that_a_method_does_not_read():
+    """A decision by words looks once; leaving several looks aside in silence would be a wrong answer."""
+    with pytest.raises(ValueError, match="scales, flip: method 'sclip' decides by words"):
+        resolve("sclip", {"scales": [1.0, 1.5], "flip": True})
+    assert resolve("sclip", {"scales": [1.0], "flip": False}).decision == "words"
+    assert resolve("sclip", {"flip": True, "decision": "maps", "activation": "dense"}).flip
+
+
 def test_configuration_order():
     """Defaults < preset < the model's recommendation < what the user gives."""
     assert resolve("clip-es", {}).exclude_last and not Config().exclude_last
