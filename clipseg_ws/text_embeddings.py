@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Sequence
@@ -27,6 +28,8 @@ from clipseg_ws.structures import TextEmbeddings, Vocabulary
 if TYPE_CHECKING:
     import torch
 
+PROMPTS = 2048  # so many go to the encoder together
+SAVE_SECONDS = 10  # between two writings of the cache
 VERSION = 1  # part of every cache key; raise it when a word's vector is computed differently
 EncodeText = Callable[[list[str]], "torch.Tensor"]
 
@@ -87,14 +90,33 @@ def _embedded(
     known = {} if path is None else _read_cache(path, words)
     missing = [word for word in words if word not in known]
     if missing:
-        fresh = _encode(missing, templates, encode_text)
+        fresh = _encode_in_parts(missing, templates, encode_text, path)
         width = next(iter(fresh.values())).shape
         if any(vector.shape != width for vector in known.values()):  # the key did not tell two towers apart
-            fresh, known = _encode(words, templates, encode_text), {}
+            fresh, known = _encode_in_parts(words, templates, encode_text, path), {}
         known = known | fresh
-        if path is not None:
-            _write_cache(path, fresh)
     return known
+
+
+def _encode_in_parts(
+    words: list[str], templates: Sequence[str], encode_text: EncodeText, path: Path | None
+) -> dict[str, torch.Tensor]:
+    """``_encode`` with a part of the prompts in memory at a time; what is done is in the cache every few seconds."""
+    from tqdm import tqdm
+
+    size = max(1, PROMPTS // len(templates))
+    fresh: dict[str, torch.Tensor] = {}
+    saved, since = 0, time.monotonic()
+    with tqdm(total=len(words), desc="names", unit="name", delay=2, disable=None) as bar:
+        for start in range(0, len(words), size):
+            part = words[start : start + size]
+            fresh |= _encode(part, templates, encode_text)
+            bar.update(len(part))
+            last = len(fresh) == len(words)
+            if path is not None and (last or time.monotonic() - since > SAVE_SECONDS):
+                _write_cache(path, dict(list(fresh.items())[saved:]))
+                saved, since = len(fresh), time.monotonic()
+    return fresh
 
 
 def class_scores(scores: torch.Tensor, owner: torch.Tensor | Sequence[int], num_classes: int) -> torch.Tensor:

@@ -110,6 +110,30 @@ def test_everything_is_encoded_once(vocabulary, tmp_path):
     assert torch.equal(first.vectors, second.vectors) and torch.equal(first.owner, second.owner)
 
 
+def test_many_words_go_in_parts_and_what_is_done_is_kept(tmp_path, monkeypatch):
+    """A thousand names times eighty templates: neither all in memory, nor lost by a kill."""
+    monkeypatch.setattr("clipseg_ws.text_embeddings.PROMPTS", 6)
+    monkeypatch.setattr("clipseg_ws.text_embeddings.SAVE_SECONDS", 0)
+    names = tuple(f"word {i}" for i in range(10))
+    words = Vocabulary(names, tuple((name,) for name in names), (), templates=("a {}", "the {}"))
+    whole = embed_vocabulary(words, Encoder())
+    calls = []
+
+    class Killed(Encoder):
+        def __call__(self, prompts):
+            calls.append(len(prompts))
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return super().__call__(prompts)
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_vocabulary(words, Killed(), weights_key="w", cache_dir=tmp_path)
+    assert calls == [6, 6, 6]
+    rest = Encoder()
+    again = embed_vocabulary(words, rest, weights_key="w", cache_dir=tmp_path)
+    assert len(rest.seen) == 8 and torch.equal(again.vectors, whole.vectors)
+
+
 def test_only_new_words_are_encoded(tmp_path):
     encoder = Encoder()
     embed_vocabulary(parse_classes("cat; dog"), encoder, weights_key="w", cache_dir=tmp_path)
