@@ -20,5 +20,10 @@ def test_training_scenes_and_commands(tmp_path, monkeypatch):
     assert weightings == ["hard", "none", "hard", "none"]
     assert all(c[c.index("--more-scales") + 1] == "0.667" for c in calls if c[0] == "train")
     evaluated = calls[-1][calls[-1].index("--method") + 1].split(",")
-    assert evaluated[0] == "default" and len(evaluated) == 5
+    assert evaluated[0] == "default" and len(evaluated) == 10
+    assert [f"{name}+refine=none+affinity=false" for name in evaluated[:5]] == evaluated[5:]  # the heads alone, too
+    calls.clear()
+    heads_scenes.main(["-o", str(tmp_path), "--scenes", "2", "--seeds", "1", "--scheme", "consistency"])
+    schemes = {c[c.index("--scheme") + 1]: c[c.index("-o") + 1] for c in calls if c[0] == "train"}
+    assert list(schemes) == ["consistency"] and "_consistency_s0" in schemes["consistency"]
     assert heads_scenes.FIRST_SEED + 1000 < 5_000_000  # neither validation nor held-out scenes
