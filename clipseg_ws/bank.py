@@ -233,18 +233,16 @@ def encode_bank(
     shapes = (support.image.size for support in read)
     sizes = [target_size(width, height, p, short_side, long_side, max_patches) for width, height in shapes]
     entries: dict[int, BankEntry] = {}
-    for members in grouped(sizes):
-        for start in range(0, len(members), batch_size):
-            batch = members[start : start + batch_size]
-            if encode is not None:
-                tokens = encode([read[i].image for i in batch])
-            else:
-                stacked = torch.stack([pixels(read[i].image) for i in batch])
-                tokens = backbone.encode(stacked, attention_blocks=0, keep_layers=layers_needed(kinds))
-            features = feature_maps(backbone, tokens, kinds)
-            for row, i in enumerate(batch):
-                mine = {kind: value[row].clone() for kind, value in features.items()}
-                entries[i] = _entry(read[i], support_name(given[i]), mine, (confidence or {}).get(i))
+    for batch in grouped(sizes, batch_size):
+        if encode is not None:
+            tokens = encode([read[i].image for i in batch])
+        else:
+            stacked = torch.stack([pixels(read[i].image) for i in batch])
+            tokens = backbone.encode(stacked, attention_blocks=0, keep_layers=layers_needed(kinds))
+        features = feature_maps(backbone, tokens, kinds)
+        for row, i in enumerate(batch):
+            mine = {kind: value[row].clone() for kind, value in features.items()}
+            entries[i] = _entry(read[i], support_name(given[i]), mine, (confidence or {}).get(i))
     return SupportBank(
         tuple(entries[i] for i in range(len(read))), tuple(kinds), backbone.name, backbone.position_interpolation,
         backbone.weights_sha256,

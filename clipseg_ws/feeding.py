@@ -63,9 +63,10 @@ def batches_of_a_kind(
     yield from groups.values()
 
 
-def grouped(kinds: Sequence[Hashable]) -> list[list[int]]:
-    """Numbers of equal entries together, in order of first occurrence."""
+def grouped(kinds: Sequence[Hashable], size: int | None = None) -> list[list[int]]:
+    """Numbers of equal entries together, in order of first occurrence, at most ``size`` (None: any number) a group."""
     groups: dict[Hashable, list[int]] = {}
     for number, kind in enumerate(kinds):
         groups.setdefault(kind, []).append(number)
-    return list(groups.values())
+    step = size or max(1, len(kinds))
+    return [part[s : s + step] for part in groups.values() for s in range(0, len(part), step)]

@@ -16,7 +16,7 @@ from clipseg_ws.heads.data import HeadData, Retargeted, check_targets
 from clipseg_ws.heads.estimator import SegmentationHead
 from clipseg_ws.heads.features import FeatureSpec
 from clipseg_ws.heads.head_file import HeadCard, load_head, save_head
-from clipseg_ws.heads.incremental import Shifted, add_classes
+from clipseg_ws.heads.incremental import add_classes, shifted
 from clipseg_ws.heads.rounds import fit_rounds
 from clipseg_ws.heads.training import TrainConfig
 from clipseg_ws.heads.workers import Alone
@@ -117,6 +117,6 @@ def _add(
     weights = check_targets(data, len(names) + 1, names, threshold=training.threshold)
     fit["about"] = fit["about"] | {"targets": weights.tolist()}
     return add_classes(
-        module, card, Shifted(data, len(card.classes)), classes=names, threshold=training.threshold,
+        module, card, shifted(data, len(card.classes)), classes=names, threshold=training.threshold,
         training=asdict(training), **fit,
     )  # fmt: skip

@@ -106,16 +106,19 @@ def _encode_in_parts(
 
     size = max(1, PROMPTS // len(templates))
     fresh: dict[str, torch.Tensor] = {}
-    saved, since = 0, time.monotonic()
+    unsaved: dict[str, torch.Tensor] = {}
+    since = time.monotonic()
     with tqdm(total=len(words), desc="names", unit="name", delay=2, disable=None) as bar:
         for start in range(0, len(words), size):
             part = words[start : start + size]
-            fresh |= _encode(part, templates, encode_text)
+            made = _encode(part, templates, encode_text)
+            fresh |= made
+            unsaved |= made
             bar.update(len(part))
             last = len(fresh) == len(words)
             if path is not None and (last or time.monotonic() - since > SAVE_SECONDS):
-                _write_cache(path, dict(list(fresh.items())[saved:]))
-                saved, since = len(fresh), time.monotonic()
+                _write_cache(path, unsaved)
+                unsaved, since = {}, time.monotonic()
     return fresh
 
 

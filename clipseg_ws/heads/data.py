@@ -192,8 +192,7 @@ def batch_order(count: int, size: int, seed: tuple[int, ...]) -> list[list[int]]
 
 def by_grid(index: Sequence[int], grids: Sequence[tuple[int, int]], size: int | None = None) -> list[list[int]]:
     """Pictures of one grid together, in order of first occurrence, at most ``size`` (None: any number) a part."""
-    parts = [[index[place] for place in part] for part in grouped([grids[i] for i in index])]
-    return [part[s : s + (size or len(part))] for part in parts for s in range(0, len(part), size or len(part))]
+    return [[index[place] for place in part] for part in grouped([grids[i] for i in index], size)]
 
 
 def check_targets(data: HeadData, labels: int, names: Sequence[str], *, threshold: float = 0.0) -> np.ndarray:

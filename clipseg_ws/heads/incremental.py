@@ -121,44 +121,38 @@ def add_classes(
     head = SegmentationHead(card.kind, options=dict(card.options), **config)
     extra = Distillation(old, threshold=threshold)
     start = extend_head(old, card, len(classes), seed=head.training.seed)
-    only_new = OnlyNew(data, len(card.classes))
-    return head.fit(only_new, classes=(*card.classes, *classes), extra=extra, start=start, check=False, **fit)
+    fresh = only_new(data, len(card.classes))
+    return head.fit(fresh, classes=(*card.classes, *classes), extra=extra, start=start, check=False, **fit)
 
 
-class OnlyNew:
-    """The same data with every label up to ``old`` as 255: what is not known from the new tags."""
+class Relabelled:
+    """The same data with every label looked up in ``table``, uint8 [256]."""
 
-    def __init__(self, data: HeadData, old: int) -> None:
-        self.data, self.old = data, old
+    def __init__(self, data: HeadData, table: np.ndarray) -> None:
+        self.data, self.table = data, table
         self.grids, self.blocks, self.width = data.grids, data.blocks, data.width
 
     def batch(self, index: Sequence[int], seed: tuple[int, ...]) -> Batch:
         """See ``HeadData``."""
         batch = self.data.batch(index, seed)
-        labels = batch.labels.masked_fill(batch.labels <= self.old, IGNORE)
-        return Batch(batch.features, labels, batch.confidence, batch.index)
+        table = torch.from_numpy(self.table).long().to(batch.labels.device)
+        return replace(batch, labels=table[batch.labels])
 
-    def target(self, index: int) -> Any:
+    def target(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """See ``HeadData``."""
         labels, confidence = self.data.target(index)
-        return labels * (labels > self.old) + IGNORE * (labels <= self.old).astype(labels.dtype), confidence
+        return self.table[labels], confidence
 
 
-class Shifted:
-    """The same data with every class numbered ``by`` higher; background and 255 stay."""
+def only_new(data: HeadData, old: int) -> Relabelled:
+    """The data with every label up to ``old`` as 255: what is not known from the new tags."""
+    table = np.arange(256, dtype=np.uint8)
+    table[: old + 1] = IGNORE
+    return Relabelled(data, table)
 
-    def __init__(self, data: HeadData, by: int) -> None:
-        self.data, self.by = data, by
-        self.grids, self.blocks, self.width = data.grids, data.blocks, data.width
 
-    def batch(self, index: Sequence[int], seed: tuple[int, ...]) -> Batch:
-        """See ``HeadData``."""
-        batch = self.data.batch(index, seed)
-        moved = (batch.labels > 0) & (batch.labels != IGNORE)
-        return replace(batch, labels=torch.where(moved, batch.labels + self.by, batch.labels))
-
-    def target(self, index: int) -> Any:
-        """See ``HeadData``."""
-        labels, confidence = self.data.target(index)
-        moved = (labels > 0) & (labels != IGNORE)
-        return np.where(moved, labels + np.uint8(self.by), labels).astype(np.uint8), confidence
+def shifted(data: HeadData, by: int) -> Relabelled:
+    """The data with every class numbered ``by`` higher; background and 255 stay."""
+    table = np.arange(256, dtype=np.uint8)
+    table[1:IGNORE] += np.uint8(by)
+    return Relabelled(data, table)

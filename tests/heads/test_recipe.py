@@ -31,7 +31,7 @@ from clipseg_ws.heads.augment import AugmentedData
 from clipseg_ws.heads.data import ArrayData, Targets
 from clipseg_ws.heads.features import FeatureSpec, encode_features, encode_tokens, pixel_batch
 from clipseg_ws.heads.head_file import load_head, save_head
-from clipseg_ws.heads.incremental import Shifted
+from clipseg_ws.heads.incremental import shifted
 from clipseg_ws.heads.paste import cut_out
 from clipseg_ws.heads.token_store import StoredData, TokenStore
 from clipseg_ws.images import ImageError, read_image
@@ -587,11 +587,11 @@ def test_added_classes_are_numbered_behind_the_old_ones_in_every_view(scenes, na
     sources, folder = list_sources(str(scenes / "photos")), open_masks(scenes / "masks")
     views = Views(sources, folder, 1)
     data = AugmentedData(nano.backbone, SPEC, views.load, [(96, 64), (64, 64)] * 3, detail=2)
-    before, after = data.batch([0, 2], (0, 1)), Shifted(data, 5).batch([0, 2], (0, 1))
+    before, after = data.batch([0, 2], (0, 1)), shifted(data, 5).batch([0, 2], (0, 1))
     assert torch.equal(before.features, after.features) and before.labels.max() > 0
     assert torch.equal(after.labels, before.labels + 5 * (before.labels > 0))
     labels = np.array([[0, 3, 255]], np.uint8)
-    held = Shifted(ArrayData(torch.zeros(1, 1, 1, 1, 3), [labels]), 200)
+    held = shifted(ArrayData(torch.zeros(1, 1, 1, 1, 3), [labels]), 200)
     assert held.target(0)[0].tolist() == [[0, 203, 255]] and held.batch([0], (0,)).labels.tolist() == [[[0, 203, 255]]]
 
 
