@@ -5,20 +5,14 @@ Public names are imported on first use, so ``import clipseg_ws`` does not import
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# in a checkout eval/ and prompts/ stand beside this package; installed they are inside it
-_beside = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-if os.path.isfile(os.path.join(_beside, "prompts", "templates.yaml")):
-    __path__.append(_beside)
-
 _HOMES = {
-    "Segmenter": "pipeline",
-    "Config": "pipeline",
+    "Segmenter": "segmenter",
+    "Config": "config",
     "Segmentation": "structures",
     "Support": "structures",
     "WeakLabels": "structures",
@@ -31,7 +25,8 @@ __all__ = ["Config", "Segmentation", "Segmenter", "Support", "Tokens", "Vocabula
 
 if TYPE_CHECKING:
     from clipseg_ws.backbones import load_backbone
-    from clipseg_ws.pipeline import Config, Segmenter
+    from clipseg_ws.config import Config
+    from clipseg_ws.segmenter import Segmenter
     from clipseg_ws.structures import Segmentation, Support, Tokens, Vocabulary, WeakLabels
 
 

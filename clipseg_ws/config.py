@@ -9,9 +9,10 @@ from typing import Any
 
 from clipseg_ws.activations.dense import MODES
 from clipseg_ws.backbones.openclip import POSITION_INTERPOLATIONS
-from clipseg_ws.decide import BACKGROUND_RULES
-from clipseg_ws.fewshot_config import FewShotConfig, make_config
+from clipseg_ws.fewshot.options import FewShotConfig, make_config
 from clipseg_ws.refine.picture import REFINERS
+
+BACKGROUND_RULES = ("power", "constant", "prompts")
 
 
 @dataclass(frozen=True)
@@ -257,3 +258,22 @@ def _check_dense(config: Config) -> None:
         raise ValueError("layer_fusion='early' reads the blocks' mean attention; set attention_blocks, for example 12")
     if config.layer_fusion == "early" and config.correlation != "none":
         raise ValueError("layer_fusion='early' has its own attention; leave correlation at 'none'")
+
+
+def parse_settings(settings: list[str] | None, where: str = "--set ", example: str = "--set alpha=2") -> dict[str, Any]:
+    """["alpha=2", "affinity=false"] -> values as YAML reads them.
+
+    Args:
+        where, example: what the error says in front of the setting, and what it suggests.
+
+    Raises ValueError for a setting without "=".
+    """
+    import yaml
+
+    parsed = {}
+    for item in settings or []:
+        key, sign, value = item.partition("=")
+        if not sign:
+            raise ValueError(f"{where}{item!r} has no '='; write KEY=VALUE, for example {example}")
+        parsed[key.strip()] = yaml.safe_load(value)
+    return parsed

@@ -195,7 +195,7 @@ class Segmentation:
     # The two methods below are doors into layer 6 for interactive use; they are imported on call.
     def overlay(self, image: Any = None, alpha: float = 0.5) -> Image.Image:
         """The picture with coloured classes and a legend; ``image`` replaces the kept picture (same size)."""
-        from clipseg_ws import output
+        from clipseg_ws.output import files as output
 
         return output.overlay(self, image=image, alpha=alpha)
 
@@ -203,6 +203,6 @@ class Segmentation:
         self, directory: str | Path, formats: Sequence[str] = ("png", "overlay", "json"), stem: str | None = None
     ) -> list[Path]:
         """Write the asked files into ``directory`` (made if missing) through temporary names; returns their paths."""
-        from clipseg_ws import output
+        from clipseg_ws.output import files as output
 
         return output.save(self, Path(directory), formats=formats, stem=stem)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from clipseg_ws.backbones import DEFAULT_MODEL
-from clipseg_ws.eval.datasets import DATASETS, FEW_SHOT_ONLY, Dataset, EpisodeSet, load_dataset
+from clipseg_ws.config import parse_settings
+from clipseg_ws.eval.datasets.registry import DATASETS, FEW_SHOT_ONLY, Dataset, EpisodeSet, load_dataset
 from clipseg_ws.eval.guard import parse_setting
 from clipseg_ws.eval.methods import parse_method, split_head, split_methods
 from clipseg_ws.eval.picture_only import STARTS, PictureOnly
@@ -16,7 +17,6 @@ from clipseg_ws.eval.predictors import Noise, Oracle, Predictor, SegmenterPredic
 from clipseg_ws.eval.protocols import PROTOCOLS, Protocol, load_protocol
 from clipseg_ws.eval.run import Options, evaluate
 from clipseg_ws.eval.store import read_table
-from clipseg_ws.options import parse_settings
 
 HARNESS = ("oracle", "noise")  # methods that check the harness, no Segmenter
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from clipseg_ws.eval.datasets import Dataset, EpisodeSet
+from clipseg_ws.eval.datasets.registry import Dataset, EpisodeSet
 from clipseg_ws.eval.passing import GIVE_UP, Run, RunFailed, peak_memory_mb, read_ahead, step
 from clipseg_ws.eval.store import RunState
-from clipseg_ws.ray_pool import stream
+from clipseg_ws.run.ray_pool import stream
 
 CHUNK = 4  # batches that a worker gets at once
 

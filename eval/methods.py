@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from clipseg_ws.options import parse_settings
+from clipseg_ws.config import parse_settings
 
 
 def split_methods(text: str) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from clipseg_ws.eval.datasets import Dataset, EpisodeSet
+from clipseg_ws.eval.datasets.registry import Dataset, EpisodeSet
 from clipseg_ws.eval.guard import ProtocolViolation, Sample
 from clipseg_ws.eval.predictors import Prediction, Predictor
 from clipseg_ws.eval.scoring import Scorer

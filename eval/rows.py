@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 import clipseg_ws
-from clipseg_ws.eval.fewshot_data import EpisodeSet
+from clipseg_ws.eval.datasets.episode_sets import EpisodeSet
 from clipseg_ws.eval.predictors import Predictor
 from clipseg_ws.eval.store import (
     CLASS_COLUMNS,

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from clipseg_ws.eval.datasets import Dataset, EpisodeSet
-from clipseg_ws.eval.gallery import draw_gallery
+from clipseg_ws.eval.datasets.registry import Dataset, EpisodeSet
 from clipseg_ws.eval.passing import Run, RunFailed, run_pass
 from clipseg_ws.eval.predictors import Predictor
 from clipseg_ws.eval.protocols import Protocol
+from clipseg_ws.eval.report.gallery import draw_gallery
 from clipseg_ws.eval.rows import identity, run_id, write_results
 from clipseg_ws.eval.scoring import Scorer
 from clipseg_ws.eval.store import RunState, locked

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from clipseg_ws.eval.boundary import BoundaryIoU
-from clipseg_ws.eval.datasets import Dataset, EpisodeSet
+from clipseg_ws.eval.datasets.registry import Dataset, EpisodeSet
 from clipseg_ws.eval.metrics import ConfusionMatrix, FewShotMeter, joint_counts, scores
 from clipseg_ws.eval.predictors import Prediction
 from clipseg_ws.eval.protocols import Protocol

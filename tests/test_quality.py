@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from clipseg_ws import Segmenter
+from clipseg_ws.embedded.nano.scenes import KINDS, held_out
 from clipseg_ws.eval.metrics import ConfusionMatrix
-from clipseg_ws.nano.scenes import KINDS, held_out
 
 FLOORS = [  # method, by tags, floor of the mIoU over 40 scenes; measured values are in eval/results/scenes.csv
     ("cam", True, 0.50),

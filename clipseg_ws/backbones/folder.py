@@ -24,7 +24,7 @@ TRANSFORMERS_WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-NANO = Path(__file__).resolve().parents[1] / "nano"
+NANO = Path(__file__).resolve().parents[1] / "embedded" / "nano"
 _TREE = f"""one of
   open_clip's format: {OPEN_CLIP_CONFIG} + open_clip_model.safetensors (or open_clip_pytorch_model.bin, or one *.pt)
   transformers' format: {TRANSFORMERS_CONFIG} + model.safetensors (or model.safetensors.index.json and its shards)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipseg_ws.feeding import grouped
+from clipseg_ws.pictures.loading import grouped
 from clipseg_ws.structures import IGNORE
 
 

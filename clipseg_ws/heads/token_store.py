@@ -19,11 +19,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from clipseg_ws.backbones.openclip import OpenClipBackbone
-from clipseg_ws.batching import Batching
-from clipseg_ws.feeding import batches_of_a_kind, load_ahead
 from clipseg_ws.files import write_text
 from clipseg_ws.heads.data import Batch, Targets
 from clipseg_ws.heads.features import FeatureSpec, encode_features, pixel_batch
+from clipseg_ws.pictures.batching import Batching
+from clipseg_ws.pictures.loading import batches_of_a_kind, load_ahead
 
 DATA, INDEX, SPEC = "tokens.bin", "index.jsonl", "spec.json"
 

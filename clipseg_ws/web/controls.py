@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from clipseg_ws.config import Config
-from clipseg_ws.nano.scenes import KINDS, Scene, draw_scene
-from clipseg_ws.pipeline import Segmenter
-from clipseg_ws.prompt_lists import list_vocabularies
+from clipseg_ws.embedded.nano.scenes import KINDS, Scene, draw_scene
+from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.structures import Support, Vocabulary
+from clipseg_ws.text.lists import list_vocabularies
 from clipseg_ws.web.ask import Ask
 from clipseg_ws.web.names import parse_names
 from clipseg_ws.web.pictures import Picture

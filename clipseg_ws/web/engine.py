@@ -9,8 +9,8 @@ from typing import Any
 
 from clipseg_ws.backbones import cached_weights, load_backbone
 from clipseg_ws.config import PRESETS
-from clipseg_ws.pipeline import Segmenter
 from clipseg_ws.refine.picture import REFINERS
+from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.web.memory import RememberingBackbone
 
 ASKS_A_SEGMENTER = 100  # a new Segmenter after that many, so that what it keeps of old questions does not grow for ever

@@ -16,7 +16,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from clipseg_ws.output import overlay
+from clipseg_ws.output.files import overlay
 from clipseg_ws.structures import Support
 from clipseg_ws.web.ask import Answer, answer, table
 from clipseg_ws.web.controls import (
@@ -207,7 +207,7 @@ class Handlers:
 
 def fitted_mask(path: str, picture: Picture) -> Any:
     """A mask file as [H, W] of the example; one of the size before the page shrank the picture is shrunk as well."""
-    from clipseg_ws.supports import read_mask
+    from clipseg_ws.fewshot.supports import read_mask
 
     name = Path(path).name
     with Image.open(path) as image:

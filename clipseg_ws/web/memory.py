@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.stages.token_cache import join, take
 from clipseg_ws.structures import Tokens
-from clipseg_ws.token_cache import join, take
 
 CAPACITY = 400_000_000  # bytes of tokens and attention that are kept
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from clipseg_ws.prompt_lists import list_vocabularies
 from clipseg_ws.structures import Vocabulary
-from clipseg_ws.vocabulary import load_vocabulary, parse_classes
+from clipseg_ws.text.lists import list_vocabularies
+from clipseg_ws.text.vocabulary import load_vocabulary, parse_classes
 
 MOST_TEXT = 8_000  # characters
 MOST_CLASSES = 300

@@ -11,7 +11,7 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from clipseg_ws.palette import voc_palette
+from clipseg_ws.output.palette import voc_palette
 from clipseg_ws.structures import Segmentation, Support
 from clipseg_ws.web.ask import Answer, Row
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from clipseg_ws.structures import WeakLabels
-from clipseg_ws.weak_marks import draw_lines
+from clipseg_ws.weak.marks import draw_lines
 
 MARK_KINDS = ("point", "box", "scribble")
 PAINT_KINDS = ("outline", "brush", "erase")

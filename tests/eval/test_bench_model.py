@@ -9,9 +9,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from clipseg_ws.cli import app
-from clipseg_ws.eval import bench_model as bench
-from clipseg_ws.eval import bench_parts
+from clipseg_ws.cli.app import app
+from clipseg_ws.eval.bench import model as bench
+from clipseg_ws.eval.bench import parts as bench_parts
 
 TINY = {
     "embed_dim": 32,

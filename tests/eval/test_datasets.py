@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipseg_ws.eval import coco
-from clipseg_ws.eval.datasets import DATASETS, DatasetError, load_dataset
+from clipseg_ws.eval.datasets import coco
+from clipseg_ws.eval.datasets.registry import DATASETS, DatasetError, load_dataset
 from clipseg_ws.eval.protocols import Protocol
 from clipseg_ws.eval.scoring import Scorer
-from clipseg_ws.vocabulary import load_vocabulary
+from clipseg_ws.text.vocabulary import load_vocabulary
 
 VOC = load_vocabulary("voc").names
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipseg_ws.eval.datasets import DatasetError, load_dataset
-from clipseg_ws.eval.episodes import Episode, draw_episodes, read_episodes, write_episodes
+from clipseg_ws.eval.datasets.episodes import Episode, draw_episodes, read_episodes, write_episodes
+from clipseg_ws.eval.datasets.registry import DatasetError, load_dataset
 from clipseg_ws.eval.guard import ProtocolViolation
-from clipseg_ws.vocabulary import load_vocabulary
+from clipseg_ws.text.vocabulary import load_vocabulary
 
 
 def test_the_recorded_lists_are_read(shared):

@@ -11,11 +11,12 @@ import typer
 from fakes_eval import FakeFewShot, FakeSegmenter
 from typer.testing import CliRunner
 
-from clipseg_ws.eval import bench, cli
+from clipseg_ws.cli import eval as cli
+from clipseg_ws.config import parse_settings
+from clipseg_ws.eval.bench import harness as bench
 from clipseg_ws.eval.command import Request, parse_shard, run_request
-from clipseg_ws.eval.episodes import read_episodes
+from clipseg_ws.eval.datasets.episodes import read_episodes
 from clipseg_ws.eval.store import read_table
-from clipseg_ws.options import parse_settings
 
 APP = typer.Typer()
 APP.add_typer(cli.eval_app, name="eval")
@@ -29,7 +30,7 @@ def invoke(*arguments):
 
 def test_the_commands_import_nothing_heavy():
     code = (
-        "import sys, clipseg_ws.eval.cli; print([m for m in ('torch', 'pandas', 'numpy', 'scipy') if m in sys.modules])"
+        "import sys, clipseg_ws.cli.eval; print([m for m in ('torch', 'pandas', 'numpy', 'scipy') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
@@ -162,7 +163,7 @@ def test_the_real_segmenter_encodes_a_picture_once_for_several_methods(tmp_path,
 
 @pytest.mark.parametrize("setting", ["zero", "weak"])
 def test_the_embedded_model_on_scenes(tmp_path, setting):
-    from clipseg_ws.nano import WEIGHTS
+    from clipseg_ws.embedded.nano import WEIGHTS
 
     if not WEIGHTS.is_file():
         pytest.skip("the embedded model is not trained yet")

@@ -16,7 +16,7 @@ import yaml
 from fakes_eval import FakeFewShot, FakeSegmenter
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from clipseg_ws.eval.datasets import load_dataset
+from clipseg_ws.eval.datasets.registry import load_dataset
 from clipseg_ws.eval.guard import ProtocolViolation, parse_setting
 from clipseg_ws.eval.predictors import Noise, Oracle, Prediction, SegmenterPredictor
 from clipseg_ws.eval.protocols import load_protocol
@@ -299,7 +299,7 @@ KILLED = """
 import glob, os, signal, sys, time
 import torch
 torch.set_num_threads(1)
-from clipseg_ws.eval.datasets import load_dataset
+from clipseg_ws.eval.datasets.registry import load_dataset
 from clipseg_ws.eval.predictors import Noise
 from clipseg_ws.eval.run import Options, evaluate
 root, out, delays = sys.argv[1], sys.argv[2], [float(v) for v in sys.argv[3:]]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from clipseg_ws import Segmenter
-from clipseg_ws.eval.datasets import load_dataset
+from clipseg_ws.eval.datasets.registry import load_dataset
 from clipseg_ws.eval.guard import parse_setting
 from clipseg_ws.eval.predictors import SegmenterPredictor
 from clipseg_ws.eval.run import Options, evaluate

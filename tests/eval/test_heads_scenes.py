@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 
-from clipseg_ws.eval import heads_scenes
+from clipseg_ws.eval.experiments import heads_scenes
 
 
 def test_training_scenes_and_commands(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from clipseg_ws.eval.guard import parse_setting
 from clipseg_ws.eval.picture_only import PictureOnly, box_fill
 from clipseg_ws.eval.store import read_table
 from clipseg_ws.structures import WeakLabels
-from clipseg_ws.weak_constraints import constraints
+from clipseg_ws.weak.constraints import constraints
 
 
 def test_smaller_boxes_lie_on_top():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from clipseg_ws.eval import marks
-from clipseg_ws.eval.datasets import load_dataset
+from clipseg_ws.eval.datasets.registry import load_dataset
 from clipseg_ws.eval.guard import KINDS, ProtocolViolation, parse_setting
 from clipseg_ws.eval.protocols import PROTOCOLS, load_protocol
 

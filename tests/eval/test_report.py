@@ -11,12 +11,12 @@ from fakes_eval import FakeSegmenter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipseg_ws.eval import plots
-from clipseg_ws.eval.datasets import AVG8, DATASETS, load_dataset
-from clipseg_ws.eval.pages import Heading, Table, Text, markdown, page
+from clipseg_ws.eval.datasets.registry import AVG8, DATASETS, load_dataset
 from clipseg_ws.eval.predictors import Oracle, SegmenterPredictor
-from clipseg_ws.eval.published import PRESETS, against_presets, load_published, means, same_task, warnings
-from clipseg_ws.eval.report import write_report
+from clipseg_ws.eval.report import plots
+from clipseg_ws.eval.report.pages import Heading, Table, Text, markdown, page
+from clipseg_ws.eval.report.published import PRESETS, against_presets, load_published, means, same_task, warnings
+from clipseg_ws.eval.report.report import write_report
 from clipseg_ws.eval.run import Options, evaluate
 from clipseg_ws.eval.store import COLUMNS, put_rows
 

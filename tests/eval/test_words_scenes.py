@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from clipseg_ws import Segmenter
-from clipseg_ws.eval import words_scenes
-from clipseg_ws.nano.scenes import KINDS
+from clipseg_ws.embedded.nano.scenes import KINDS
+from clipseg_ws.eval.experiments import words_scenes
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 
-from clipseg_ws.head_bench import bench, write_table
+from clipseg_ws.eval.bench.heads import bench, write_table
 
 
 def test_rows(tmp_path):
@@ -20,6 +20,6 @@ def test_rows(tmp_path):
 
 
 def test_more_pictures_than_are_kept_in_memory(monkeypatch):
-    monkeypatch.setattr("clipseg_ws.head_bench.DISTINCT", 2)
+    monkeypatch.setattr("clipseg_ws.eval.bench.heads.DISTINCT", 2)
     (row,) = bench("nano", pictures=5, side=32, batches=(2,), steps=1, kind="linear", device="cpu", dtype="float32")
     assert row["pictures"] == 5 and row["caching_per_second"] > 0

@@ -21,12 +21,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 from typer.testing import CliRunner
 
 from clipseg_ws import Config, Segmenter
-from clipseg_ws.cli import app
-from clipseg_ws.head_config import Recipe, default_threshold
-from clipseg_ws.head_data import size_in_header
-from clipseg_ws.head_masks import feedback_targets, open_masks, shrink_targets
-from clipseg_ws.head_stage import spread_winners, winners
-from clipseg_ws.head_views import Donors, Views
+from clipseg_ws.cli.app import app
+from clipseg_ws.embedded.nano.scenes import KINDS, draw_scene
 from clipseg_ws.heads.augment import AugmentedData
 from clipseg_ws.heads.data import ArrayData, Targets
 from clipseg_ws.heads.features import FeatureSpec, encode_features, encode_tokens, pixel_batch
@@ -34,11 +30,15 @@ from clipseg_ws.heads.head_file import load_head, save_head
 from clipseg_ws.heads.incremental import shifted
 from clipseg_ws.heads.paste import cut_out
 from clipseg_ws.heads.token_store import StoredData, TokenStore
-from clipseg_ws.images import ImageError, read_image
-from clipseg_ws.nano.scenes import KINDS, draw_scene
-from clipseg_ws.output import write_label_png
+from clipseg_ws.output.files import write_label_png
+from clipseg_ws.pictures.images import ImageError, read_image
+from clipseg_ws.pictures.sources import list_sources
 from clipseg_ws.refine.affinity import class_aware_affinity
-from clipseg_ws.sources import list_sources
+from clipseg_ws.run.training.data import size_in_header
+from clipseg_ws.run.training.masks import feedback_targets, open_masks, shrink_targets
+from clipseg_ws.run.training.options import Recipe, default_threshold
+from clipseg_ws.run.training.views import Donors, Views
+from clipseg_ws.stages.by_head import spread_winners, winners
 from clipseg_ws.structures import Support, Tokens
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -261,7 +261,7 @@ def test_held_back_pictures_are_no_donors(scenes, tmp_path, monkeypatch):
             seen.append([str(source.relative) for source in sources])
             super().__init__(sources, *more, **options)
 
-    monkeypatch.setattr("clipseg_ws.head_data.Donors", Spy)
+    monkeypatch.setattr("clipseg_ws.run.training.data.Donors", Spy)
     call("train", few_classes(scenes, tmp_path), "--images", scenes / "photos", "-o", tmp_path / "h.safetensors", *FAST,
          "--views", 2, "--paste", 1, "--validation", 0.34)  # fmt: skip
     keys = [json.loads(line)["name"] for line in (tmp_path / "h_training/tokens/index.jsonl").read_text().splitlines()]
@@ -327,10 +327,11 @@ def test_a_disk_that_is_too_small_for_the_tokens(scenes, tmp_path, monkeypatch):
     words = ["train", few_classes(scenes, tmp_path), "--images", scenes / "photos", "-o", tmp_path / "h.safetensors",
              *FAST, "--validation", 0]  # fmt: skip
     needed = 3 * (4 * 4 + 4 * 6) * 3 * 192 * 2  # three pictures of each size, three blocks of 192 channels, 2 bytes
-    monkeypatch.setattr("clipseg_ws.head_data.shutil.disk_usage", lambda folder: SimpleNamespace(free=needed - 1))
+    full = SimpleNamespace(free=needed - 1)
+    monkeypatch.setattr("clipseg_ws.run.training.data.shutil.disk_usage", lambda folder: full)
     result = CliRunner().invoke(app, [str(word) for word in words])
     assert "the tokens need 0.0 GB more" in str(result.exception) and "--augment" in str(result.exception)
-    monkeypatch.setattr("clipseg_ws.head_data.shutil.disk_usage", lambda folder: SimpleNamespace(free=needed))
+    monkeypatch.setattr("clipseg_ws.run.training.data.shutil.disk_usage", lambda folder: SimpleNamespace(free=needed))
     call(*words)
 
 

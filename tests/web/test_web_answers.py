@@ -15,9 +15,9 @@ from engine_web import nano_engine
 from PIL import Image
 from typer.testing import CliRunner
 
-from clipseg_ws import cli
-from clipseg_ws.nano.scenes import KINDS
-from clipseg_ws.output import read_label_png
+from clipseg_ws.cli import app as cli
+from clipseg_ws.embedded.nano.scenes import KINDS
+from clipseg_ws.output.files import read_label_png
 from clipseg_ws.web.ask import Ask, answer, table
 from clipseg_ws.web.controls import drawn_picture, drawn_support, make_support
 from clipseg_ws.web.recipe import command_call, python_call, write_files
@@ -202,7 +202,7 @@ def test_the_calls_do_the_same(engine, scene, examples, tmp_path, monkeypatch, c
     with zipfile.ZipFile(files.everything) as archive:
         archive.extractall(tmp_path / "zip")
     monkeypatch.chdir(tmp_path / "zip")
-    monkeypatch.setattr("clipseg_ws.pipeline.load_backbone", lambda name, **options: engine.backbone)  # loaded already
+    monkeypatch.setattr("clipseg_ws.segmenter.load_backbone", lambda name, **options: engine.backbone)  # loaded already
     runpy.run_path("run.py")
     assert np.array_equal(read_label_png("out/picture.png"), given.result.labels)
     command = shlex.split((tmp_path / "zip" / "run.sh").read_text().splitlines()[-1])

@@ -12,8 +12,8 @@ import torch
 from engine_web import nano_engine
 from PIL import Image
 
-from clipseg_ws.images import ImageError
-from clipseg_ws.nano.scenes import KINDS
+from clipseg_ws.embedded.nano.scenes import KINDS
+from clipseg_ws.pictures.images import ImageError
 from clipseg_ws.structures import Support
 from clipseg_ws.web.controls import (
     AS_METHOD,

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from clipseg_ws.weak_marks import lookup_marks, read_marks
+from clipseg_ws.weak.marks import lookup_marks, read_marks
 from clipseg_ws.web.shapes import MARK_KINDS, PAINT_KINDS, paint_mask, parse_shapes, to_labelme, to_weak
 
 NAMES = ("house", "car")

@@ -1,0 +1,91 @@
+"""What ``clipseg-ws doctor`` looks at: versions, devices, cached weights, one picture through the embedded model."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterator
+from importlib import metadata
+
+PACKAGES = ("torch", "open_clip_torch", "transformers", "numpy", "pillow", "pandas", "scipy", "safetensors")
+EXTRAS = {
+    "crf": "pydensecrf2",
+    "superpixels": "scikit-image",
+    "coco": "pycocotools",
+    "plots": "matplotlib",
+    "demo": "gradio",
+}
+
+
+def examine(device: str = "auto", dtype: str = "auto") -> Iterator[tuple[str, bool]]:
+    """Lines to print, each with False where something is wrong."""
+    yield (
+        f"clipseg_ws {metadata.version('clipseg_ws')}, Python {platform.python_version()}, {platform.platform()}",
+        True,
+    )
+    for package in PACKAGES:
+        yield _version(package)
+    for extra, package in EXTRAS.items():
+        found = _installed(package)
+        missing = f'not installed (pip install ".[{extra}]")'
+        yield f"extra [{extra}]: {package} {found or missing}", True
+    yield from _devices()
+    yield from _weights()
+    yield from _self_test(device, dtype)
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _version(package: str) -> tuple[str, bool]:
+    found = _installed(package)
+    return f"{package} {found or 'MISSING: pip install ' + package}", found is not None
+
+
+def _devices() -> Iterator[tuple[str, bool]]:
+    import torch
+
+    from clipseg_ws.backbones.device import choose_device, choose_dtype
+
+    yield f"CPU: {torch.get_num_threads()} threads", True
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        yield f"cuda:{index}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB", True
+    chosen = choose_device("auto")
+    yield f"auto means device {chosen}, dtype {str(choose_dtype('auto', chosen)).removeprefix('torch.')}", True
+
+
+def _weights() -> Iterator[tuple[str, bool]]:
+    from clipseg_ws.backbones import cached_weights
+
+    found = cached_weights()
+    for name, path, size in found:
+        yield f"cached weights: {name} ({size / 2**20:.0f} MiB) {path}", True
+    if not found:
+        yield "cached weights: none; clipseg-ws download ViT-B-16-quickgelu/openai fetches the default model", True
+
+
+def _self_test(device: str, dtype: str) -> Iterator[tuple[str, bool]]:
+    """One drawn scene by its tags: at least half of its pixels must be right."""
+    from PIL import Image
+
+    from clipseg_ws.embedded.nano.scenes import KINDS, draw_scene
+    from clipseg_ws.segmenter import Segmenter
+
+    start = time.perf_counter()
+    try:
+        scene = draw_scene(10_000_007, 224)
+        segmenter = Segmenter("nano", device=device, dtype=dtype)
+        result = segmenter(Image.fromarray(scene.image), classes=list(KINDS), tags=list(scene.tags))
+        assert not isinstance(result, list)
+        right = float((result.labels == scene.labels).mean())
+    except Exception as error:  # a doctor reports, whatever it is
+        yield f"self-test FAILED: {type(error).__name__}: {error}", False
+        return
+    seconds = time.perf_counter() - start
+    verdict = "self-test passed" if right >= 0.5 else "self-test FAILED"
+    yield f"{verdict}: {right:.0%} of the pixels of a drawn scene are right, {seconds:.1f} s with loading", right >= 0.5

@@ -1,0 +1,1 @@
+"""Embedded models: weights, cards, how they were trained."""

@@ -1,0 +1,1 @@
+"""Pictures on their way in: sources, reading, sizes and windows, loading ahead."""

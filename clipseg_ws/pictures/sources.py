@@ -1,0 +1,216 @@
+"""Where pictures come from: files, folders, globs, lists and URLs, each with the name of its results. No torch."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import re
+import urllib.parse
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from clipseg_ws.pictures.objects import is_object_store, list_objects, read_paths
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+OUTPUT_ENDINGS = ("_overlay", "_confidence", "_rle")  # what output.FORMATS may put between a stem and a suffix
+_ALLOWED = (
+    "an image file, a folder, a glob such as 'photos/**/*.jpg', a list.txt with one path a line, a list.parquet, "
+    "an http(s) URL, s3://bucket/folder"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One picture to read.
+
+    Attributes:
+        location: path or http(s) URL; also ``str(source)``.
+        relative: where its results go below the output folder: sub-folders kept, no suffix. **Append** to its name
+            (``relative.name + ".png"``), never use ``with_suffix``: names may hold dots.
+    """
+
+    location: str
+    relative: PurePosixPath
+
+    def __str__(self) -> str:
+        return self.location
+
+
+def is_url(location: str) -> bool:
+    """Whether it has the form ``scheme://...``, whatever the scheme."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", location) is not None
+
+
+def check_url(url: str) -> str:
+    """The URL itself if it can be downloaded; ValueError for any scheme but http and https."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url!r}: only http:// and https:// URLs are read, e.g. https://example.org/photo.jpg")
+    return url
+
+
+def list_sources(specs: str | Path | Source | Iterable[str | Path | Source]) -> list[Source]:
+    """All pictures that the given files, folders, globs, ``list.txt`` files and URLs stand for, each once, in order.
+
+    A ``.parquet`` file is a list too, and ``s3://bucket/folder`` (``object_store.py``) a folder.
+
+    Folders are read recursively, sorted, by suffix (IMAGE_SUFFIXES), without hidden entries; linked folders are
+    followed once. A list's lines are relative to its folder or else to the working folder, ``#`` starts a comment
+    line; a line whose file is missing stays in (reading it fails later) unless all are missing.
+
+    ``relative`` is the path below the folder (or the glob's or list's folder) without its suffix. Where two would
+    write the same files (``a.jpg`` and ``a.png``; ``a.jpg`` and ``a_overlay.jpg``) both keep their suffix in the name
+    (``a.jpg``, ``a.png``); where that is still not enough (same name from two folders) both get ``-`` and 12 hex
+    digits of the SHA-256 of their absolute path or URL. The order of the sources does not matter.
+
+    Raises:
+        FileNotFoundError: nothing there. ValueError: a folder or list without pictures, a URL that is not http(s).
+    """
+    items = [specs] if isinstance(specs, (str, Path, Source)) else list(specs)
+    found: dict[str, Source] = {}
+    for item in items:
+        for source in _expand(item):
+            found.setdefault(_identity(source.location), source)
+    return _distinct(list(found.values()))
+
+
+def _expand(spec: str | Path | Source) -> list[Source]:
+    if isinstance(spec, Source):
+        return [spec]
+    if not isinstance(spec, (str, Path)):
+        raise TypeError(f"a source is a path or URL, got {type(spec).__name__}; allowed: {_ALLOWED}")
+    if str(spec).lower().endswith(".parquet"):
+        return _paths(str(spec), read_paths(str(spec)))
+    if is_object_store(str(spec)):
+        return _objects(str(spec))
+    if is_url(str(spec)):
+        return [_url_source(str(spec))]
+    path = Path(spec).expanduser()
+    if str(spec).strip() and path.is_dir():
+        return _folder(path)
+    if path.is_file():
+        return _list_file(path) if path.suffix.lower() == ".txt" else [_below(path, path.parent)]
+    if glob.has_magic(str(path)) and (sources := _glob(path)):
+        return sources
+    raise FileNotFoundError(f"no picture at {str(spec)!r}; allowed: {_ALLOWED}")
+
+
+def _objects(uri: str) -> list[Source]:
+    root = PurePosixPath(uri.partition("://")[2])
+    found = [name for name in list_objects(uri) if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES]
+    if not found:
+        raise ValueError(f"no pictures at {uri!r}: looked for {' '.join(IMAGE_SUFFIXES)}, sub-folders too")
+    inside = [PurePosixPath(name.partition("://")[2]) for name in found]
+    places = [PurePosixPath(path.name) if path == root else path.relative_to(root) for path in inside]
+    return [Source(name, place.with_name(place.stem)) for name, place in zip(found, places, strict=True)]
+
+
+def _glob(pattern: Path) -> list[Source]:
+    fixed = [glob.has_magic(part) for part in pattern.parts].index(True)
+    root = Path(*pattern.parts[:fixed])
+    hits = sorted(Path(hit) for hit in glob.glob(str(pattern), recursive=True))
+    return [_below(hit, root) for hit in hits if hit.suffix.lower() in IMAGE_SUFFIXES and hit.is_file()]
+
+
+def _folder(root: Path) -> list[Source]:
+    seen, files = {os.path.realpath(root)}, []
+    for folder, folders, names in os.walk(root, followlinks=True):
+        descend = []
+        for name in sorted(folders):
+            real = os.path.realpath(os.path.join(folder, name))
+            if not name.startswith(".") and real not in seen:
+                seen.add(real)
+                descend.append(name)
+        folders[:] = descend  # os.walk goes into these only
+        files += [Path(folder, n) for n in names if n[0] != "." and Path(n).suffix.lower() in IMAGE_SUFFIXES]
+    if not files:
+        raise ValueError(f"no pictures in folder {str(root)!r}: looked for {' '.join(IMAGE_SUFFIXES)}, sub-folders too")
+    return [_below(path, root) for path in sorted(files)]
+
+
+def _list_file(path: Path) -> list[Source]:
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if not lines:
+        raise ValueError(f"the list {str(path)!r} names no picture; one path or URL a line, '#' starts a comment")
+    return _paths(path, lines)
+
+
+def _paths(list_path: str | Path, lines: list[str]) -> list[Source]:
+    """Sources of the paths and URLs in a list."""
+    path = Path(list_path)
+    sources, present = [], False
+    for line in lines:
+        given = Path(line).expanduser()
+        beside = path.parent / given
+        if is_object_store(line):
+            name = PurePosixPath(line.partition("://")[2])
+            sources.append(Source(line, PurePosixPath(name.stem)))
+            present = True
+        elif is_url(line):
+            sources.append(_url_source(line))
+            present = True
+        elif beside.is_file() or not given.is_file():
+            sources.append(_below(beside, path.parent))
+            present = present or beside.is_file()
+        else:
+            sources.append(_below(given, Path()))
+            present = True
+    if not present:
+        raise FileNotFoundError(
+            f"none of the {len(lines)} files in the list {str(path)!r} exists (first: {lines[0]!r}); "
+            f"lines are URLs or paths relative to {str(path.parent)!r} or to the working folder"
+        )
+    return sources
+
+
+def _below(path: Path, root: Path) -> Source:
+    """Source of a file, named by its path below ``root``, by its name alone where it lies elsewhere."""
+    file, folder = os.path.abspath(path), os.path.abspath(root)
+    inside = file.startswith(folder.rstrip(os.sep) + os.sep)
+    relative = Path(os.path.relpath(file, folder)) if inside else Path(path.name)
+    return Source(str(path), PurePosixPath(relative.with_name(relative.stem).as_posix()))
+
+
+def _url_source(url: str) -> Source:
+    return Source(url, PurePosixPath(source_name(check_url(url))))
+
+
+def source_name(location: str) -> str:
+    """File name without folders and suffix, of a path or URL; "image" where a URL has none."""
+    if not is_url(location):
+        return Path(location).stem
+    name = PurePosixPath(urllib.parse.unquote(urllib.parse.urlsplit(location).path)).name
+    return PurePosixPath(re.sub(r"[^\w .()+-]", "_", name)).stem[:100].strip(". ") or "image"
+
+
+def _identity(location: str) -> str:
+    return location if is_url(location) else os.path.abspath(location)
+
+
+def _distinct(sources: list[Source]) -> list[Source]:
+    """The naming rule of ``list_sources``: suffix kept, then a hash added, only where names clash."""
+
+    def suffixed(source: Source) -> str:
+        path = urllib.parse.urlsplit(source.location).path if is_url(source.location) else source.location
+        return source.relative.name + PurePosixPath(path).suffix
+
+    def hashed(source: Source) -> str:
+        return f"{source.relative.name}-{hashlib.sha256(os.fsencode(_identity(source.location))).hexdigest()[:12]}"
+
+    for rename in (suffixed, hashed):
+        slots = [_slot(source.relative) for source in sources]
+        counts = Counter(slots)
+        sources = [
+            replace(source, relative=source.relative.with_name(rename(source))) if counts[slot] > 1 else source
+            for source, slot in zip(sources, slots, strict=True)
+        ]
+    return sources
+
+
+def _slot(relative: PurePosixPath) -> str:
+    """Equal for names whose output files could meet, also on a file system that ignores case."""
+    return re.sub(rf"({'|'.join(OUTPUT_ENDINGS)})+$", "", str(relative).casefold())

@@ -1,0 +1,220 @@
+"""Registries: plain dicts of light entries, and the one notation in which a name with parameters is written.
+
+Every kind of thing that a user chooses by name stands in one dict ``name -> Entry``: methods, steps, dense modes,
+refiners, formats, data sets, heads, losses, families. ``--help``, error messages, ``clipseg-ws list``, the tables of
+the documentation and the parametrised contract tests are made from them. Importing a registry imports no torch:
+an entry names its function as "module:function", which ``load`` imports.
+
+``pamr(iterations=5, dilations=[8, 16])`` is a ``Spec``: a name and the parameters that differ from the entry's own.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import yaml
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a registry.
+
+    Attributes:
+        name: what a user writes. summary: one sentence without a full stop, for help texts and tables.
+        home: "package.module:name" of what does it; empty where the entry is data alone.
+        parameters: name -> default of what may be set. paper: "Authors, venue, arXiv number", or empty.
+        needs: (module, extra) that must be installed, or None. about: whatever else a kind of registry knows.
+    """
+
+    name: str
+    summary: str
+    home: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    paper: str = ""
+    needs: tuple[str, str] | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self) -> Any:
+        """What ``home`` names. Raises ImportError with the extra's name where a package is missing."""
+        self.check_installed()
+        module, _, name = self.home.partition(":")
+        return getattr(import_module(module), name)
+
+    def check_installed(self) -> None:
+        """Raise ImportError where ``needs`` is not installed."""
+        if self.needs is not None and find_spec(self.needs[0]) is None:
+            raise ImportError(f"{self.name!r} needs {self.needs[0]}: pip install 'clipseg_ws[{self.needs[1]}]'")
+
+
+Registry = Mapping[str, Entry]
+
+
+def registry(*entries: Entry) -> dict[str, Entry]:
+    """Entries by name, in order. Raises ValueError for a name that stands twice."""
+    table = {entry.name: entry for entry in entries}
+    if len(table) != len(entries):
+        raise ValueError(f"a name stands twice among {', '.join(entry.name for entry in entries)}")
+    return table
+
+
+def find(table: Registry, name: str, kind: str) -> Entry:
+    """The entry of a name. Raises ValueError that names the choices and the nearest; ``kind`` is for its text."""
+    if name not in table:
+        close = difflib.get_close_matches(str(name), table, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"{kind} {name!r} is unknown; {hint}choose one of {', '.join(table)}")
+    return table[name]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A name of a registry with the parameters that were given: ``str`` writes it as ``parse_spec`` reads it."""
+
+    name: str
+    parameters: tuple[tuple[str, Any], ...] = ()
+
+    def __str__(self) -> str:
+        inner = ", ".join(f"{key}={_written(value)}" for key, value in self.parameters)
+        return f"{self.name}({inner})" if inner else self.name
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The parameter where it was given, else ``default``."""
+        return dict(self.parameters).get(key, default)
+
+    def given(self, **parameters: Any) -> Spec:
+        """The same with these parameters set."""
+        return Spec(self.name, tuple((dict(self.parameters) | parameters).items()))
+
+    def resolved(self, table: Registry) -> dict[str, Any]:
+        """All parameters: the entry's defaults, then what was given."""
+        return dict(table[self.name].parameters) | dict(self.parameters)
+
+
+def parse_spec(text: str, table: Registry, kind: str) -> Spec:
+    """ "pamr(iterations=5)" -> its ``Spec``, names and types checked.
+
+    Args:
+        kind: of the entries, for the error: "refiner", "step".
+
+    Raises:
+        ValueError: an unknown name or parameter, a value of another type than the default; says what is allowed.
+    """
+    name, bracket, rest = text.strip().partition("(")
+    entry = find(table, name.strip(), kind)
+    if bracket and not rest.endswith(")"):
+        raise ValueError(f"{kind} {text!r} has no closing bracket; write for example {_example(entry)}")
+    given: dict[str, Any] = {}
+    for part in split_outside(rest[:-1], ",") if bracket else ():
+        key, sign, value = part.partition("=")
+        if not sign:
+            raise ValueError(f"{kind} {text!r}: {part.strip()!r} has no '='; write for example {_example(entry)}")
+        given[key.strip()] = read_value(value)
+    return checked_spec(Spec(entry.name, tuple(given.items())), table, kind)
+
+
+def checked_spec(spec: Spec, table: Registry, kind: str) -> Spec:
+    """The same, its parameters of the right types. Raises ValueError as ``parse_spec``."""
+    entry = find(table, spec.name, kind)
+    values = {}
+    for key, value in spec.parameters:
+        if key not in entry.parameters:
+            known = ", ".join(entry.parameters) or "none"
+            raise ValueError(f"{kind} {entry.name!r} has no parameter {key!r}; its parameters: {known}")
+        values[key] = checked_value(f"{entry.name}.{key}", value, entry.parameters[key])
+    return Spec(entry.name, tuple(values.items()))
+
+
+def parse_specs(text: str | Sequence[Any], table: Registry, kind: str, separator: str = ",") -> tuple[Spec, ...]:
+    """Several of them, from "affinity, saliency(weight=0.5)" or a sequence of texts and specs; "none" or "": none."""
+    if isinstance(text, str):
+        text = [] if text.strip() in ("", "none") else split_outside(text, separator)
+    specs = [checked_spec(t, table, kind) if isinstance(t, Spec) else parse_spec(str(t), table, kind) for t in text]
+    names = [spec.name for spec in specs]
+    if len(set(names)) != len(names):
+        raise ValueError(f"{kind}s {', '.join(names)}: each may stand once")
+    return tuple(specs)
+
+
+def split_outside(text: str, separator: str) -> list[str]:
+    """Parts between separators that stand in no bracket, stripped, empty ones left out."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == separator and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts if part.strip()]
+
+
+def read_value(text: str) -> Any:
+    """A value as a user writes it: YAML, and numbers such as 1e-4, which YAML takes for text."""
+    value = yaml.safe_load(text)
+    if isinstance(value, str):
+        try:
+            return float(value) if any(c in value for c in "eE.") and value.lower() not in ("nan", "inf") else value
+        except ValueError:
+            return value
+    return value
+
+
+def checked_value(key: str, value: Any, default: Any) -> Any:
+    """``value`` as the type of ``default``: whole numbers as floats where a float is meant, lists as tuples.
+
+    Raises ValueError where it is of another type.
+    """
+    if isinstance(value, list):
+        value = tuple(value)
+    if isinstance(default, bool):
+        good = isinstance(value, bool)
+    elif isinstance(default, int):
+        good = isinstance(value, int) and not isinstance(value, bool)
+    elif isinstance(default, float):
+        good = isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+        value = float(value) if good else value
+    elif isinstance(default, tuple):
+        value = value if isinstance(value, tuple) else (value,)
+        good = all(_alike(item, default[0]) for item in value) if default else True
+    elif isinstance(default, str):
+        good = isinstance(value, str)
+    else:
+        good = True
+    if not good:
+        raise ValueError(f"{key}={value!r} is {type(value).__name__}; {_kind(default)} is needed, e.g. {key}={default}")
+    return value
+
+
+def table_of(entries: Registry | Iterable[Entry], columns: Sequence[str] = ("name", "summary", "paper")) -> list[list]:
+    """Rows of text for lists and documentation; the first row holds the headings."""
+    listed = list(entries.values()) if isinstance(entries, Mapping) else list(entries)
+    rows = [[str(getattr(e, c) if hasattr(e, c) else e.about.get(c, "")) for c in columns] for e in listed]
+    return [list(columns), *rows]
+
+
+def _alike(value: Any, example: Any) -> bool:
+    if isinstance(example, float):
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, type(example)) and isinstance(value, bool) == isinstance(example, bool)
+
+
+def _kind(default: Any) -> str:
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", tuple: "a list"}
+    return names.get(type(default), "another value")
+
+
+def _example(entry: Entry) -> str:
+    first = next(iter(entry.parameters.items()), None)
+    return entry.name if first is None else f"{entry.name}({first[0]}={_written(first[1])})"
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return "[" + ", ".join(_written(item) for item in value) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f'"{value}"' if isinstance(value, str) and any(c in value for c in ",()=[]+:; ") else str(value)

@@ -1,0 +1,1 @@
+"""Folders and data sets: jobs, resuming, engines, tracking, pseudo masks, training on them."""

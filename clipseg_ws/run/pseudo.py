@@ -1,0 +1,242 @@
+"""Pseudo masks for a whole data set: weak labels and pictures in, label PNG and confidence PNG out.
+
+Below the output folder: ``masks/<picture>.png`` (palette, 255 where the confidence is too low),
+``masks/<picture>_confidence.png`` (8 bits, 255 = certain), ``maps/<picture>.npz`` and ``instances/<picture>.png`` (16
+bits, 0 = none) if asked, ``classes.txt``, ``settings.json``, ``errors.csv`` (``errors-2-of-8.csv`` of a shard).
+What is complete is never done again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from clipseg_ws.files import TEMPORARY, atomic_write, write_text
+from clipseg_ws.output.files import output_paths, read_label_png, write_label_png
+from clipseg_ws.output.palette import ignored_label
+from clipseg_ws.pictures.sources import Source
+from clipseg_ws.run.folder import run_folder
+from clipseg_ws.run.job import Summary
+from clipseg_ws.segmenter import Segmenter
+from clipseg_ws.structures import IGNORE, Segmentation, WeakLabels
+
+MASK_FORMATS = ("confidence", "png")  # in this order: the mask comes last
+MIN_CONFIDENCE = 0.95  # CLIP-ES
+EXPORTS = ("coco", "yolo", "voc", "labelstudio", "cvat")
+
+
+@dataclass
+class PseudoSummary:
+    """What a run did: ``run`` as ``run_folder`` counts it, and over the pictures done now how many pixels there were
+    and how many of them were left open (255)."""
+
+    run: Summary = field(default_factory=Summary)
+    pixels: int = 0
+    ignored: int = 0
+
+    def lines(self) -> Iterator[str]:
+        """The closing lines: pictures, speed, classes with pictures and coverage, share of 255."""
+        run = self.run
+        yield f"{run.done} done, {run.skipped} already there, {run.failed} failed, of {run.total}"
+        if not run.done:
+            return
+        yield f"{run.done / max(run.seconds, 1e-9):.2f} pictures a second, model loading left out"
+        for name, count in run.pixels.most_common():
+            yield f"  {name:<24} {run.pictures[name]:>7} pictures {count / self.pixels:>7.1%} of the pixels"
+        share = self.ignored / self.pixels
+        yield f"  {'(255, not certain)':<24} {'':>16} {share:>7.1%} of the pixels"
+        if share > 0.5:
+            yield "more than half is left open: a lower --confidence keeps more; only crf gives true probabilities"
+
+
+def ignore_uncertain(seg: Segmentation, threshold: float = MIN_CONFIDENCE) -> Segmentation:
+    """The same with 255 where the confidence is below ``threshold``; 0 keeps all.
+
+    Raises ValueError for a threshold outside [0, 1] or from 255 classes on, where 255 is a class.
+    """
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"confidence={threshold}; a number in [0, 1] is needed, for example 0.95")
+    if ignored_label(len(seg.names)) is None:
+        raise ValueError(
+            f"{len(seg.names)} classes leave no label for ignored pixels; at most {IGNORE - 1} are allowed"
+        )
+    labels = seg.labels.copy()
+    labels[np.asarray(seg.confidence) < threshold] = IGNORE
+    return replace(seg, labels=labels)
+
+
+def make_pseudo(
+    segmenter: Segmenter,
+    sources: Sequence[Source],
+    directory: str | Path,
+    weak: Callable[[Source], WeakLabels],
+    classes: Any,
+    *,
+    background: Any = None,
+    confidence: float = MIN_CONFIDENCE,
+    maps: bool = False,
+    shard: tuple[int, int] = (1, 1),
+    overwrite: bool = False,
+    workers: int = 2,
+    engine: str = "local",
+) -> PseudoSummary:
+    """Write the masks of all pictures of a shard; memory does not grow with their number.
+
+    Args:
+        sources: the whole data set, also where ``shard`` takes only every n-th. weak: source -> its weak labels; a
+            ValueError of it is that picture's failure (errors.csv).
+        classes: as for ``Segmenter``, the same for all shards. confidence: what is less certain becomes 255.
+            Instance maps are written where ``segmenter`` has ``instances`` switched on.
+        maps: write the class maps as float16 too; ``segmenter`` needs ``keep_maps``.
+        shard: (i, n), i from 1: pictures i, i + n, ... engine: as for ``run_folder``.
+
+    Raises:
+        ValueError: a folder that holds masks made with other classes or settings (``overwrite`` replaces them).
+    """
+    directory = Path(directory)
+    vocabulary = segmenter.vocabulary(classes, background)
+    _claim(directory, vocabulary.names, _settings(segmenter, confidence), overwrite)
+    summary = PseudoSummary()
+
+    def finish(source: Source, result: Segmentation) -> Segmentation:
+        if maps:
+            write_maps(result, directory / "maps" / f"{source.relative}.npz")
+        things = result.extras.get("instances")
+        result = ignore_uncertain(result, confidence)
+        if things is not None:
+            write_instances(result.labels, things, directory / "instances" / f"{source.relative}.png")
+        return replace(result, extras={})
+
+    number, of = shard
+    summary.run = run_folder(
+        segmenter, list(sources)[number - 1 :: of], directory / "masks", formats=MASK_FORMATS, overwrite=overwrite,
+        classes=vocabulary, workers=workers, engine=engine, weak=weak, finish=finish,
+        errors_file=directory / ("errors.csv" if of == 1 else f"errors-{number}-of-{of}.csv"),
+    )  # fmt: skip
+    summary.pixels, summary.ignored = summary.run.size, summary.run.ignored
+    if of == 1:
+        remove_unfinished(directory)
+    return summary
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """ "2/8" -> (2, 8). Raises ValueError for anything else."""
+    found = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", text)
+    number, of = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= number <= of:
+        raise ValueError(f"shard {text!r} is none; write i/n with i from 1 to n, for example 2/8")
+    return number, of
+
+
+def write_maps(seg: Segmentation, path: Path) -> None:
+    """``maps`` float16 [K, H, W] of the classes that have a map, and ``labels`` int32 [K], their labels, as .npz."""
+    if "maps" not in seg.extras:
+        raise ValueError("this result keeps no maps; make the Segmenter with keep_maps=True")
+    maps = seg.extras["maps"]
+    kept = np.flatnonzero(maps.reshape(len(maps), -1).any(1))
+    with atomic_write(path) as temporary:
+        np.savez_compressed(temporary, maps=maps[kept].astype(np.float16), labels=(kept + 1).astype(np.int32))
+
+
+def write_instances(labels: np.ndarray, things: np.ndarray, path: Path) -> None:
+    """The instance map as 16-bit PNG; what the labels leave open (255) belongs to none."""
+    write_label_png(np.where(labels == IGNORE, 0, things), path, classes=IGNORE)
+
+
+def read_instances(sources: Sequence[Source], directory: str | Path) -> Callable[[str], np.ndarray | None]:
+    """(picture's file name) -> its instance map, None where none was written."""
+    places = {picture_name(s): Path(directory) / "instances" / f"{s.relative}.png" for s in sources}
+
+    def read(name: str) -> np.ndarray | None:
+        return read_label_png(places[name]) if places[name].exists() else None
+
+    return read
+
+
+def written_masks(sources: Sequence[Source], directory: str | Path) -> Iterator[tuple[str, np.ndarray]]:
+    """(picture's file name, labels [H, W]) of every picture whose files are complete, one by one."""
+    for source in sources:
+        paths = output_paths(Path(directory) / "masks", source.relative, MASK_FORMATS)
+        if all(path.exists() for path in paths):
+            yield picture_name(source), read_label_png(paths[-1])
+
+
+def picture_name(source: Source) -> str:
+    """``Source.relative`` with the suffix of the picture: "trip/a.jpg"."""
+    suffix = PurePosixPath(str(source)).suffix
+    name = str(source.relative)
+    return name if name.endswith(suffix) else name + suffix
+
+
+def export_masks(
+    sources: Sequence[Source], directory: str | Path, names: Sequence[str], formats: Sequence[str]
+) -> None:
+    """Write the masks on disk once more for the whole data set: coco.json, yolo/, voc/, labelstudio.json, cvat.zip.
+
+    COCO gets an annotation an instance where instance maps were written.
+
+    Raises ValueError for an unknown format.
+    """
+    from clipseg_ws.output.export_tools import write_cvat, write_label_studio
+    from clipseg_ws.output.exports import write_coco, write_voc, write_yolo
+
+    things = read_instances(sources, directory)
+    writers: dict[str, tuple[str, Callable[..., int]]] = {
+        "coco": ("coco.json", partial(write_coco, instances=things)),
+        "yolo": ("yolo", write_yolo),
+        "voc": ("voc", write_voc),
+        "labelstudio": ("labelstudio.json", write_label_studio),
+        "cvat": ("cvat.zip", write_cvat),
+    }
+    check_exports(formats)
+    for name in formats:
+        place, write = writers[name]
+        write(Path(directory) / place, written_masks(sources, directory), names)
+
+
+def check_exports(formats: Sequence[str]) -> None:
+    """Raise ValueError for a name that is not in ``EXPORTS``."""
+    if unknown := [name for name in formats if name not in EXPORTS]:
+        raise ValueError(f"unknown format {', '.join(map(repr, unknown))}; allowed: {', '.join(EXPORTS)}, e.g. 'coco'")
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Delete temporary files that killed runs left below a folder that no other run writes into."""
+    for path in directory.rglob(f"{TEMPORARY}*"):
+        path.unlink(missing_ok=True)
+
+
+def _settings(segmenter: Segmenter, confidence: float) -> dict[str, Any]:
+    """What decides the masks."""
+    backbone = segmenter.backbone
+    model = {"model": backbone.name, "weights_sha256": backbone.weights_sha256}
+    return segmenter.config.as_dict() | model | {"min_confidence": confidence}
+
+
+def _claim(directory: Path, names: Sequence[str], settings: dict[str, Any], overwrite: bool) -> None:
+    """Record classes and settings, or check that the folder holds masks made with the same ones."""
+    answers = {k: v for k, v in settings.items() if k not in ("batch_size", "cache_tokens", "compile", "keep_maps")}
+    text = json.dumps({"classes": list(names), "settings": answers}, indent=2, ensure_ascii=False) + "\n"
+    path = directory / "settings.json"
+    if path.exists() and not overwrite:
+        there = json.loads(path.read_text(encoding="utf-8"))
+        now = json.loads(text)
+        differing = sorted(
+            k for k in {*there["settings"], *answers} if there["settings"].get(k) != now["settings"].get(k)
+        )
+        if there["classes"] != now["classes"]:
+            differing.insert(0, "classes")
+        if differing:
+            raise ValueError(
+                f"{str(directory)!r} holds masks made with other {', '.join(differing)}; choose another output folder, "
+                "or --overwrite to make all again"
+            )
+    write_text(path, text)
+    write_text(directory / "classes.txt", "".join(f"{name}\n" for name in ("background", *names)))

@@ -1,0 +1,130 @@
+"""Masks for a head's training: from a folder of ``clipseg-ws pseudo`` (or a person's), and made anew with a head."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from clipseg_ws.backbones.blocks import block_attentions
+from clipseg_ws.heads.base import Head
+from clipseg_ws.heads.data import HeadData, Targets
+from clipseg_ws.heads.features import FeatureSpec, encode_tokens, pixel_batch, shrink_target
+from clipseg_ws.heads.feedback import feed_back
+from clipseg_ws.output.files import output_paths, read_label_png
+from clipseg_ws.pictures.images import read_image
+from clipseg_ws.pictures.sources import Source
+from clipseg_ws.run.pseudo import MASK_FORMATS
+from clipseg_ws.segmenter import Segmenter
+from clipseg_ws.stages.decisions import decide_maps
+from clipseg_ws.stages.dense import needed_layers
+from clipseg_ws.stages.maps import class_maps
+from clipseg_ws.structures import IGNORE
+from clipseg_ws.text.embeddings import embed_vocabulary
+
+
+@dataclass(frozen=True)
+class MaskFolder:
+    """Masks on disk.
+
+    Attributes:
+        masks: the folder of ``<picture>.png`` and, where there are some, ``<picture>_confidence.png``.
+        names: C classes. refine: how they were refined ("crf", ...), "" where that is not known.
+    """
+
+    masks: Path
+    names: tuple[str, ...]
+    refine: str = ""
+
+    def read(self, source: Source) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and confidence of a picture, uint8 [H, W] each; without a confidence file all is certain.
+
+        Raises ValueError for 16-bit labels or sizes that differ.
+        """
+        confidence, mask = output_paths(self.masks, source.relative, MASK_FORMATS)
+        labels = read_label_png(mask)
+        if labels.dtype != np.uint8:
+            raise ValueError(f"{str(mask)!r} holds 16-bit labels; heads are trained on at most 254 classes")
+        if not confidence.exists():
+            return labels, np.full_like(labels, 255)
+        sure = read_label_png(confidence)
+        if sure.shape != labels.shape:
+            raise ValueError(f"{str(mask)!r} is {labels.shape}, its confidence {sure.shape}; equal sizes are needed")
+        return labels, sure
+
+    def has(self, source: Source) -> bool:
+        """Whether there is a mask of this picture."""
+        return output_paths(self.masks, source.relative, ("png",))[0].exists()
+
+
+def open_masks(directory: str | Path) -> MaskFolder:
+    """A folder that ``clipseg-ws pseudo`` wrote, or one like it: ``classes.txt`` and ``masks/`` (or the PNG beside).
+
+    Raises:
+        FileNotFoundError: no ``classes.txt``. ValueError: its first line is not "background", or no class follows.
+    """
+    directory = Path(directory)
+    listed = directory / "classes.txt"
+    if not listed.is_file():
+        raise FileNotFoundError(
+            f"{str(directory)!r} holds no classes.txt; a folder of `clipseg-ws pseudo` is needed, or classes.txt with "
+            "'background' and a class a line beside masks/<picture>.png"
+        )
+    lines = [line.strip() for line in listed.read_text("utf-8").splitlines() if line.strip()]
+    if len(lines) < 2 or lines[0] != "background":
+        raise ValueError(f"{str(listed)!r} must name 'background' first and then a class a line, got {lines[:3]}")
+    settings = directory / "settings.json"
+    known = json.loads(settings.read_text("utf-8"))["settings"] if settings.is_file() else {}
+    masks = directory / "masks" if (directory / "masks").is_dir() else directory
+    return MaskFolder(masks, tuple(lines[1:]), str(known.get("refine", "")))
+
+
+def shrink_targets(
+    masks: Iterable[tuple[np.ndarray, np.ndarray]], grids: Sequence[tuple[int, int]], detail: int
+) -> Targets:
+    """Labels and confidence, uint8 [H, W] each, of all pictures at ``detail`` x their patch grid (nearest pixel)."""
+    labels, confidence = [], []
+    for (mask, sure), (h, w) in zip(masks, grids, strict=True):
+        size = (h * detail, w * detail)
+        labels.append(np.array(shrink_target(mask, size)))
+        confidence.append(np.array(shrink_target(sure, size)))
+    return Targets(labels, confidence)
+
+
+@torch.no_grad()
+def feedback_targets(
+    segmenter: Segmenter, module: Head, spec: FeatureSpec, names: Sequence[str], sources: Sequence[Source],
+    data: HeadData, *, blocks: int = 6,
+) -> Targets:  # fmt: skip
+    """Masks made again by the weak pipeline with the attention that the head's affinity selects (WeCLIP).
+
+    Args:
+        segmenter: without a head. module, spec: the trained head and its tokens. names: classes of the masks.
+        data: of the same pictures in the same order; a picture's mask so far says its tags and its size.
+        blocks: last blocks to choose from.
+    """
+    backbone, config = segmenter.backbone, segmenter.config
+    vocabulary = segmenter.vocabulary(list(names))
+    text = embed_vocabulary(vocabulary, backbone.encode_text, weights_key=backbone.weights_sha256)
+    text = replace(text, vectors=text.vectors.to(backbone.device), owner=text.owner.to(backbone.device))
+    labels, confidence = [], []
+    for i, source in enumerate(tqdm(sources, desc="feedback", unit="img", disable=None)):
+        picture, before = read_image(source), data.target(i)[0]
+        pixels = pixel_batch(backbone, [picture], replace(spec, short_side=config.short_side))
+        features, tokens = encode_tokens(backbone, pixels, spec, keep_layers=needed_layers(config, backbone.depth))
+        embedding = module(features.float()).embedding
+        tokens = replace(tokens, attention=feed_back(block_attentions(backbone, pixels, blocks), embedding))
+        present = torch.zeros(1, len(names), dtype=torch.bool, device=backbone.device)
+        present[0, [int(c) - 1 for c in np.unique(before) if c not in (0, IGNORE)]] = True
+        maps = class_maps(backbone, tokens, text, config, present)
+        made: Any = decide_maps(picture, maps, 0, config)
+        labels.append(np.array(shrink_target(made.labels.cpu().numpy().astype(np.uint8), before.shape)))
+        sure = np.rint(made.confidence.float().cpu().numpy() * 255).astype(np.uint8)
+        confidence.append(np.array(shrink_target(sure, before.shape)))
+    return Targets(labels, confidence)

@@ -1,0 +1,183 @@
+"""What a caller hands over as supports -> a bank; masks that are missing are predicted from the label (weak-few)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from clipseg_ws.backbones.features import FeatureBackbone
+from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.config import Config
+from clipseg_ws.fewshot.bank import BankError, SupportBank, encode_bank, load_bank, support_name
+from clipseg_ws.fewshot.labels import VALUES, match_labels
+from clipseg_ws.fewshot.matcher import FewShotMatcher
+from clipseg_ws.fewshot.supports import SupportError, read_support_dir, read_supports
+from clipseg_ws.stages.examples import Examples
+from clipseg_ws.structures import Segmentation, Support, TextEmbeddings, Tokens, Vocabulary
+
+Segment = Callable[[Sequence[Any], Sequence[str]], Sequence[Segmentation]]  # pictures, one tag each -> answers
+
+
+def make_bank(
+    supports: Any, backbone: OpenClipBackbone | FeatureBackbone, config: Config, segment: Segment,
+    encode: Callable[[Sequence[Any]], Tokens] | None = None,
+) -> SupportBank:  # fmt: skip
+    """A bank of ``backbone`` from supports, a folder of them, a saved bank, or a bank (checked).
+
+    Args:
+        supports: a ``Support`` or a tuple (image, mask[, label]), a list of these, a folder ``label/picture.jpg`` +
+            ``label/picture.png``, a file of ``SupportBank.save``, or a ``SupportBank``.
+        segment: answers the weak setting, for supports that have a label and no mask.
+        encode: as for ``encode_bank``.
+
+    Raises:
+        BankError: a bank of other weights, or without the needed features. SupportError: what cannot be used.
+    """
+    kinds = kinds_needed(config)
+    if isinstance(supports, (str, Path)) and not Path(supports).is_dir():
+        supports = load_bank(supports, backbone)
+    if isinstance(supports, SupportBank):
+        supports.check(backbone, kinds)
+        return supports.to(backbone.device)
+    given = read_support_dir(supports) if isinstance(supports, (str, Path)) else _listed(supports)
+    ready, confidence = predict_masks(given, segment)
+    return encode_bank(
+        backbone, ready, kinds=kinds, short_side=config.short_side, long_side=config.long_side,
+        max_patches=config.max_patches, batch_size=config.batch_size, confidence=confidence, encode=encode,
+    )  # fmt: skip
+
+
+def kinds_needed(config: Config) -> tuple[str, ...]:
+    """The kinds of features that a bank must have for ``config``."""
+    kinds = config.fewshot.kinds
+    return kinds if config.fewshot.known is None or VALUES in kinds else (*kinds, VALUES)
+
+
+def predict_masks(supports: Sequence[Any], segment: Segment) -> tuple[list[Any], dict[int, np.ndarray]]:
+    """Masks for the supports that carry a label only; their confidence [H, W] by place in the returned list.
+
+    A support in which its class has no map at all is left out, unless the class then has none.
+
+    Raises:
+        SupportError: neither mask nor label, or no support of a class shows it.
+    """
+    if all(_mask_of(support) is not None for support in supports):
+        return list(supports), {}
+    read = read_supports(supports)
+    open_ = [i for i, support in enumerate(read) if support.mask is None]
+    for i in open_:
+        if read[i].label is None:
+            raise SupportError(
+                f"support {support_name(supports[i])!r} has neither mask nor label; give one, for example "
+                "Support('a.jpg', 'a.png') or Support('a.jpg', label='cat')"
+            )
+    answers = segment([read[i].image for i in open_], [str(read[i].label) for i in open_])
+    found = dict(zip(open_, answers, strict=True))
+    ready: list[Any] = []
+    confidence: dict[int, np.ndarray] = {}
+    for i, (support, original) in enumerate(zip(read, supports, strict=True)):
+        if i not in found:
+            ready.append(original)
+            continue
+        mask, sure = _found_mask(found[i], str(support.label))
+        if not mask.any():
+            continue
+        confidence[len(ready)] = sure
+        ready.append(replace(support, mask=mask.astype(np.uint8)))
+    left = {_label_of(support) for support in ready}
+    lost = sorted({str(read[i].label) for i in open_} - left)
+    if lost:
+        raise SupportError(
+            f"nothing of {', '.join(map(repr, lost))} was found in the supports without a mask; give masks, or others"
+        )
+    return ready, confidence
+
+
+def _found_mask(answer: Segmentation, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mask bool [H, W] and confidence [H, W] of a class that is known to be there.
+
+    Where no pixel was decided for it, the upper half of its map is taken, half as sure.
+    """
+    mask, confidence = answer.mask(label), np.asarray(answer.confidence, np.float32)
+    maps = answer.extras.get("maps")
+    if mask.any() or maps is None:
+        return mask, confidence
+    own = np.asarray(maps[answer.names.index(label)], np.float32)
+    peak = float(own.max())
+    return (own >= peak / 2) & (peak > 0), own / max(2 * peak, 1e-12)
+
+
+class Matchers:
+    """Prepared banks, kept as long as the bank itself: one matcher for each set of classes and configuration."""
+
+    def __init__(self) -> None:
+        self._kept: WeakKeyDictionary[SupportBank, dict[Any, FewShotMatcher]] = WeakKeyDictionary()
+
+    def by_examples(
+        self, bank: SupportBank, config: Config, known: TextEmbeddings | None
+    ) -> tuple[Vocabulary, Examples]:
+        """The supports' labels as vocabulary; no names take part."""
+        labels = bank.asked or bank.labels
+        words = Vocabulary(labels, tuple((label,) for label in labels))
+        own = tuple(range(len(labels)))
+        return words, Examples(self._matcher(bank, labels, config), own, len(labels), None, known)
+
+    def with_names(
+        self, bank: SupportBank, vocabulary: Vocabulary, text: TextEmbeddings | None, config: Config,
+        known: TextEmbeddings | None,
+    ) -> Examples:  # fmt: skip
+        """Classes by name and by example; labels that are no class compete only.
+
+        Raises:
+            BankError: no label is a class, or a class has neither supports nor a name that counts (``text`` None).
+        """
+        found = match_labels(bank.asked or bank.labels, vocabulary)
+        rest = [name for i, name in enumerate(vocabulary.names) if i not in found.values()]
+        if text is None and rest:
+            raise BankError(
+                f"no supports for {', '.join(map(repr, rest))}, and names do not count (fewshot.text_weight=0); the "
+                f"bank holds {', '.join(f'{k} ({n})' for k, n in bank.shots().items())}"
+            )
+        matcher = self._matcher(bank, tuple(found), config)
+        return Examples(matcher, tuple(found.values()), len(vocabulary.names), text, known)
+
+    def _matcher(self, bank: SupportBank, labels: tuple[str, ...], config: Config) -> FewShotMatcher:
+        if config.decision == "words":
+            raise ValueError(
+                f"method {config.method!r} decides by words and takes no supports; use a method with maps, for "
+                "example method='default', 'clip-es' or 'prototypes'"
+            )
+        kept = self._kept.setdefault(bank, {})
+        key = (labels, config.fewshot)
+        if key not in kept:
+            kept[key] = FewShotMatcher(bank.focus(labels), config.fewshot)
+        return kept[key]
+
+
+def _listed(supports: Any) -> list[Any]:
+    if isinstance(supports, Support) or (isinstance(supports, tuple) and supports and not _is_support(supports[0])):
+        return [supports]
+    listed = list(supports)
+    if not listed:
+        raise SupportError("no supports were given; at least one is needed, e.g. Support('a.jpg', 'a.png', 'cat')")
+    return listed
+
+
+def _is_support(item: Any) -> bool:
+    return isinstance(item, (Support, tuple, list))
+
+
+def _mask_of(support: Any) -> Any:
+    if isinstance(support, Support):
+        return support.mask
+    return support[1] if isinstance(support, (tuple, list)) and len(support) > 1 else None
+
+
+def _label_of(support: Any) -> str | None:
+    label = support.label if isinstance(support, Support) else support[2] if len(support) > 2 else None
+    return None if label is None else str(label).strip()

@@ -1,0 +1,56 @@
+"""What a caller names, as a resolved vocabulary: classes, background words, templates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.config import Config
+from clipseg_ws.structures import Vocabulary
+from clipseg_ws.text.background import choose_background
+from clipseg_ws.text.lists import load_background
+from clipseg_ws.text.vocabulary import parse_classes
+
+DEFAULT_BACKGROUND = "voc-clip-es"
+
+
+def resolve_names(
+    backbone: OpenClipBackbone,
+    config: Config,
+    classes: Any = None,
+    background: Any = None,
+    tags: Iterable[Sequence[str]] | None = None,
+) -> Vocabulary:
+    """Classes, background words (those that are classes left out; "auto": chosen by similarity), templates.
+
+    Without ``classes`` those that the model knows are taken (nano), else those that the ``tags`` name.
+
+    Raises:
+        ValueError: neither classes nor tags, or a class file that cannot be read.
+    """
+    if classes is None:
+        classes = _default_classes(backbone, tags)
+    auto = "auto" in (background, config.background if background is None else None)
+    given = () if auto else background
+    vocabulary = parse_classes(classes, background=given, templates=config.templates, fusion=config.fusion)
+    if auto:
+        return choose_background(vocabulary, backbone.encode_text, backbone.weights_sha256)
+    if background is None and (config.background is not None or not vocabulary.background):
+        words = load_background(config.background if config.background is not None else DEFAULT_BACKGROUND)
+        taken = vocabulary.index()
+        vocabulary = replace(vocabulary, background=tuple(w for w in words if w.lower() not in taken))
+    return vocabulary
+
+
+def _default_classes(backbone: OpenClipBackbone, tags: Iterable[Sequence[str]] | None) -> list[str]:
+    if backbone.known_classes:
+        return list(backbone.known_classes)
+    named = sorted({tag for image in tags or () for tag in image})
+    if not named:
+        raise ValueError(
+            "no classes were given; pass classes='cat; person, people' or a class file, or tags=['cat'] for "
+            "pictures whose classes are known"
+        )
+    return named

@@ -1,0 +1,1 @@
+"""Words: vocabularies, prompt lists, embeddings, background words, sharpness, experts."""

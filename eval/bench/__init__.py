@@ -1,0 +1,1 @@
+"""How fast it is: model, parts, harness, examples, heads."""

@@ -1,0 +1,1 @@
+"""Data sets and episodes: readers of official layouts, and their registry."""

@@ -1,0 +1,1 @@
+"""Experiments whose rows stand in eval/results."""

@@ -1,0 +1,275 @@
+"""Matching with examples: the composed matcher, and the Segmenter with ``supports=``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from drawn import iou, scene, shown
+from PIL import Image
+
+from clipseg_ws import Segmenter, Support, WeakLabels
+from clipseg_ws.backbones.features import FeatureBackbone
+from clipseg_ws.embedded.nano.scenes import KINDS
+from clipseg_ws.fewshot.bank import BankError, SupportBank, encode_bank, load_bank
+from clipseg_ws.fewshot.matcher import FewShotMatcher
+from clipseg_ws.fewshot.options import FewShotConfig, make_config
+from clipseg_ws.fewshot.supports import SupportError
+
+PLAIN = FewShotConfig(prior=0.0, refit="none")
+
+
+@pytest.fixture(scope="module")
+def segment():
+    return Segmenter("nano", dtype="float32", short_side=224)
+
+
+# scenes: 1 house, car, sun; 2 boat; 3 car, sun, flower, umbrella; 5 boat; 6 car; 0 sun, flower, balloon, butterfly
+
+
+@pytest.fixture(scope="module")
+def bank(segment) -> SupportBank:
+    return segment.bank([shown(0, "sun"), shown(1, "sun"), shown(2, "boat"), shown(1, "car")])
+
+
+def random_bank(backbone, sizes=((70, 50), (90, 64), (70, 50))) -> SupportBank:
+    rng = np.random.default_rng(3)
+    supports = []
+    for i, (width, height) in enumerate(sizes):
+        mask = np.zeros((height, width), np.uint8)
+        mask[8:30, 10 : 40 + i] = 1
+        image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        supports.append(Support(image, mask, "cat" if i < 2 else "dog"))
+    return encode_bank(backbone, supports, kinds=("input", "values"))
+
+
+def test_plain_matching_is_panet(tiny_backbone):
+    bank = random_bank(tiny_backbone)
+    features = torch.randn(2, 64, 3, 5, generator=torch.Generator().manual_seed(0))
+    got = FewShotMatcher(bank, PLAIN)({"input": features}).probabilities
+    vectors = {"cat": [], "dog": []}
+    grounds = {"cat": [], "dog": []}
+    for entry in bank.entries:
+        f = F.normalize(entry.features["input"].float(), dim=0).flatten(1)
+        for weights, kept in ((entry.foreground, vectors), (entry.background, grounds)):
+            kept[entry.label].append(F.normalize((f * weights.flatten()).sum(1), dim=0))
+    means = [torch.stack(v).mean(0) for v in vectors.values()]
+    ground = torch.stack([torch.stack(v).mean(0) for v in grounds.values()]).mean(0)
+    cells = F.normalize(features, dim=1)
+    logits = torch.stack([torch.einsum("bdhw,d->bhw", cells, F.normalize(v, dim=0)) for v in [ground, *means]], 1)
+    torch.testing.assert_close(got, (20 * logits).softmax(1), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prior": 0.3, "refit": "prototypes"},
+        {"refit": "classifier"},
+        {"parts": 3, "background_parts": 2},
+        {"crossref": True},
+        {"alignment": True},
+        {"shots": "vote"},
+        {"kinds": ("input", "values")},
+    ],
+)
+def test_every_switch_gives_distributions_that_do_not_depend_on_the_batch(tiny_backbone, change):
+    bank = random_bank(tiny_backbone)
+    matcher = FewShotMatcher(bank, replace(PLAIN, **change))
+    generator = torch.Generator().manual_seed(1)
+    features = {"input": torch.randn(3, 64, 3, 5, generator=generator), "values": torch.randn(3, 32, 3, 5)}
+    together = matcher(features)
+    torch.testing.assert_close(together.probabilities.sum(1), torch.ones(3, 3, 5))
+    assert together.presence.shape == (3, 2) and 0 <= together.presence.min() <= together.presence.max() <= 1
+    for i in range(3):
+        alone = matcher({kind: value[i : i + 1] for kind, value in features.items()})
+        torch.testing.assert_close(alone.probabilities, together.probabilities[i : i + 1], rtol=0, atol=1e-5)
+    plain = FewShotMatcher(bank, PLAIN)(features).probabilities
+    if change != {"alignment": True}:  # one support each counts fully however it is weighed
+        assert not torch.allclose(plain, together.probabilities, atol=1e-4)
+    if "alignment" in change:
+        assert together.alignment.shape == (3, 3) and len(together.supports) == 3
+
+
+def test_focus_makes_the_other_classes_background(tiny_backbone):
+    bank = random_bank(tiny_backbone)
+    features = {"input": torch.randn(2, 64, 3, 5, generator=torch.Generator().manual_seed(0))}
+    everything = FewShotMatcher(bank, PLAIN)(features).probabilities
+    cat = FewShotMatcher(bank.focus(["cat"]), PLAIN)(features)
+    assert cat.labels == ("cat",)
+    torch.testing.assert_close(cat.probabilities[:, 1], everything[:, 1])
+    torch.testing.assert_close(cat.probabilities[:, 0], everything[:, 0] + everything[:, 2])
+
+
+def test_configuration_is_checked():
+    assert make_config({"kinds": ["input", "keys"], "parts": 3}).kinds == ("input", "keys")
+    for values, message in [
+        ({"part": 3}, "'part' is unknown"),
+        ({"refit": "magic"}, "refit='magic'"),
+        ({"kinds": "input"}, "a list of features"),
+        ({"kinds": ["layer:x"]}, "block index"),
+        ({"parts": 0}, "parts=0"),
+        ({"sure": 1.5}, "sure=1.5"),
+        ({"scale": -1.0}, "scale=-1.0"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            make_config(values)
+    segment = Segmenter("nano", **{"fewshot.parts": 3}, fewshot={"refit": "none"})
+    assert (segment.config.fewshot.parts, segment.config.fewshot.refit) == (3, "none")
+    twin = segment.variant(**{"fewshot.prior": 0.0})
+    assert (twin.config.fewshot.parts, twin.config.fewshot.prior) == (3, 0.0)
+    assert twin.config.as_dict()["fewshot"]["kinds"] == ["input"]  # JSON-able
+    with pytest.raises(ValueError, match="'partz' is unknown"):
+        Segmenter("nano", **{"fewshot.partz": 3})
+
+
+def test_one_example_finds_the_thing_and_says_where_it_is_not(segment):
+    (found, absent) = segment([scene(5).image, scene(6).image], supports=shown(2, "boat"))
+    assert found.names == ("boat",) and found.setting == "few"
+    assert iou(found.mask("boat"), 5, "boat") > 0.7
+    assert absent.scores["boat"] < 0.4 and not absent.mask("boat").any()
+
+
+def test_unnamed_examples_names_alone_and_both(segment, bank):
+    s = scene(2)
+    unnamed = Support(s.image, (s.labels == KINDS.index("boat") + 1).astype(np.uint8))
+    assert iou(segment(scene(5).image, supports=unnamed).mask("object"), 5, "boat") > 0.7
+    named = segment(scene(5).image, classes="boat", supports=unnamed)
+    assert iou(named.mask("boat"), 5, "boat") > 0.7
+    both = segment(scene(3).image, classes="sun; car; umbrella", supports=bank)  # the umbrella has a name only
+    assert both.scores["umbrella"] > 0 and iou(both.mask("umbrella"), 3, "umbrella") > 0.4
+    assert both.config["supports"] == {"sun": 2, "car": 1, "boat": 1}
+
+
+def test_name_and_example_are_the_weighted_geometric_mean(segment):
+    picture, support = scene(5).image, shown(2, "boat")
+
+    def maps(**given):
+        twin = segment.variant(refine="none", keep_maps=True, presence=False, **given)
+        return twin(picture, classes="boat", supports=support).extras["maps"]
+
+    alone, text, both = maps(**{"fewshot.text_weight": 0.0}), maps(**{"fewshot.text_weight": 1.0}), maps()
+    assert np.abs(alone - text).max() > 0.05
+    inside = (alone > 0.2) & (text > 0.2)  # enlarged after they were joined: not exact between cells
+    expected = alone**0.3 * text**0.7
+    assert np.abs(both - expected)[inside].mean() < 0.02
+
+
+def test_with_tags_boxes_and_points_nothing_contradicts_them(segment, bank):
+    picture = scene(3).image
+    tagged = segment(picture, tags=["sun"], supports=bank)
+    assert set(np.unique(tagged.labels)) <= {0, tagged.names.index("sun") + 1}
+    box = ("car", 20, 100, 120, 200)
+    weak = WeakLabels(boxes=(box,), points=(("sun", 200, 20),))
+    marked = segment(picture, classes="sun; car; boat", supports=bank, weak=weak)
+    outside = np.ones((224, 224), bool)
+    outside[100:200, 20:120] = False
+    assert not (marked.mask("car") & outside).any() and marked.mask("sun")[20, 200]
+
+
+def test_batches_give_what_single_pictures_give(segment, bank):
+    pictures = [scene(i).image for i in (3, 5, 6)] + [scene(4).image[:160]]  # two grids
+    together = segment(pictures, supports=bank)
+    for picture, result in zip(pictures, together, strict=True):
+        alone = segment(picture, supports=bank)
+        assert (alone.labels == result.labels).mean() > 0.999  # rounding decides equal scores
+        assert alone.scores == pytest.approx(result.scores, abs=1e-4)
+        assert np.abs(alone.confidence - result.confidence).max() < 1e-3
+
+
+def test_supports_with_a_label_only(segment):
+    result = segment(scene(5).image, supports=[shown(2, "boat", masked=False)])
+    assert result.setting == "weak-few" and iou(result.mask("boat"), 5, "boat") > 0.6
+    bank = segment.bank([shown(2, "boat", masked=False), shown(1, "car")])
+    assert [e.predicted for e in bank.entries] == [True, False]
+    assert float(bank.entries[0].foreground.max()) < 1.0  # weighed by confidence
+    with pytest.raises(SupportError, match="neither mask nor label"):
+        segment.bank(Support(scene(2).image))
+
+
+def test_a_labelled_support_without_a_decided_pixel_gives_the_best_of_its_map(segment):
+    shy = segment.variant(alpha=0.01)  # the background wins everywhere
+    assert not shy(scene(2).image, tags=["boat"]).mask("boat").any()
+    (entry,) = shy.bank(shown(2, "boat", masked=False)).entries
+    assert entry.predicted and 0.1 < float(entry.foreground.max()) <= 0.5
+
+
+def test_known_words_take_their_own_pixels(segment):
+    twin = segment.variant(**{"fewshot.known": list(KINDS), "fewshot.kinds": ["input", "values"]})
+    plain = segment(scene(3).image, supports=shown(0, "sun"), classes=None)
+    other = twin(scene(3).image, supports=shown(0, "sun"))
+    assert iou(other.mask("sun"), 3, "sun") > 0.6 and iou(plain.mask("sun"), 3, "sun") > 0.6
+    assert not np.array_equal(plain.confidence, other.confidence)
+
+
+def test_alignment_is_reported(segment):
+    twin = segment.variant(**{"fewshot.alignment": True})
+    wrong = Support(scene(6).image, (scene(6).labels == 0).astype(np.uint8), "boat")  # a background as "boat"
+    result = twin(scene(5).image, supports=[shown(2, "boat"), wrong])
+    (first, good), (second, bad) = result.extras["supports"]
+    assert (first, second) == ("boat 1", "boat 2") and good > bad
+
+
+def test_errors(segment, bank, tiny_backbone, tmp_path):
+    picture = scene(3).image
+    small = np.zeros((224, 224), np.uint8)
+    with pytest.raises(SupportError, match="empty"):
+        segment(picture, supports=Support(picture, small, "cat"))
+    with pytest.raises(SupportError, match="224x100 pixels, the picture 224x224"):
+        segment(picture, supports=Support(picture, small[:100] + 1, "cat"))
+    with pytest.raises(SupportError, match="no supports were given"):
+        segment(picture, supports=[])
+    with pytest.raises(BankError, match="none of which is among the classes dragon"):
+        segment(picture, classes="dragon", supports=bank)
+    with pytest.raises(BankError, match=r"no supports for 'dragon'.*the bank holds sun \(2\)"):
+        segment.variant(**{"fewshot.text_weight": 0.0})(picture, classes="sun; dragon", supports=bank)
+    with pytest.raises(BankError, match="other weights"):
+        segment(picture, supports=random_bank(tiny_backbone))
+    with pytest.raises(ValueError, match="takes no supports"):
+        segment.variant("sclip", position_interpolation="bicubic")(picture, supports=bank)
+    with pytest.raises(FileNotFoundError, match="no support bank"):
+        segment(picture, supports=tmp_path / "none.safetensors")
+    file = bank.save(tmp_path / "bank.safetensors")
+    assert load_bank(file, segment.backbone).shots() == {"sun": 2, "boat": 1, "car": 1}
+    assert np.array_equal(segment(picture, supports=file).labels, segment(picture, supports=bank).labels)
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "dinov3"])
+def test_other_features_match_and_spread_on_their_own_grid(kind, tiny_backbone):
+    import transformers as tf
+
+    torch.manual_seed(0)
+    sides = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 56}
+    if kind == "dinov2":
+        model = tf.Dinov2Model(tf.Dinov2Config(patch_size=14, **sides))
+    else:
+        model = tf.DINOv3ViTModel(tf.DINOv3ViTConfig(patch_size=8, intermediate_size=64, **sides))
+    features = FeatureBackbone(model, name=f"tiny-{kind}")
+    segment = Segmenter(
+        backbone=tiny_backbone, features=features, presence=False, keep_maps=True, **{"fewshot.refit": "none"}
+    )
+    rng = np.random.default_rng(0)
+    small = [rng.integers(0, 200, (5, 7, 3), dtype=np.uint8) for _ in range(2)]
+    pictures = [
+        np.asarray(Image.fromarray(s).resize(size)) for s, size in zip(small, ((70, 50), (71, 49)), strict=True)
+    ]
+    pictures = [picture.copy() for picture in pictures]
+    mask = np.zeros((50, 70), np.uint8)
+    mask[10:40, 20:50] = 1
+    pictures[0][mask == 1] = 255 - pictures[0][mask == 1] // 8
+    bank = segment.bank(Support(pictures[0], mask, "cat"))
+    assert bank.model == f"tiny-{kind}" and bank.weights_sha256 == features.weights_sha256
+    assert bank.entries[0].foreground.shape == ((4, 5) if kind == "dinov2" else (7, 9))
+    by_examples = segment(pictures, supports=bank)
+    for picture, result in zip(pictures, by_examples, strict=True):
+        assert result.labels.shape == picture.shape[:2]
+        alone = segment(picture, supports=bank)
+        gap = np.abs(alone.extras["maps"] - result.extras["maps"])
+        assert gap.max() < 0.05  # the boxes of the affinity are cut at 8-bit levels: rounding may move one cell
+    assert by_examples[0].mask("cat")[15:35, 25:45].mean() > 0.5  # the support itself
+    named = segment(pictures[0], classes="cat; dog", supports=bank)
+    assert named.extras["maps"].shape == (2, 50, 70) and named.config["features"] == f"tiny-{kind}"
+    with pytest.raises(BankError, match="other weights"):
+        Segmenter(backbone=tiny_backbone)(pictures[0], supports=bank)

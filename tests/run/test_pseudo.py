@@ -1,0 +1,275 @@
+"""Pseudo masks of a folder: complete after kills, nothing half written, nothing done twice, shards, exports, review."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipseg_ws import Segmenter
+from clipseg_ws.cli.pseudo import weak_reader
+from clipseg_ws.output.files import read_label_png
+from clipseg_ws.output.review import Reviewed, write_review
+from clipseg_ws.pictures.sources import Source, list_sources
+from clipseg_ws.run.pseudo import (
+    check_exports,
+    export_masks,
+    ignore_uncertain,
+    make_pseudo,
+    parse_shard,
+    picture_name,
+    written_masks,
+)
+from clipseg_ws.structures import Segmentation, WeakLabels
+
+NAMES = ("cat", "dog")
+
+
+def draw(folder: Path, count: int) -> Path:
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        shape = (48, 64, 3) if i % 2 else (64, 48, 3)
+        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(folder / f"p{i:03d}.png")
+    return folder
+
+
+def tagged(source: Source) -> WeakLabels:
+    """Every third picture has a box too."""
+    number = int(source.relative.name[1:])
+    box = (("cat", 5, 5, 30, 40),) if number % 3 == 0 else ()
+    return WeakLabels(tags=NAMES if number % 2 else NAMES[:1], boxes=box)
+
+
+@pytest.fixture(scope="module")
+def segmenter(tiny_backbone, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLIPSEG_WS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield Segmenter(backbone=tiny_backbone, attention_blocks=2, batch_size=3, keep_maps=True)
+
+
+def same_answers(one: Path, other: Path) -> bool:
+    """The same files, up to float rounding (it depends on the batch): confidence by 1/255, masks in 1 % of pixels."""
+    names = [sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.png")) for folder in (one, other)]
+    for name in names[0] if names[0] == names[1] else ():
+        a, b = (np.asarray(Image.open(folder / name)).astype(int) for folder in (one, other))
+        if a.shape != b.shape or (np.abs(a - b).max() > 1 if "_confidence" in name else (a != b).mean() > 0.01):
+            return False
+    return names[0] == names[1]
+
+
+def test_masks_confidence_and_maps(segmenter, tmp_path):
+    sources = list_sources(draw(tmp_path / "photos", 5))
+    summary = make_pseudo(segmenter, sources, tmp_path / "out", tagged, NAMES, confidence=0.6, maps=True)
+    assert (summary.run.done, summary.run.failed) == (5, 0)
+    assert summary.pixels == 5 * 48 * 64
+    ignored = 0
+    for source in sources:
+        stem = tmp_path / "out" / "masks" / str(source.relative)
+        mask = read_label_png(stem.with_suffix(".png"))
+        result = segmenter(str(source), classes=NAMES, weak=tagged(source))
+        expected = np.where(result.confidence < 0.6, 255, result.labels)
+        assert (mask != expected).mean() < 0.01  # alone or in a batch: float rounding at the threshold
+        ignored += int((mask == 255).sum())
+        with Image.open(f"{stem}_confidence.png") as image:
+            assert image.mode == "L"
+            assert np.abs(np.asarray(image) / 255 - result.confidence).max() <= 0.5 / 255 + 1e-4
+        with np.load(tmp_path / "out" / "maps" / f"{source.relative}.npz") as stored:
+            assert stored["maps"].dtype == np.float16
+            full = np.zeros((2, *mask.shape))
+            full[stored["labels"] - 1] = stored["maps"]
+            assert np.abs(full - result.extras["maps"]).max() < 1e-3
+    assert summary.ignored == ignored and 0 < ignored < summary.pixels
+    assert any("255" in line and f"{ignored / summary.pixels:.1%}" in line for line in summary.lines())
+    assert (tmp_path / "out" / "classes.txt").read_text().split() == ["background", *NAMES]
+
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+sys.path[:0] = [{tests!r}, {tests!r} + "/run"]
+import torch
+torch.set_num_threads(1)
+from conftest import tiny_clip
+from clipseg_ws import Segmenter
+from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.run.pseudo import make_pseudo
+from clipseg_ws.pictures.sources import list_sources
+from test_pseudo import NAMES, tagged
+photos, out = Path({photos!r}), Path({out!r})
+segmenter = Segmenter(backbone=OpenClipBackbone(tiny_clip()), attention_blocks=2, batch_size=3, refine="guided")
+sources = list_sources(photos)
+segmenter.embed_names(segmenter.vocabulary(NAMES))
+
+def complete():
+    masks = sorted((out / "masks").glob("p???.png"))
+    return {{p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in masks
+            if p.with_name(p.stem + "_confidence.png").exists()}}
+
+seen = {{}}
+for wanted in (10, 25, 40, None):
+    child = os.fork()
+    if not child:
+        summary = make_pseudo(segmenter, sources, out, tagged, NAMES)
+        os._exit(0 if summary.run.failed == 0 and summary.run.skipped == len(seen) else 3)
+    if wanted is not None:
+        while len(complete()) < wanted:
+            assert os.waitpid(child, os.WNOHANG) == (0, 0), "the run ended before it could be killed"
+            time.sleep(0.002)
+        os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    assert (os.WIFSIGNALED(status) if wanted else status == 0), (wanted, status)
+    now = complete()
+    assert seen.items() <= now.items(), "a finished picture was written again"
+    print(len(now))
+    seen = now
+"""
+
+
+def test_three_kills(segmenter, tmp_path):
+    photos, out = draw(tmp_path / "photos", 60), tmp_path / "out"
+    code = KILLED.format(tests=str(Path(__file__).parents[1]), photos=str(photos), out=str(out))
+    environment = os.environ | {"CLIPSEG_WS_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=100)
+    assert done.returncode == 0, done.stderr[-2000:]
+    counts = [int(word) for word in done.stdout.split()]
+    assert counts == sorted(counts) and 10 <= counts[0] < counts[1] < counts[2] < counts[3] == 60
+    assert not [p for p in out.rglob(".*") if p.is_file()]  # what killed runs left is gone
+    whole = make_pseudo(segmenter.variant(refine="guided"), list_sources(photos), tmp_path / "whole", tagged, NAMES)
+    assert whole.run.done == 60 and same_answers(out / "masks", tmp_path / "whole" / "masks")
+
+
+def test_shards_make_the_whole(segmenter, tmp_path):
+    sources = list_sources(draw(tmp_path / "photos", 7))
+    for i in (1, 2, 3):
+        summary = make_pseudo(segmenter, sources, tmp_path / "parts", tagged, NAMES, shard=(i, 3))
+        assert summary.run.total == (3, 2, 2)[i - 1]
+    make_pseudo(segmenter, sources, tmp_path / "whole", tagged, NAMES)
+    assert len(list((tmp_path / "whole").rglob("*.png"))) == 14
+    assert same_answers(tmp_path / "parts", tmp_path / "whole")
+    assert parse_shard("2/8") == (2, 8)
+    for wrong in ("0/3", "4/3", "1", "a/b"):
+        with pytest.raises(ValueError, match="for example 2/8"):
+            parse_shard(wrong)
+
+
+def test_failures_are_listed_and_the_rest_done(segmenter, tmp_path):
+    sources = list_sources(draw(tmp_path / "photos", 6))
+
+    def weak(source: Source) -> WeakLabels:
+        if source.relative.name == "p001":
+            raise ValueError("no entry")
+        if source.relative.name == "p002":
+            return WeakLabels(tags=("cat",), boxes=(("dog", 0, 0, 9, 9),))
+        return tagged(source)
+
+    summary = make_pseudo(segmenter, sources, tmp_path / "out", weak, NAMES, shard=(1, 1))
+    assert (summary.run.done, summary.run.failed) == (4, 2)
+    rows = {Path(r["image"]).stem: r for r in csv.DictReader((tmp_path / "out" / "errors.csv").open())}
+    assert rows["p001"]["message"] == "no entry"
+    assert rows["p002"]["error"] == "LabelConflict" and "marks name dog" in rows["p002"]["message"]
+
+
+def test_other_settings_are_not_mixed_in(segmenter, tmp_path):
+    sources = list_sources(draw(tmp_path / "photos", 1))
+    make_pseudo(segmenter, sources, tmp_path / "out", tagged, NAMES)
+    assert make_pseudo(segmenter, sources, tmp_path / "out", tagged, NAMES).run.skipped == 1
+    with pytest.raises(ValueError, match=r"other classes; .*--overwrite"):
+        make_pseudo(segmenter, sources, tmp_path / "out", tagged, ("cat", "cow"))
+    with pytest.raises(ValueError, match="other alpha, min_confidence"):
+        make_pseudo(segmenter.variant(alpha=2), sources, tmp_path / "out", tagged, NAMES, confidence=0.5)
+    again = make_pseudo(segmenter.variant(alpha=2), sources, tmp_path / "out", tagged, NAMES, overwrite=True)
+    assert again.run.done == 1
+
+
+def test_ignore_uncertain():
+    seg = Segmentation(
+        np.array([[0, 1], [2, 1]], np.uint8), NAMES, {}, np.array([[0.94, 0.96], [0.95, 0.1]], np.float32)
+    )
+    assert ignore_uncertain(seg, 0.95).labels.tolist() == [[255, 1], [2, 255]]
+    assert ignore_uncertain(seg, 0).labels.tolist() == seg.labels.tolist() == [[0, 1], [2, 1]]
+    with pytest.raises(ValueError, match="at most 254"):
+        ignore_uncertain(Segmentation(seg.labels, tuple(map(str, range(255))), {}, seg.confidence))
+    with pytest.raises(ValueError, match=r"confidence=95"):
+        ignore_uncertain(seg, 95)
+
+
+def test_exports_and_review_read_what_was_written(segmenter, tmp_path):
+    sources = list_sources(draw(tmp_path / "photos", 4))
+    out = tmp_path / "out"
+    make_pseudo(segmenter, sources, out, tagged, NAMES, confidence=0)
+    pairs = dict(written_masks(sources, out))
+    assert list(pairs) == ["p000.png", "p001.png", "p002.png", "p003.png"]
+    export_masks(sources, out, NAMES, ["coco", "yolo", "voc", "labelstudio", "cvat"])
+    coco = json.loads((out / "coco.json").read_text())
+    area = sum(a["area"] for a in coco["annotations"])
+    assert len(coco["images"]) == 4 and area == sum(int((m > 0).sum()) for m in pairs.values())
+    assert {p.name for p in out.iterdir()} >= {"yolo", "voc", "labelstudio.json", "cvat.zip"}
+    with pytest.raises(ValueError, match="'pdf'; allowed: coco"):
+        check_exports(["pdf"])
+    stems = [str(out / "masks" / s.relative) for s in sources]
+    pictures = [
+        Reviewed(picture_name(s), str(s), Path(f"{stem}.png"), Path(f"{stem}_confidence.png"))
+        for s, stem in zip(sources, stems, strict=True)
+    ]
+    Image.new("L", (64, 48), 10).save(pictures[3].confidence)
+    Image.new("L", (48, 64), 20).save(pictures[2].confidence)
+    os.remove(pictures[2].image)
+    assert write_review(out / "review.html", pictures, ["<cat>", "dog"], most=3) == 3
+    page = (out / "review.html").read_text()
+    assert page.index("p003.png") < page.index("p002.png") and "0.039" in page and "&lt;cat&gt;" in page
+    assert 'src="http' not in page and page.count("data:image/jpeg;base64,") == 3 + 1 + 3
+    assert page.count("<figure>") == 3
+
+
+def test_weak_reader_joins_tags_and_marks(tmp_path):
+    photos = draw(tmp_path / "photos", 3)
+    sources = list_sources(photos)
+    (tmp_path / "tags.csv").write_text("image,tags\np000.png,cat;dog\np001.png,dog\n")
+    images = [{"id": 1, "file_name": "p000.png"}]
+    boxes = [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}]
+    content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    find, names = weak_reader(str(tmp_path / "tags.csv"), [tmp_path / "boxes.json"], sources, None)
+    assert names == ["cat", "dog"]
+    both = find(sources[0])
+    assert both.tags == ("cat", "dog") and both.boxes == (("cat", 1, 2, 4, 6),)
+    assert find(sources[1]).tags == ("dog",)
+    with pytest.raises(ValueError, match="no entry"):
+        find(sources[2])
+    find, names = weak_reader("cat; cow", [], sources, None)
+    assert names == ["cat", "cow"] and find(sources[2]).tags == ("cat", "cow")
+    with pytest.raises(ValueError, match="no weak labels"):
+        weak_reader(None, [], sources, None)
+    with pytest.raises(FileNotFoundError, match=r"tags\.cvs"):
+        weak_reader("tags.cvs", [], sources, None)
+
+
+def test_instances_are_written_and_become_annotations(segmenter, tmp_path):
+    from pycocotools import mask as coco_mask
+
+    sources = list_sources(draw(tmp_path / "photos", 3))
+    out = tmp_path / "out"
+    eager = segmenter.variant("clip-es", instances=True)
+    make_pseudo(eager, sources, out, tagged, NAMES, confidence=0)
+    export_masks(sources, out, NAMES, ["coco"])
+    annotations = json.loads((out / "coco.json").read_text())["annotations"]
+    for number, source in enumerate(sources, start=1):
+        mask = read_label_png(out / "masks" / f"{source.relative}.png")
+        things = read_label_png(out / "instances" / f"{source.relative}.png")
+        foreground = (mask > 0) & (mask != 255)
+        assert ((things > 0) == foreground).all()
+        mine = [a for a in annotations if a["image_id"] == number]
+        assert len(mine) == len(np.unique(things[foreground]))
+        for entry in mine:
+            part = coco_mask.decode(entry["segmentation"]).astype(bool)
+            assert len(np.unique(things[part])) == 1 and (mask[part] == entry["category_id"]).all()
+        assert sum(a["area"] for a in mine) == foreground.sum()
+    assert len(annotations) > len(sources)

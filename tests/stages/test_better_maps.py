@@ -1,0 +1,129 @@
+"""Better maps through the Segmenter: every switch does something, obeys the labels, ignores the batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from clipseg_ws import Segmenter
+from clipseg_ws.config import PRESETS, resolve
+from clipseg_ws.refine.structure import block_structure
+from clipseg_ws.stages.better_maps import patch_graph, structure_layers
+from clipseg_ws.structures import WeakLabels
+
+NAMES = ["cat", "dog", "sofa"]
+SWITCHES = [
+    {"suppression": 0.45},
+    {"structure": "both"},
+    {"structure": "similarity", "structure_blocks": 2},
+    {"expand_shrink": True},
+    {"cross_image": 0.4},
+    {"saliency": 0.5},
+    {"flip": True},
+    {"scales": [0.75, 1, 1.5], "flip": True, "doubt": 0.5},
+]
+MARKS = WeakLabels(
+    tags=("cat", "dog"), boxes=(("cat", 4, 4, 30, 30), ("cat", 50, 20, 51, 21)), points=(("dog", 40, 40),)
+)
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_backbone, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLIPSEG_WS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        off = {"expand_shrink": False, "keep_maps": True}
+        yield Segmenter(backbone=tiny_backbone, attention_blocks=2, batch_size=4, **off)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(3)
+    return [rng.integers(0, 256, shape, dtype=np.uint8) for shape in ((48, 80, 3), (48, 80, 3), (80, 48, 3))]
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=str)
+def test_a_switch_changes_maps_and_obeys(plain, pictures, switch):
+    better = plain.variant(**switch)
+    tags = [["cat", "dog"], ["cat"], ["sofa"]]
+    before, after = plain(pictures, classes=NAMES, tags=tags), better(pictures, classes=NAMES, tags=tags)
+    assert np.abs(before[0].extras["maps"] - after[0].extras["maps"]).max() > 0.01
+    for result, known in zip(after, tags, strict=True):
+        maps = result.extras["maps"]
+        assert np.isfinite(maps).all() and maps.min() >= 0 and maps.max() <= 1 + 1e-5
+        assert {NAMES[v - 1] for v in np.unique(result.labels) if v} <= set(known)
+    marked = better(pictures[:2], classes=NAMES, weak=[MARKS, WeakLabels(tags=())])
+    labels = marked[0].labels
+    inside = np.zeros(labels.shape, bool)
+    inside[4:30, 4:30] = inside[20, 50] = True
+    assert not (labels == 1)[~inside].any() and (labels[4:30, 4:30] == 1).any() and labels[20, 50] == 1
+    assert labels[40, 40] == 2 and not marked[1].labels.any()
+
+
+@pytest.mark.parametrize("switch", [s for s in SWITCHES if "cross_image" not in s], ids=str)
+def test_the_batch_does_not_matter(plain, pictures, switch):
+    better = plain.variant(refine="none", **switch)
+    tags = [["cat", "dog"], ["cat"], ["sofa"]]
+    for picture, known, together in zip(pictures, tags, better(pictures, classes=NAMES, tags=tags), strict=True):
+        alone = better(picture, classes=NAMES, tags=known)
+        assert np.abs(alone.extras["maps"] - together.extras["maps"]).max() < 1e-3
+
+
+def test_a_group_matters_to_cross_image_only_within_a_tag(plain, pictures):
+    better = plain.variant(refine="none", cross_image=0.5)
+    alone = better(pictures[0], classes=NAMES, tags=["cat"]).extras["maps"]
+    same = better(pictures[:2], classes=NAMES, tags=[["cat"], ["cat"]])[0].extras["maps"]
+    other = better(pictures[:2], classes=NAMES, tags=[["cat"], ["dog"]])[0].extras["maps"]
+    assert np.abs(alone - same).max() > 0.01 and np.abs(alone - other).max() < 1e-3
+
+
+def test_looks_keep_the_cache_apart(plain, pictures):
+    cached = plain.variant(cache_tokens=50, scales=[1, 1.5], flip=True)
+    fresh = plain.variant(scales=[1, 1.5], flip=True)
+    want = fresh(pictures[0], classes=NAMES, tags=["cat"]).extras["maps"]
+    for _ in range(2):
+        got = cached(pictures[0], classes=NAMES, tags=["cat"]).extras["maps"]
+        assert np.abs(got - want).max() < 1e-4
+    changed = cached.variant(structure="both", structure_blocks=2)  # needs tokens that the cached entry lacks
+    assert changed(pictures[0], classes=NAMES, tags=["cat"]).labels.shape == (48, 80)
+
+
+def test_looks_work_without_tags(plain, pictures):
+    found = plain.variant(flip=True, presence_threshold=0.0)(pictures[0], classes=NAMES)
+    assert set(found.scores) == set(NAMES) and found.setting == "zero"
+    assert not plain.variant(flip=True, presence_threshold=1.0)(pictures[0], classes=NAMES).labels.any()
+
+
+def test_graph_and_layers(tiny_backbone):
+    pixels = torch.randn(2, 3, 48, 64, generator=torch.Generator().manual_seed(0))
+    config = resolve("default", {"structure": "both", "structure_blocks": 2})
+    assert structure_layers(config, tiny_backbone.depth) == (0,)
+    tokens = tiny_backbone.encode(pixels, attention_blocks=2, keep_layers=(0, 1))  # 1 is for others
+    alike = block_structure([tokens.layers[0], tokens.last_input[:, 1:]])
+    attention = tokens.attention / tokens.attention.sum(-1, keepdim=True)
+    assert torch.allclose(patch_graph(tokens, config, tiny_backbone.depth), (attention + alike) / 2, atol=1e-6)
+    one = resolve("default", {"structure": "similarity"})
+    assert structure_layers(one, 12) == ()
+    assert torch.equal(patch_graph(tokens, one), block_structure([tokens.last_input[:, 1:]]))
+    assert patch_graph(tokens, resolve("cam", {})) is tokens.attention
+
+
+def test_the_paper_presets_stay_plain():
+    for method in PRESETS.keys() - {"default"}:
+        config = resolve(method, {})
+        assert not config.expand_shrink and config.structure == "attention" and config.scales == (1.0,)
+        assert config.suppression == config.saliency == config.cross_image == 0 and not config.flip
+
+
+def test_wrong_settings():
+    assert resolve("default", {"scales": 1.5}).scales == (1.5,)
+    for wrong in (
+        {"suppression": 1.0},
+        {"saliency": 2},
+        {"doubt": -1},
+        {"scales": []},
+        {"scales": [9]},
+        {"structure": "x"},
+    ):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            resolve("default", wrong)
