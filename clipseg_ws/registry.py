@@ -11,6 +11,7 @@ an entry names its function as "module:function", which ``load`` imports.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -152,9 +153,16 @@ def split_outside(text: str, separator: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def read_value(text: str) -> Any:
-    """A value as a user writes it: YAML, and numbers such as 1e-4, which YAML takes for text."""
-    value = yaml.safe_load(text)
+def read_value(text: str, where: str = "") -> Any:
+    """A value as a user writes it: YAML, and numbers such as 1e-4, which YAML takes for text.
+
+    Raises ValueError, beginning with ``where``, for what is no YAML.
+    """
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or "no value"
+        raise ValueError(f"{where or repr(text)} cannot be read: {problem}; quote text, for example '\"{text}\"'") from error
     if isinstance(value, str):
         try:
             return float(value) if any(c in value for c in "eE.") and value.lower() not in ("nan", "inf") else value
@@ -175,7 +183,7 @@ def checked_value(key: str, value: Any, default: Any) -> Any:
     elif isinstance(default, int):
         good = isinstance(value, int) and not isinstance(value, bool)
     elif isinstance(default, float):
-        good = isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+        good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         value = float(value) if good else value
     elif isinstance(default, tuple):
         value = value if isinstance(value, tuple) else (value,)

@@ -58,6 +58,24 @@ class Tokens:
     last: LastAttention | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a step on the patch grid may look at besides the maps [B, K, h, w].
+
+    Attributes:
+        tokens: of the B images. classes: [B, K] int64, the vocabulary index of every map, -1 for padding.
+        depth: blocks of the backbone whose ``layers`` were kept; 0: none were.
+        graph: [B, N, N] non-negative, how much patches have to do with one another; None: no step asked for it.
+        dense: [B, K, h, w] in [0, 1], what the patches themselves say; None where no dense maps were made.
+    """
+
+    tokens: Tokens
+    classes: torch.Tensor
+    depth: int = 0
+    graph: torch.Tensor | None = None
+    dense: torch.Tensor | None = None
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """Class names with synonyms, background words and prompt templates: text only, no embeddings.
@@ -65,7 +83,7 @@ class Vocabulary:
     Attributes:
         names: C display names; label i+1 belongs to ``names[i]``.
         synonyms: for each class the words that stand for it, at least one (by default the name itself).
-        background: words that compete as background; may be empty.
+        background: words that compete as background, () for none; None: nobody said (``Segmenter.ask`` then decides).
         templates: prompt templates, each with exactly one ``{}``.
         fusion: "string" joins the synonyms inside one prompt (CLIP-ES), "max" encodes each synonym on its own and
             takes the maximum of their scores.
@@ -75,7 +93,7 @@ class Vocabulary:
 
     names: tuple[str, ...]
     synonyms: tuple[tuple[str, ...], ...]
-    background: tuple[str, ...] = ()
+    background: tuple[str, ...] | None = None
     templates: tuple[str, ...] = ("a clean origami {}.",)
     fusion: str = "string"
     prompts: tuple[tuple[str, ...], ...] = ()

@@ -67,10 +67,10 @@ def replace_by_neighbours(points: Tensor, outliers: Tensor, grid: tuple[int, int
     return torch.where(use.unsqueeze(-1), mean, points)
 
 
-def repair(tokens: Tokens, fraction: float = 0.05, *, method: str = "lof") -> Tokens:
+def repair(tokens: Tokens, share: float = 0.05, *, method: str = "lof") -> Tokens:
     """``tokens`` whose ``last_input`` has its outlier patches replaced; attention and layers stay as they are."""
     patches = tokens.last_input[:, 1:]
-    outliers = find_outliers(patches, fraction, method=method)
+    outliers = find_outliers(patches, share, method=method)
     fixed = replace_by_neighbours(patches, outliers, tokens.grid)
     return replace(tokens, last_input=torch.cat([tokens.last_input[:, :1], fixed], 1), last=None)
 

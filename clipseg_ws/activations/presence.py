@@ -48,6 +48,7 @@ def presence(
     logit_scale: float | None = None,
     threshold: float = THRESHOLD,
     rounds: int = 4,
+    patches: Tensor | None = None,
 ) -> Tensor:
     """Presence score of every class of the vocabulary in every image: [B, C] float32 in [0, 1].
 
@@ -63,6 +64,7 @@ def presence(
         logit_scale: factor of the cosine; the model's own by default.
         threshold: below a third of it a class leaves the softmax of the next round. rounds: at most that many, at
             least 1.
+        patches: [B, h, w, E] ``dense_embeddings(backbone, tokens, mode)`` where the caller has them already.
 
     Raises:
         ValueError: an unknown mode, or ``rounds`` below 1.
@@ -75,7 +77,7 @@ def presence(
     count = len(text.vocabulary.names)
     pooled = torch.stack([normalize(pool_embedding(backbone, block.out, pool)) for pool in ("cls", "patch")], 2)
     image = scale * best_words(torch.einsum("bep,te->btp", pooled, vectors), owner, count)  # [B, C+G, 2]
-    patches = dense_embeddings(backbone, tokens, mode).float()
+    patches = (dense_embeddings(backbone, tokens, mode) if patches is None else patches).float()
     local = scale * best_words(word_logits(patches, vectors), owner, count)  # [B, C+G, h, w]
     alive = torch.ones(local.shape[0], count, dtype=torch.bool, device=local.device)
     scores = torch.zeros_like(alive, dtype=torch.float32)

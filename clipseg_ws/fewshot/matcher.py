@@ -21,7 +21,7 @@ from clipseg_ws.activations.prior import nearest_cosine
 from clipseg_ws.activations.prototypes import class_prototypes, cosine, vote
 from clipseg_ws.activations.suppress import fold, suppress
 from clipseg_ws.fewshot.bank import SupportBank
-from clipseg_ws.fewshot.options import FewShotConfig, check_config
+from clipseg_ws.fewshot.options import REFITS, FewShotConfig
 from clipseg_ws.fewshot.prepared import join_kinds, prepare
 
 
@@ -55,12 +55,14 @@ class FewShotMatcher:
 
     def __init__(self, bank: SupportBank, config: FewShotConfig | None = None) -> None:
         self.config = config or FewShotConfig()
-        check_config(self.config)
+        self.refit = self.config.refit.resolved(REFITS)
         self.source = bank
         self.labels = bank.labels
         self.asked = [self.labels.index(label) for label in bank.asked or self.labels]
         self.supports = tuple(e.name or f"{e.label} {i + 1}" for i, e in enumerate(bank.entries))
-        self.bank = prepare(bank, self.config.kinds, self.config.parts, self.config.background_parts)
+        parts = self.config.step("parts")
+        counts = (1, 1) if parts is None else (parts.get("count"), parts.get("background"))
+        self.bank = prepare(bank, self.config.kinds, *counts)
         inside = self._margins(self._similarity(self.bank.cells.t()[None, :, None], *self._prototypes(None)))
         self.typical = self._typical(inside[0, :, 0])
 
@@ -74,24 +76,23 @@ class FewShotMatcher:
         """
         config = self.config
         joined = join_kinds(features, config.kinds)
-        if config.shots == "vote" and len(self.supports) > len(self.labels):
+        if config.step("vote") and len(self.supports) > len(self.labels):
             similarity = self._votes(joined)
         else:
             similarity = self._similarity(joined, *self._prototypes(None))
         iou = None
-        if config.alignment:
+        if config.step("alignment"):
             iou = self._align(joined, similarity.argmax(1))
             similarity = self._similarity(joined, *self._prototypes(support_weights(iou, self.bank.ways)))
         margins = self._margins(similarity)
         presence = self._presence(margins)
         probabilities = self._suppressed((config.scale * similarity).softmax(1), rivals)
-        if config.refit != "none":
-            for _ in range(config.rounds):
-                maps = min_max(margins.flatten(2)).unflatten(2, margins.shape[2:])
-                maps = maps if rivals is None else maps * (1 - rivals)
-                logits = self._refit(joined, maps)
-                margins = self._margins(logits)
-                probabilities = self._suppressed(logits.softmax(1), rivals)
+        for _ in range(self.refit.get("rounds", 0)):
+            maps = min_max(margins.flatten(2)).unflatten(2, margins.shape[2:])
+            maps = maps if rivals is None else maps * (1 - rivals)
+            logits = self._refit(joined, maps)
+            margins = self._margins(logits)
+            probabilities = self._suppressed(logits.softmax(1), rivals)
         labels = tuple(self.labels[k] for k in self.asked)
         return FewShotMaps(labels, fold(probabilities, self.asked), presence[:, self.asked], iou, self.supports)
 
@@ -108,7 +109,7 @@ class FewShotMatcher:
     def _similarity(self, features: Tensor, foreground: Tensor, background: Tensor) -> Tensor:
         """[B, 1+K, h, w] in [-1, 1], background first; features [B, D, h, w]."""
         config = self.config
-        if config.crossref:
+        if config.step("crossref"):
             means = foreground[:, :, 0]
             classes = gated_cosine(features, means, channel_gates(means, features))
         else:
@@ -121,17 +122,17 @@ class FewShotMatcher:
 
     def _refit(self, features: Tensor, maps: Tensor) -> Tensor:
         """[B, 1+K, h, w] logits of prototypes or a classifier fitted to the query's seeds in ``maps`` [B, K, h, w]."""
-        config = self.config
-        seeds = find_seeds(maps, sure=config.sure, unsure=config.unsure)
-        if config.refit == "classifier":
+        refit, scale = self.refit, self.config.scale
+        seeds = find_seeds(maps, sure=refit["sure"], unsure=refit["unsure"])
+        if self.config.refit.name == "classifier":
             answers = classify_online(
-                features, seeds, self.bank.moments, ridge=config.ridge, query_share=config.query_share
+                features, seeds, self.bank.moments, ridge=refit["ridge"], query_share=refit["query_share"]
             )
-            return torch.cat([torch.zeros_like(answers[:, :1]), config.sharpness * (answers - config.margin)], 1)
-        foreground, background = query_prototypes(features, seeds, config.query_background)
-        means = blend(self._prototypes(None)[0][:, :, 0], foreground, config.query_share)
-        classes = match_parts(features, means[:, :, None], scale=config.scale)
-        return torch.cat([match_parts(features, background[:, None], scale=config.scale), classes], 1)
+            return torch.cat([torch.zeros_like(answers[:, :1]), refit["sharpness"] * (answers - refit["margin"])], 1)
+        foreground, background = query_prototypes(features, seeds, refit["query_background"])
+        means = blend(self._prototypes(None)[0][:, :, 0], foreground, refit["query_share"])
+        classes = match_parts(features, means[:, :, None], scale=scale)
+        return torch.cat([match_parts(features, background[:, None], scale=scale), classes], 1)
 
     def _margins(self, scores: Tensor) -> Tensor:
         """How far each class is above the best of the others: [B, 1+K, h, w] -> [B, K, h, w]."""

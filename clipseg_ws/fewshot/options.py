@@ -1,76 +1,100 @@
-"""The switches of matching with examples: one frozen dataclass, the field ``fewshot`` of ``Config``."""
+"""The settings of matching with examples: one frozen dataclass, the field ``fewshot`` of ``Config``.
+
+What may be added to the matching (votes, parts, alignment, ...) are steps, see ``config.steps``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from clipseg_ws.activations.featuremaps import layers_needed
+from clipseg_ws.registry import Entry, Spec, checked_value, parse_spec, registry
 
-REFITS = ("none", "prototypes", "classifier")
+_SEEDS = {"rounds": 2, "sure": 0.92, "unsure": 0.7, "query_share": 0.5}
+
+# how the query's own sure cells mend the match. rounds: how often; sure: share of a map's range from which a cell is a
+# seed of its class; unsure: up to which it is one of the background; query_share: weight of the query's own seeds
+REFITS = registry(
+    Entry("none", "the supports' prototypes alone"),
+    Entry(
+        "prototypes", "prototypes of the query's own seeds, the background's in clusters",
+        "clipseg_ws.activations.online:query_prototypes", _SEEDS | {"query_background": 4},
+        "Chen et al., IEEE TMM 2022, arXiv 2111.12263 (APANet)",
+    ),
+    Entry(
+        "classifier", "a ridge classifier on supports and the query's seeds: its penalty, margin and sharpness",
+        "clipseg_ws.activations.online:classify_online",
+        _SEEDS | {"ridge": 1.0, "margin": 0.1, "sharpness": 5.0}, "Mei et al., arXiv 2212.01131 (SROFB)",
+    ),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class FewShotConfig:
-    """Every switch of the few-shot matching. The defaults were chosen by measurement, see the README's table."""
+    """Every setting of the few-shot matching. The defaults were chosen by measurement (fewshot_ablation.csv).
+
+    Raises:
+        ValueError: a value that is not possible; says what is.
+    """
 
     kinds: tuple[str, ...] = ("input",)  # features compared together; see activations/featuremaps.py
     scale: float = 20.0  # factor of the cosine (PANet)
-    shots: str = "mean"  # several supports of a class: "mean" of their prototypes, or "vote" (HSNet)
-    parts: int = 1  # k-means parts of a class's foreground beside its mean (PPNet); 1: the mean alone
-    background_parts: int = 1  # the same for the supports' background
     prior: float = 0.3  # share of the dense nearest-cell similarity (PFENet) in the score, the rest is the prototypes'
-    crossref: bool = False  # gate channels by what support and query both activate (CRCNet)
-    alignment: bool = False  # weigh the supports by the alignment check (PANet) and report it
-    refit: str = "prototypes"  # query-side refit: "none", "prototypes" (adaptive prototypes) or "classifier" (SROFB)
-    rounds: int = 2  # how often
-    sure: float = 0.92  # share of a map's range from which a cell is a seed of its class in a refit
-    unsure: float = 0.7  # share of the range up to which a cell is a seed of the background
-    query_share: float = 0.5  # weight of the query's own seeds in a refit
-    query_background: int = 4  # background clusters taken from the query, for refit="prototypes"
-    ridge: float = 1.0  # penalty of the classifier
-    margin: float = 0.1  # what the classifier's answer must exceed to be the class
-    sharpness: float = 5.0  # factor of the classifier's answer before the softmax
+    refit: Spec = Spec("prototypes")  # query-side refit, of ``REFITS``, with parameters as in "prototypes(rounds=1)"
     presence_threshold: float = 0.4  # of ``FewShotMaps.presence``: below it a class counts as absent
-    known: str | tuple[str, ...] | None = None  # names of other known classes that take their own pixels (BAM)
     text_weight: float = 0.7  # of the names beside the examples, where both are given; 0: the examples alone
+    steps: tuple[Spec, ...] = field(default=(), repr=False)  # the method's steps of kind "matching", put in by it
+
+    def __post_init__(self) -> None:
+        if isinstance(self.kinds, str) or not self.kinds:
+            raise ValueError(f"kinds={self.kinds!r}; a list of features is needed, for example [input]")
+        for kind in self.kinds:
+            if kind.startswith("layer:") and not kind.removeprefix("layer:").isdigit():
+                raise ValueError(f"features {kind!r}: a block index is needed, for example 'layer:3'")
+        object.__setattr__(self, "kinds", tuple(self.kinds))
+        object.__setattr__(self, "refit", parse_spec(str(self.refit), REFITS, "refit"))
+        for key in ("scale", "prior", "presence_threshold", "text_weight"):
+            object.__setattr__(self, key, checked_value(key, getattr(self, key), getattr(FewShotConfig, key)))
+        for key in ("prior", "presence_threshold", "text_weight"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise ValueError(f"{key}={getattr(self, key)}; a number in [0, 1] is needed, for example 0.5")
+        if self.scale <= 0:
+            raise ValueError(f"scale={self.scale}; a positive number is needed, for example 20")
+        _check_refit(self.refit.resolved(REFITS))
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able; ``make_config`` takes it back."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "steps"}
+        return values | {"kinds": list(self.kinds), "refit": str(self.refit)}
+
+    def step(self, name: str) -> Spec | None:
+        """A step of the matching, None where it does not run."""
+        return next((spec for spec in self.steps if spec.name == name), None)
 
 
 def make_config(values: Mapping[str, Any]) -> FewShotConfig:
-    """A checked configuration from keyword values.
+    """A configuration from keyword values.
 
     Raises:
         ValueError: an unknown key, or a value that is not possible; the message says what is.
     """
-    known = [field.name for field in fields(FewShotConfig)]
+    known = [f.name for f in fields(FewShotConfig) if f.name != "steps"]
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise ValueError(
-            f"few-shot key {unknown[0]!r} is unknown; known keys: {', '.join(known)}; for example fewshot.parts=3"
+            f"few-shot key {unknown[0]!r} is unknown; known keys: {', '.join(known)}; for example fewshot.prior=0"
         )
-    plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-    config = FewShotConfig(**plain)
-    check_config(config)
-    return config
+    return FewShotConfig(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
 
 
-def check_config(config: FewShotConfig) -> None:
-    """Raise ValueError for a setting that is not possible."""
-    if isinstance(config.kinds, str):
-        raise ValueError(f"kinds={config.kinds!r}; a list of features is needed, for example [{config.kinds}]")
-    layers_needed(config.kinds)
-    if not config.kinds or config.shots not in ("mean", "vote") or config.refit not in REFITS:
-        raise ValueError(
-            f"kinds={config.kinds}, shots={config.shots!r}, refit={config.refit!r}; at least one kind of features, "
-            f"'mean' or 'vote', and one of {', '.join(REFITS)} are needed"
-        )
-    for key, low in (("parts", 1), ("background_parts", 1), ("rounds", 0), ("query_background", 1)):
-        if getattr(config, key) < low:
-            raise ValueError(f"{key}={getattr(config, key)}; a whole number of at least {low} is needed")
-    for key in ("prior", "sure", "unsure", "query_share", "presence_threshold", "text_weight"):
-        if not 0 <= getattr(config, key) <= 1:
-            raise ValueError(f"{key}={getattr(config, key)}; a number in [0, 1] is needed, for example 0.5")
-    for key in ("scale", "ridge", "sharpness"):
-        if getattr(config, key) <= 0:
-            raise ValueError(f"{key}={getattr(config, key)}; a positive number is needed")
+def _check_refit(parameters: Mapping[str, Any]) -> None:
+    for key in ("sure", "unsure", "query_share"):
+        if not 0 <= parameters.get(key, 0.5) <= 1:
+            raise ValueError(f"refit: {key}={parameters[key]}; a number in [0, 1] is needed, for example 0.5")
+    for key, low in (("rounds", 0), ("query_background", 1)):
+        if parameters.get(key, 1) < low:
+            raise ValueError(f"refit: {key}={parameters[key]}; a whole number of at least {low} is needed")
+    for key in ("ridge", "sharpness"):
+        if parameters.get(key, 1.0) <= 0:
+            raise ValueError(f"refit: {key}={parameters[key]}; a positive number is needed")

@@ -6,7 +6,6 @@ Everything works on one picture; labels are those of ``Constraints`` among the k
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from clipseg_ws.refine.geodesic import colour_distances, geodesic_distances
@@ -18,20 +17,6 @@ SEED_RANGE = 0.8  # geodesic distance over which a seed's evidence falls to 1/e
 SEED_NEUTRAL = 0.1  # least distance of labels without a seed
 COLOUR_WEIGHT = 0.01  # geodesic distance that one unit of difference in CIELAB is worth
 SMALLEST = 1e-6
-
-
-def constrain_maps(maps: Tensor, marks: Constraints) -> Tensor:
-    """Class maps on any grid [K, h, w] in [0, 1]: nothing outside the boxes, 1 where a seed lies, 0 at others' seeds.
-
-    A cell keeps what it has of a class if any of its pixels may be that class; a seed fills the cell it lies in.
-    """
-    size = maps.shape[-2:]
-    if not len(maps):
-        return maps
-    allow = F.adaptive_max_pool2d(marks.allow[1:].float()[None], size)[0] > 0
-    labels = torch.arange(1, len(maps) + 1, device=maps.device)[:, None, None]
-    seeded = F.adaptive_max_pool2d((marks.seed[None] == labels).float()[None], size)[0] > 0
-    return torch.where(seeded, torch.ones_like(maps), maps * allow)
 
 
 def box_maps(maps: Tensor, marks: Constraints, prior: float = BOX_PRIOR) -> Tensor:

@@ -1,11 +1,7 @@
-"""The dense patch embeddings that a configuration asks for: a mode of the last block, and what may be added to it.
+"""The dense patch embeddings that a configuration asks for: a mode of the last block, and the steps inside it.
 
-| field | what it does | paper |
-|---|---|---|
-| ``outliers`` | outlier patch tokens become the mean of their neighbours before the last block | SC-CLIP, RF-CLIP |
-| ``correlation`` | attention between patches from other blocks is mixed into the last block's | ResCLIP, ExCEL |
-| ``layer_fusion`` | patch tokens of earlier blocks pass the last block too | CLIPer, SC-CLIP |
-| ``dense_mode="proxy"`` | the attention is the patch similarity of a second vision model | ProxyCLIP |
+The steps ``outliers`` (tokens), ``correlation`` and ``layer_fusion`` (dense) of ``config.STEPS`` run here;
+``dense_mode="proxy"`` takes its attention from the patches of a second vision model (ProxyCLIP).
 """
 
 from __future__ import annotations
@@ -20,35 +16,34 @@ from clipseg_ws.activations.correlated import cross_correlation, intra_correlati
 from clipseg_ws.activations.correlated import needed_layers as layers_into
 from clipseg_ws.activations.dense import dense_embeddings
 from clipseg_ws.activations.fusion import early_fusion_embeddings, two_pass_embeddings
-from clipseg_ws.activations.outliers import repair
 from clipseg_ws.activations.proxy import patch_features, proxy_embeddings
-from clipseg_ws.config import Config
+from clipseg_ws.config import STEPS, Config
 from clipseg_ws.structures import Tokens
 
 
 def needed_layers(config: Config, depth: int) -> tuple[int, ...]:
     """The ``keep_layers`` that ``backbone.encode`` has to be asked for."""
     layers: set[int] = set()
-    if config.correlation != "none":
-        blocks = middle_blocks(depth) if config.correlation == "cross" else last_blocks(depth)
+    if mixed := config.step("correlation"):
+        blocks = middle_blocks(depth) if mixed["kind"] == "cross" else last_blocks(depth)
         layers |= set(layers_into(blocks, depth))
-    if config.layer_fusion != "none":
-        layers |= set(fused_layers(config, depth))
+    if fused := config.step("layer_fusion"):
+        layers |= set(fused_layers(fused["kind"], depth))
     return tuple(sorted(layers))
 
 
-def fused_layers(config: Config, depth: int) -> tuple[int, ...]:
+def fused_layers(kind: str, depth: int) -> tuple[int, ...]:
     """Blocks whose output is fused: those of the later half ("early", CLIPer), or the middle ones ("two-pass")."""
-    if config.layer_fusion == "early":
+    if kind == "early":
         return tuple(range(depth // 2, depth - 1))
     return tuple(sorted({max(block - 1, 0) for block in middle_blocks(depth)}))
 
 
 def repaired(tokens: Tokens, config: Config) -> Tokens:
-    """``tokens`` with the configured share of outliers replaced; the same object where none is asked for."""
-    if not config.outliers:
-        return tokens
-    return repair(tokens, config.outliers, method=config.outlier_method)
+    """``tokens`` after the steps of kind "tokens"; the same object where there is none."""
+    for name, parameters in config.run_at("tokens"):
+        tokens = STEPS[name].load()(tokens, **parameters)
+    return tokens
 
 
 def proxy_features(backbone: Any, features: Any, pixels: Tensor, config: Config) -> Tensor | None:
@@ -77,17 +72,23 @@ def patch_embeddings(backbone: Any, tokens: Tokens, config: Config, proxy: Tenso
     if config.dense_mode == "proxy":
         assert proxy is not None
         return proxy_embeddings(backbone, tokens, proxy)
-    if config.layer_fusion == "early":
-        mine = {i: tokens.layers[i] for i in fused_layers(config, backbone.depth)}
+    fused, mixed = config.step("layer_fusion"), config.step("correlation")
+    if fused and fused["kind"] == "early":
+        mine = {i: tokens.layers[i] for i in fused_layers("early", backbone.depth)}
         return early_fusion_embeddings(backbone, replace(tokens, layers=mine))
     options: dict[str, Any] = {}
-    if config.correlation != "none":
-        mixed = cross_correlation if config.correlation == "cross" else intra_correlation
-        options = {"mix": mixed(backbone, tokens), "mix_weight": config.correlation_weight}
-    if config.layer_fusion == "two-pass":
-        layers = fused_layers(config, backbone.depth)
+    if mixed:
+        mix = cross_correlation if mixed["kind"] == "cross" else intra_correlation
+        options = {"mix": mix(backbone, tokens), "mix_weight": mixed["weight"]}
+    if fused:
+        layers = fused_layers(fused["kind"], backbone.depth)
         return two_pass_embeddings(backbone, tokens, config.dense_mode, layers=layers, **options)
     return dense_embeddings(backbone, tokens, config.dense_mode, **options)
+
+
+def plain_dense(config: Config, mode: str) -> bool:
+    """Whether ``patch_embeddings`` are the plain ones of ``mode``, so that they need not be made twice."""
+    return config.dense_mode == mode and not config.run_at("dense")
 
 
 def on_grid(embeddings: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -1,8 +1,7 @@
-"""Pictures to tokens as the configuration asks: sizes, grids, what was prepared beforehand, what is cached."""
+"""Pictures to tokens as the configuration asks: sizes, grids, what is made beforehand, what is cached."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,13 +13,14 @@ from clipseg_ws.activations.featuremaps import layers_needed
 from clipseg_ws.backbones.features import FeatureBackbone
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.config import Config
-from clipseg_ws.pictures.images import attach_pixels, attached_pixels, target_size, to_image, to_pixels
-from clipseg_ws.stages.better_maps import structure_layers
+from clipseg_ws.pictures.images import target_size, to_image, to_pixels
+from clipseg_ws.pictures.picture import Grids, Picture
+from clipseg_ws.stages.cache import TokenCache, digest
 from clipseg_ws.stages.dense import needed_layers, proxy_features
-from clipseg_ws.stages.token_cache import TokenCache
+from clipseg_ws.stages.looks import Look, scaled
+from clipseg_ws.stages.map_steps import structure_layers
 from clipseg_ws.structures import Tokens
 
-SIZES = ("short_side", "long_side", "max_patches")
 Model = OpenClipBackbone | FeatureBackbone
 
 
@@ -28,91 +28,118 @@ class Encoder:
     """CLIP and, where there is one, the second vision model, in one configuration.
 
     Args:
-        cache: shared by all encoders of one Segmenter and its variants.
+        cache: shared by all encoders of one Segmenter and its variants; used where ``config.cache_mb`` is not 0.
+        whole: pictures become whole patches; False leaves that to sliding windows.
     """
 
     def __init__(
-        self, backbone: OpenClipBackbone, features: FeatureBackbone | None, config: Config, cache: TokenCache
-    ) -> None:
+        self, backbone: OpenClipBackbone, features: FeatureBackbone | None, config: Config, cache: TokenCache, *,
+        whole: bool = True,
+    ) -> None:  # fmt: skip
         self.backbone, self.features, self.config, self._cache = backbone, features, config, cache
+        self._whole = whole
+
+    # ---- pictures ----------------------------------------------------------------------------------------------------
+
+    def picture(self, image: Any, source: str | None = None) -> Picture:
+        """What ``to_image`` takes, with grid and network input made now; a Picture made for these settings as it is."""
+        made_for = self._made_for()
+        if isinstance(image, Picture):
+            if image.made_for == made_for:
+                return image
+            image, source = image.image, image.source
+        rgb = to_image(image)
+        pixels = to_pixels(rgb, **self._sizes(self.backbone))
+        return Picture(rgb, source, self.grids(rgb.size), pixels, made_for)
 
     def grid(self, size: tuple[int, int], model: Model | None = None) -> tuple[int, int]:
         """Patch grid (h, w) that a picture of ``size`` (width, height) gets, by default CLIP's."""
-        p, config = (model or self.backbone).patch_size, self.config
-        height, width = target_size(*size, p, config.short_side, config.long_side, config.max_patches)
-        return height // p, width // p
+        sizes = self._sizes(model or self.backbone)
+        height, width = target_size(
+            *size, sizes["patch_size"], sizes["short_side"], sizes["long_side"], sizes["max_patches"]
+        )
+        return height // sizes["patch_size"], width // sizes["patch_size"]
 
-    def grids(self, size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    def grids(self, size: tuple[int, int]) -> Grids:
         """Grids of every model that sees the picture; pictures that agree in them share a batch."""
         return tuple(self.grid(size, model) for model in (self.backbone, self.features) if model is not None)
 
-    def prepare(self, image: Any) -> Image.Image:
-        """The picture with CLIP's input attached, made now."""
-        picture, sizes = to_image(image), self._sizes(self.backbone)
-        attach_pixels(picture, sizes, to_pixels(picture, **sizes))
-        return picture
+    def pixels(self, pictures: Sequence[Picture], look: Look = (1.0, False)) -> Tensor:
+        """[B, 3, H, W] for CLIP on its device, of pictures of one grid, looked at as ``look`` says."""
+        if look == (1.0, False):
+            return self._moved(torch.stack([picture.pixels for picture in pictures]), self.backbone)
+        return self._resized(pictures, self.backbone, look)
 
-    def clip(self, pictures: Sequence[Image.Image], resize: bool = True) -> Tokens:
-        """CLIP's tokens of pictures of one grid; those in the cache are not encoded again.
+    # ---- tokens ------------------------------------------------------------------------------------------------------
 
-        ``resize``: as the configuration says; False leaves the pictures as they are (sides are then whole patches).
-        """
-        if not self.config.cache_tokens:
-            return self._encode(pictures, resize)
-        keys = [self._key(picture, resize) for picture in pictures]
+    def clip(self, pixels: Tensor) -> Tokens:
+        """CLIP's tokens of [B, 3, H, W] with what the configuration reads; those in the cache are not encoded again."""
+        how = {"attention_blocks": self._blocks(), "keep_layers": self._layers()}
+        if not self.config.cache_mb:
+            return self.backbone.encode(pixels, **how)
+        settings = (tuple(pixels.shape[1:]), self.config.position_interpolation, *how.values())
+        keys = [(digest(one), *settings) for one in pixels]
         return self._cache.fetch(
-            keys, lambda missing: self._encode([pictures[i] for i in missing], resize), self.config.cache_tokens
+            keys, lambda missing: self.backbone.encode(pixels[missing], **how), self.config.cache_mb * 1_000_000
         )
 
-    def second(self, pictures: Sequence[Image.Image], resize: bool = True) -> Tokens:
-        """Tokens of the second vision model, with attention where the affinity needs it."""
+    def second(self, pictures: Sequence[Picture], look: Look = (1.0, False)) -> Tokens:
+        """Tokens of the second vision model, with attention where a step needs it."""
         assert self.features is not None
-        blocks = self.config.attention_blocks if self.config.affinity else 0
+        blocks = self.config.attention_blocks if self.config.step("affinity") else 0
         layers = layers_needed(self.config.fewshot.kinds)
-        return self.features.encode(
-            self._pixels(pictures, self.features, resize), attention_blocks=blocks, keep_layers=layers
-        )
+        pixels = self._resized(pictures, self.features, look)
+        return self.features.encode(pixels, attention_blocks=blocks, keep_layers=layers)
 
-    def proxy(self, pictures: Sequence[Image.Image], resize: bool = True) -> Tensor | None:
+    def proxy(self, pixels: Tensor) -> Tensor | None:
         """Patch features of the second vision model, where the configuration reads them for dense maps."""
-        if self.config.dense_mode != "proxy":
-            return None
-        return proxy_features(self.backbone, self.features, self._pixels(pictures, self.backbone, resize), self.config)
+        return proxy_features(self.backbone, self.features, pixels, self.config)
 
-    # ---- inside ----------------------------------------------------------------------------------------------------
+    # ---- inside ------------------------------------------------------------------------------------------------------
 
-    def _encode(self, pictures: Sequence[Image.Image], resize: bool) -> Tokens:
-        pixels = self._pixels(pictures, self.backbone, resize)
-        return self.backbone.encode(pixels, attention_blocks=self.config.attention_blocks, keep_layers=self._layers())
+    def _blocks(self) -> int:
+        """Blocks whose attention is kept: with words only a fusion of layers reads it."""
+        fused = self.config.step("layer_fusion")
+        return self.config.attention_blocks if self._whole or (fused and fused["kind"] == "early") else 0
 
     def _layers(self) -> tuple[int, ...]:
         """Blocks whose tokens the dense maps, the affinity and the examples read."""
         config, depth = self.config, self.backbone.depth
-        wanted = (needed_layers(config, depth), structure_layers(config, depth))
-        own = () if self.features is not None else layers_needed(config.fewshot.kinds)
-        return tuple(sorted({*wanted[0], *wanted[1], *own}))
+        wanted = needed_layers(config, depth)
+        if self._whole:
+            own = () if self.features is not None else layers_needed(config.fewshot.kinds)
+            wanted = (*wanted, *structure_layers(config, depth), *own)
+        return tuple(sorted(set(wanted)))
 
-    def _pixels(self, pictures: Sequence[Image.Image], model: Model, resize: bool) -> Tensor:
-        """[B, 3, H, W] for one of the models, from pictures of one grid, on its device."""
-        sizes = self._sizes(model, resize)
-        ready = [attached_pixels(picture, sizes) for picture in pictures]
-        pixels = torch.stack([
-            to_pixels(picture, **sizes) if made is None else made for picture, made in zip(pictures, ready, strict=True)
-        ])  # fmt: skip
+    def _resized(self, pictures: Sequence[Picture], model: Model, look: Look) -> Tensor:
+        """[B, 3, H, W] for one of the models, from the images themselves."""
+        sizes = self._sizes(model)
+        if look != (1.0, False):
+            images: list[Image.Image] = [
+                scaled(picture.image, picture.grid[0], self.backbone.patch_size, *look) for picture in pictures
+            ]
+            if look[0] != 1.0:
+                sizes |= {"short_side": None, "long_side": None, "max_patches": None}
+        else:
+            images = [picture.image for picture in pictures]
+        return self._moved(torch.stack([to_pixels(image, **sizes) for image in images]), model)
+
+    def _moved(self, pixels: Tensor, model: Model) -> Tensor:
         if model.device.type == "cuda":
-            pixels = pixels.pin_memory().to(model.device, non_blocking=True)
-        return pixels
+            return pixels.pin_memory().to(model.device, non_blocking=True)
+        return pixels.to(model.device)
 
-    def _sizes(self, model: Model, resize: bool = True) -> dict[str, Any]:
-        """What decides a picture's network input."""
-        sizes = {"patch_size": model.patch_size, "mean": model.mean, "std": model.std}
-        return sizes | {key: getattr(self.config, key) for key in SIZES if resize}
-
-    def _key(self, picture: Image.Image, resize: bool) -> tuple:
-        """What the tokens of a picture depend on."""
-        digest = hashlib.blake2b(picture.tobytes(), digest_size=16).digest()
+    def _sizes(self, model: Model) -> dict[str, Any]:
+        """The arguments of ``to_pixels``: all that decides a picture's network input."""
         config = self.config
-        sizes = [getattr(config, key) for key in SIZES] if resize else []
-        return (
-            digest, picture.size, *sizes, config.position_interpolation, config.attention_blocks, self._layers()
-        )  # fmt: skip
+        most: int | None = config.max_patches
+        if not self._whole:  # windows bound the memory themselves; without them the picture is one
+            most = None if config.window else config.max_patches * self.backbone.patch_size**2
+        return {
+            "patch_size": model.patch_size if self._whole else 1, "mean": model.mean, "std": model.std,
+            "short_side": config.short_side, "long_side": config.long_side, "max_patches": most,
+        }  # fmt: skip
+
+    def _made_for(self) -> tuple[Any, ...]:
+        models = [model for model in (self.backbone, self.features) if model is not None]
+        return tuple(tuple(sorted((k, str(v)) for k, v in self._sizes(model).items())) for model in models)

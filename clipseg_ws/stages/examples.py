@@ -14,27 +14,12 @@ from clipseg_ws.backbones.features import FeatureBackbone
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.config import Config
 from clipseg_ws.fewshot.labels import VALUES, rivals
-from clipseg_ws.fewshot.matcher import FewShotMaps, FewShotMatcher
+from clipseg_ws.fewshot.matcher import FewShotMaps
 from clipseg_ws.pictures.images import resize_maps
-from clipseg_ws.stages.maps import ClassMaps, class_maps, find_present, spread_maps
-from clipseg_ws.structures import TextEmbeddings, Tokens
-from clipseg_ws.weak.constraints import Constraints
-
-
-@dataclass(frozen=True, eq=False)
-class Examples:
-    """A bank that takes part in an answer.
-
-    Attributes:
-        matcher: the prepared bank. own: vocabulary index of each of the matcher's asked classes. count: classes C.
-        text: names beside the examples, or None: the examples alone. known: other known words (BAM), or None.
-    """
-
-    matcher: FewShotMatcher
-    own: tuple[int, ...]
-    count: int
-    text: TextEmbeddings | None
-    known: TextEmbeddings | None
+from clipseg_ws.stages.classmaps import ClassMaps, members
+from clipseg_ws.stages.maps import Marking, class_maps, find_present, no_marks, spread_maps
+from clipseg_ws.stages.question import Examples
+from clipseg_ws.structures import Seen, Tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,37 +35,33 @@ class Query:
 
 
 def example_maps(
-    query: Query,
-    examples: Examples,
-    config: Config,
-    present: Tensor | None,
-    marks: Sequence[Constraints | None] | None = None,
+    query: Query, examples: Examples, config: Config, present: Tensor | None, marking: Marking = no_marks
 ) -> ClassMaps:
     """Class maps of the examples, joined with those of the names where there are names.
 
-    Both are spread by the affinity first, then joined by a weighted sum of their logarithms (``combine``); a class that
+    Both are spread by the steps first, then joined by a weighted sum of their logarithms (``combine``); a class that
     has only a name or only examples keeps what it has. Maps are on the grid of the model that is matched.
 
     Args:
         present: [B, C] bool, the known classes (weak setting); None: decided by presence.
-        marks: what boxes, points and scribbles say of each image.
+        marking: what boxes, points and scribbles say of the maps.
     """
     few = match_examples(query, examples, config)
     scores, found = _presence(query, examples, config, few)
     present = found if present is None else present
-    classes = [row.nonzero().flatten().tolist() for row in present]
+    classes = members(present, scores.device)
+    grid = query.matched.grid
     maps, knows = _gather(few.probabilities, examples.own, classes)
-    maps = spread_maps(maps, classes, query.matched, config, marks)
+    maps = spread_maps(maps, Seen(query.matched, classes), config, marking(classes, grid))
     background = few.probabilities[:, 0] if config.background_rule == "prompts" else None
     if examples.text is not None and query.tokens is not None and maps.shape[1]:
-        named = class_maps(query.backbone, query.tokens, examples.text, config, present, marks, query.proxy)
-        theirs = resize_maps(named.maps.float(), query.matched.grid)
-        asked = torch.tensor([[k < len(c) for k in range(maps.shape[1])] for c in classes], device=maps.device)
-        maps = combine(maps, theirs, knows, asked, weight=config.fewshot.text_weight)
+        named = class_maps(query.backbone, query.tokens, examples.text, config, present, marking, query.proxy)
+        theirs, weight = resize_maps(named.maps.float(), grid), config.fewshot.text_weight
+        maps = combine(maps, theirs, knows, classes >= 0, weight=weight)
         if background is not None and named.background is not None:
-            other = resize_maps(named.background[:, None].float(), query.matched.grid)
+            other = resize_maps(named.background[:, None].float(), grid)
             yes = torch.ones(len(other), 1, dtype=torch.bool, device=other.device)
-            background = combine(background[:, None], other, yes, yes, weight=config.fewshot.text_weight)[:, 0]
+            background = combine(background[:, None], other, yes, yes, weight=weight)[:, 0]
     return ClassMaps(classes, maps, scores, background, few.alignment)
 
 
@@ -121,14 +102,12 @@ def _presence(query: Query, examples: Examples, config: Config, few: FewShotMaps
     return scores, kept & able
 
 
-def _gather(probabilities: Tensor, own: Sequence[int], classes: list[list[int]]) -> tuple[Tensor, Tensor]:
-    """[B, 1+K', h, w] of the bank's classes -> maps [B, K, h, w] of each image's classes, [B, K] which have some."""
-    count = max((len(members) for members in classes), default=0)
-    maps = probabilities.new_zeros(len(classes), count, *probabilities.shape[2:])
-    knows = torch.zeros(len(classes), count, dtype=torch.bool, device=probabilities.device)
-    place = {c: k for k, c in enumerate(own)}
-    for b, members in enumerate(classes):
-        for k, c in enumerate(members):
-            if c in place:
-                maps[b, k], knows[b, k] = probabilities[b, 1 + place[c]], True
-    return maps, knows
+def _gather(probabilities: Tensor, own: Sequence[int], classes: Tensor) -> tuple[Tensor, Tensor]:
+    """[B, 1+K', h, w] of the bank's classes -> maps [B, K, h, w] of each image's ``classes`` [B, K], and [B, K] bool:
+    which of them the bank has."""
+    table = torch.zeros(max([*own, 0]) + 2, dtype=torch.int64, device=classes.device)  # class + 1 -> channel, 0: none
+    table[[c + 1 for c in own]] = torch.arange(1, len(own) + 1, device=classes.device)
+    inside = (classes + 1).clamp_max(len(table) - 1)
+    channel = torch.where(classes + 1 < len(table), table[inside], 0)
+    index = channel[:, :, None, None].expand(-1, -1, *probabilities.shape[2:])
+    return probabilities.gather(1, index) * (channel > 0)[:, :, None, None], channel > 0

@@ -98,13 +98,13 @@ def label_words(probabilities: Tensor, threshold: float, area_threshold: float =
 
 
 def spread_labels(labels: Tensor, classes: Tensor) -> Tensor:
-    """Labels among the K kept classes -> labels in the whole vocabulary.
+    """Labels among the kept classes -> labels in the whole vocabulary.
 
     Args:
-        labels: [..., ] int64 in 0..K. classes: [K] 0-based vocabulary indices of the kept classes.
+        labels: [B, H, W] int64 in 0..K. classes: [B, K] 0-based vocabulary indices of the kept classes, -1 pads.
 
     Returns:
-        Same shape: 0 stays background, k becomes ``classes[k - 1] + 1``.
+        Same shape: 0 stays background, k becomes ``classes[b, k - 1] + 1``.
     """
-    table = torch.cat([classes.new_zeros(1), classes + 1])
-    return table[labels]
+    table = torch.cat([torch.zeros_like(classes[:, :1]), classes + 1], 1)
+    return table.gather(1, labels.flatten(1)).view_as(labels)

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from clipseg_ws.activations.multiscale import agree, mirror
 from clipseg_ws.config import Config
-from clipseg_ws.stages.maps import ClassMaps
+from clipseg_ws.stages.classmaps import ClassMaps
 from clipseg_ws.weak.constraints import Constraints
 
-Look = Callable[[float, bool, Tensor | None], ClassMaps]  # (scale, mirrored, known classes or None) -> maps
+Look = tuple[float, bool]  # scale, mirrored
+AS_IT_IS: Look = (1.0, False)
 
 
 def scaled(picture: Image.Image, grid: tuple[int, int], patch: int, scale: float, mirrored: bool) -> Image.Image:
@@ -28,35 +29,40 @@ def scaled(picture: Image.Image, grid: tuple[int, int], patch: int, scale: float
     return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else picture
 
 
-def wanted_looks(config: Config) -> list[tuple[float, bool]]:
-    """(scale, mirrored) of every look that the configuration asks for."""
-    return [(scale, mirrored) for scale in config.scales for mirrored in ((False, True) if config.flip else (False,))]
+def wanted_looks(config: Config) -> list[Look]:
+    """Every look that the configuration asks for."""
+    given = config.step("looks")
+    if given is None:
+        return [AS_IT_IS]
+    return [(scale, mirrored) for scale in given["scales"] for mirrored in ((False, True) if given["flip"] else (False,))]
 
 
-def all_looks(look: Look, known: Tensor | None, config: Config) -> ClassMaps:
+def all_looks(look: Callable[[Look, Tensor | None], ClassMaps], known: Tensor | None, config: Config) -> ClassMaps:
     """Maps of the picture as it is, or of all its sizes and its mirror images brought together.
 
     The first look (size 1, not mirrored) decides which classes are there, their scores and the background.
+
+    Args:
+        look: (look, known classes [B, C] or None) -> maps.
     """
-    first = look(1.0, False, known)
+    first = look(AS_IT_IS, known)
     wanted = wanted_looks(config)
-    more = [pair for pair in wanted if pair != (1.0, False)]
+    more = [one for one in wanted if one != AS_IT_IS]
     if not more or not first.maps.shape[1]:
         return first
-    present = torch.zeros_like(first.scores, dtype=torch.bool)
-    for row, members in enumerate(first.classes):
-        present[row, members] = True
-    looks = [first.maps] if (1.0, False) in wanted else []
-    for scale, mirrored in more:
-        maps = look(scale, mirrored, present).maps
-        looks.append(mirror(maps) if mirrored else maps)
+    looks = [first.maps] if AS_IT_IS in wanted else []
+    present = first.present()
+    for one in more:
+        maps = look(one, present).maps
+        looks.append(mirror(maps) if one[1] else maps)
     rows, columns = (max(maps.shape[axis] for maps in looks) for axis in (-2, -1))
-    return replace(first, maps=agree(looks, (rows, columns), doubt=config.doubt))
+    given = config.step("looks") or {}
+    return replace(first, maps=agree(looks, (rows, columns), doubt=given.get("doubt", 0.0)))
 
 
-def mirrored_marks(marks: Sequence[Constraints] | None) -> list[Constraints] | None:
+def mirrored_marks(marks: Sequence[Constraints] | None) -> tuple[Constraints, ...] | None:
     """Weak labels as they lie in the mirrored pictures."""
-    return None if marks is None else [_mirrored(mark) for mark in marks]
+    return None if marks is None else tuple(_mirrored(mark) for mark in marks)
 
 
 def _mirrored(mark: Constraints) -> Constraints:

@@ -1,7 +1,8 @@
-"""Tokens of the last pictures, so that another method or threshold on the same picture does not encode it again."""
+"""Tokens of the last pictures, so that another method, threshold or refiner does not run the network again."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 
@@ -12,10 +13,18 @@ from clipseg_ws.structures import Tokens
 
 
 class TokenCache:
-    """Least recently used tokens of single images. Not safe for several threads."""
+    """Least recently used tokens of single images, limited by bytes. Not safe for several threads.
+
+    What comes out is shared with later callers, who must not change it.
+
+    Attributes:
+        runs: how often something had to be encoded.
+    """
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Hashable, Tokens] = OrderedDict()
+        self._bytes = 0
+        self.runs = 0
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -25,23 +34,37 @@ class TokenCache:
 
         Args:
             keys: of images that share a grid. encode: positions in ``keys`` -> their tokens, for what is missing.
-            capacity: images kept afterwards; a batch is never cut.
+            capacity: bytes kept afterwards; the batch itself is always whole.
         """
-        missing = [i for i, key in enumerate(keys) if key not in self._kept]
+        first = {key: i for i, key in reversed(list(enumerate(keys)))}  # the same picture twice in one batch
+        missing = sorted(i for key, i in first.items() if key not in self._kept)
         if missing:
             fresh = encode(missing)
+            self.runs += 1
             for row, i in enumerate(missing):
                 self._kept[keys[i]] = take(fresh, row)
+                self._bytes += size_of(self._kept[keys[i]])
         batch = join([self._kept[key] for key in keys])
         for key in keys:
             self._kept.move_to_end(key)
-        while len(self._kept) > max(capacity, len(set(keys))):
-            self._kept.popitem(last=False)
+        while self._bytes > capacity and self._kept:
+            self._bytes -= size_of(self._kept.popitem(last=False)[1])
         return batch
 
 
+def digest(pixels: Tensor) -> bytes:
+    """Sixteen bytes that stand for a picture's network input [3, H, W]."""
+    return hashlib.blake2b(pixels.detach().float().cpu().contiguous().numpy().tobytes(), digest_size=16).digest()
+
+
+def size_of(tokens: Tokens) -> int:
+    """Bytes of the tensors."""
+    parts = [tokens.last_input, *tokens.layers.values(), *([] if tokens.attention is None else [tokens.attention])]
+    return sum(part.numel() * part.element_size() for part in parts)
+
+
 def take(tokens: Tokens, row: int) -> Tokens:
-    """One image's tokens, B = 1, in their own memory (a view would keep the whole batch alive)."""
+    """One image's tokens, B = 1, in their own memory (a view would keep the whole batch alive); ``last`` is dropped."""
 
     def pick(values: Tensor) -> Tensor:
         return values[row : row + 1].clone()

@@ -1,0 +1,153 @@
+"""Scores at picture size, refined with the pictures, and decided: the last step before a result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clipseg_ws.config import Config
+from clipseg_ws.pictures.images import resize_maps
+from clipseg_ws.pictures.loading import grouped
+from clipseg_ws.pictures.picture import Picture
+from clipseg_ws.refine.picture import refine_picture
+from clipseg_ws.stages.classmaps import ClassMaps
+from clipseg_ws.stages.constrain import apply_constraints, box_maps, constrained_label, spread_seeds
+from clipseg_ws.stages.instances import instances
+from clipseg_ws.stages.labels import label, spread_labels, with_background
+from clipseg_ws.weak.constraints import Constraints
+
+CELLS = 2**26  # channels times pixels that are decided together: 256 MiB in float32
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """One picture's answer, on the host.
+
+    Attributes:
+        labels: [H, W] int64 in the whole vocabulary. confidence: [H, W] float32 in [0, 1].
+        scores: [C] image-level score of every class.
+        classes: vocabulary indices of the K classes that were scored at every pixel. kept: [K, H, W] their scores, None
+            where nothing reads them.
+        support_iou: [S] of ``ClassMaps``, or None.
+        instances: [H, W] int32, 0 for none; None where they were not asked for.
+    """
+
+    labels: NDArray[Any]
+    confidence: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    classes: list[int]
+    kept: NDArray[np.float32] | None = None
+    support_iou: NDArray[np.float32] | None = None
+    instances: NDArray[np.int32] | None = None
+
+    def maps(self) -> NDArray[np.float32]:
+        """[C, H, W] float32, zero for classes that were not scored."""
+        assert self.kept is not None
+        full = np.zeros((len(self.scores), *self.kept.shape[1:]), np.float32)
+        full[self.classes] = self.kept
+        return full
+
+
+def decide_maps(
+    pictures: Sequence[Picture], maps: ClassMaps, config: Config, marks: Sequence[Constraints] | None = None
+) -> list[Decision]:
+    """Maps of B pictures: enlarged, background put in front, refined, arg-max that respects the marks.
+
+    Pictures of one size are decided together, as many as ``CELLS`` allows; those with marks one by one.
+    """
+    answers: dict[int, Decision] = {}
+    channels = 1 + maps.classes.shape[1]
+    for size_group in grouped([picture.size for picture in pictures]):
+        height, width = pictures[size_group[0]].size
+        most = 1 if marks is not None else max(1, CELLS // (channels * height * width))
+        for start in range(0, len(size_group), most):
+            rows = size_group[start : start + most]
+            mark = None if marks is None else marks[rows[0]]
+            made = _decide_size([pictures[i] for i in rows], _rows(maps, rows), config, mark)
+            answers.update(zip(rows, made, strict=True))
+    return [answers[i] for i in range(len(pictures))]
+
+
+def _rows(maps: ClassMaps, rows: Sequence[int]) -> ClassMaps:
+    """Some of the pictures; the very maps where it is all of them."""
+    if len(rows) == len(maps.classes):
+        return maps
+    index = list(rows)
+    background = None if maps.background is None else maps.background[index]
+    iou = None if maps.support_iou is None else maps.support_iou[index]
+    return ClassMaps(maps.classes[index], maps.maps[index], maps.scores[index], background, iou)
+
+
+def _decide_size(
+    pictures: Sequence[Picture], maps: ClassMaps, config: Config, marks: Constraints | None
+) -> list[Decision]:
+    """Pictures of one size; with ``marks`` there is one of them."""
+    size, classes = pictures[0].size, maps.classes
+    if marks is not None:
+        marks = marks.select([c for c in classes[0].tolist() if c >= 0])
+    kept = resize_maps(maps.maps.float(), size)
+    if marks is not None:
+        kept = box_maps(kept[0], marks)[None]
+    other = None if maps.background is None else resize_maps(maps.background[:, None].float(), size)[:, 0]
+    scores = with_background(
+        kept, config.background_rule, alpha=config.alpha, threshold=config.background_threshold, background=other
+    )
+    if marks is not None:
+        seen = image_batch(pictures, scores)[0]
+        scores = apply_constraints(spread_seeds(scores[0], seen, marks)[None], marks)
+    scores = refined(scores, pictures, config, torch.cat([torch.ones_like(classes[:, :1]), classes + 1], 1) > 0)
+    labels, confidence = _labelled(scores, marks, config.min_area)
+    return _on_host(spread_labels(labels, classes), confidence, scores, maps, config, marks)
+
+
+def _on_host(
+    labels: Tensor, confidence: Tensor, scores: Tensor, maps: ClassMaps, config: Config, marks: Constraints | None
+) -> list[Decision]:
+    """Tensors of b pictures of one size -> their decisions; one transfer each."""
+    wide = config.keep_maps or config.instances
+    kept = scores[:, 1:].float().cpu().numpy() if wide else None
+    everywhere = narrow(labels, maps.scores.shape[1])
+    confident, image_scores, classes = confidence.float().cpu().numpy(), maps.scores.cpu().numpy(), maps.classes.tolist()
+    iou = None if maps.support_iou is None else maps.support_iou.cpu().numpy()
+    decisions = []
+    for row, padded in enumerate(classes):
+        mine = [c for c in padded if c >= 0]
+        own = None if kept is None else kept[row, : len(mine)]
+        things = instances(everywhere[row], own, mine, marks) if config.instances and own is not None else None
+        decisions.append(
+            Decision(everywhere[row], confident[row], image_scores[row], mine, own, None if iou is None else iou[row],
+                     things)
+        )  # fmt: skip
+    return decisions
+
+
+def narrow(labels: Tensor, classes: int) -> NDArray[Any]:
+    """Labels on the host in their own dtype: uint8, from 255 classes on int32."""
+    return labels.to(torch.uint8 if classes < 255 else torch.int32).cpu().numpy()
+
+
+def refined(scores: Tensor, pictures: Sequence[Picture], config: Config, channels: Tensor | None = None) -> Tensor:
+    """``refine_picture`` with the configured refiner; scores [B, C, H, W] of pictures of one size.
+
+    ``channels``: [B, C] bool, those that hold something; None: all.
+    """
+    if config.refine == "none" or not scores.shape[1]:
+        return scores
+    return refine_picture(config.refine, scores, image_batch(pictures, scores), channels=channels)
+
+
+def image_batch(pictures: Sequence[Picture], like: Tensor) -> Tensor:
+    """uint8 [B, 3, H, W] of pictures of one size, on the device of ``like``."""
+    return torch.stack([torch.from_numpy(np.array(p.image)).permute(2, 0, 1) for p in pictures]).to(like.device)
+
+
+def _labelled(scores: Tensor, marks: Constraints | None, min_area: float) -> tuple[Tensor, Tensor]:
+    if marks is None:
+        return label(scores, min_area=min_area)
+    return constrained_label(scores, marks, min_area=min_area)
