@@ -10,7 +10,7 @@ from typing import Any
 from clipseg_ws.activations.dense import MODES
 from clipseg_ws.backbones.openclip import POSITION_INTERPOLATIONS
 from clipseg_ws.fewshot.options import FewShotConfig, make_config
-from clipseg_ws.refine.picture import REFINERS
+from clipseg_ws.refine import REFINERS
 
 BACKGROUND_RULES = ("power", "constant", "prompts")
 

@@ -23,8 +23,8 @@ def dense_crf(
     image: Tensor,
     *,
     iterations: int = 10,
-    gaussian: tuple[float, float] = (1, 3),
-    bilateral: tuple[float, float, float] = (67, 3, 4),
+    gaussian: tuple[float, float] = (1.0, 3.0),
+    bilateral: tuple[float, float, float] = (67.0, 3.0, 4.0),
     reference_image: bool = False,
     half_unary: bool = False,
 ) -> Tensor:
@@ -45,10 +45,12 @@ def dense_crf(
 
     Raises:
         ImportError: pydensecrf2 is not installed.
-        ValueError: shapes that do not fit, negative iterations.
+        ValueError: shapes that do not fit, negative iterations, widths and weights of another number.
     """
     library = _library()
     check_inputs(scores, image, iterations, same_size=True)
+    if len(gaussian) != 2 or len(bilateral) != 3:
+        raise ValueError(f"{gaussian=}, {bilateral=}; two and three numbers are needed, e.g. (1, 3) and (67, 3, 4)")
     energy = unary(scores, half=half_unary).cpu().numpy()
     picture = image_bytes(image).permute(0, 2, 3, 1).cpu().numpy()  # [B, H, W, 3]
     probabilities = np.empty_like(energy)

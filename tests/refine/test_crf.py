@@ -116,3 +116,5 @@ def test_refused_inputs(crf_library):
     scores, image, _ = scene()
     with pytest.raises(ValueError, match="differ in size"):
         dense_crf(scores, image[..., 1:])
+    with pytest.raises(ValueError, match="two and three numbers"):
+        dense_crf(scores, image, gaussian=(1.0,))
