@@ -13,7 +13,7 @@ from torch import Tensor
 from clipseg_ws.activations.textscores import class_probabilities
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.config import Config
-from clipseg_ws.pictures.images import resize_maps
+from clipseg_ws.pictures.sizes import resize_maps
 from clipseg_ws.refine.picture import refine_picture
 from clipseg_ws.stages.constrain import apply_constraints, box_maps, constrained_label, spread_seeds
 from clipseg_ws.stages.instances import instances

@@ -14,7 +14,8 @@ from clipseg_ws.activations.featuremaps import layers_needed
 from clipseg_ws.backbones.features import FeatureBackbone
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.config import Config
-from clipseg_ws.pictures.images import attach_pixels, attached_pixels, target_size, to_image, to_pixels
+from clipseg_ws.pictures.images import attach_pixels, attached_pixels, to_image, to_pixels
+from clipseg_ws.pictures.sizes import target_size
 from clipseg_ws.stages.better_maps import structure_layers
 from clipseg_ws.stages.dense import needed_layers, proxy_features
 from clipseg_ws.stages.token_cache import TokenCache

@@ -15,7 +15,7 @@ from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.config import Config
 from clipseg_ws.fewshot.labels import VALUES, rivals
 from clipseg_ws.fewshot.matcher import FewShotMaps, FewShotMatcher
-from clipseg_ws.pictures.images import resize_maps
+from clipseg_ws.pictures.sizes import resize_maps
 from clipseg_ws.stages.maps import ClassMaps, class_maps, find_present, spread_maps
 from clipseg_ws.structures import TextEmbeddings, Tokens
 from clipseg_ws.weak.constraints import Constraints

@@ -17,7 +17,8 @@ from torch import Tensor
 from clipseg_ws.activations.textscores import class_probabilities
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.config import Config
-from clipseg_ws.pictures.images import resize_maps, stitch, target_size
+from clipseg_ws.pictures.sizes import resize_maps, target_size
+from clipseg_ws.pictures.windows import stitch
 from clipseg_ws.stages.windows import cut, enlarged, patch_logits
 from clipseg_ws.structures import TextEmbeddings
 

@@ -14,7 +14,9 @@ from torch import Tensor
 from clipseg_ws.activations.textscores import word_logits
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.config import Config
-from clipseg_ws.pictures.images import resize_maps, stitch, to_pixels, window_boxes
+from clipseg_ws.pictures.images import to_pixels
+from clipseg_ws.pictures.sizes import resize_maps
+from clipseg_ws.pictures.windows import stitch, window_boxes
 from clipseg_ws.stages.dense import needed_layers, patch_embeddings, proxy_features, repaired
 
 Box = tuple[int, int, int, int]
