@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clipseg_ws.pictures.images import image_bytes
 from clipseg_ws.refine.neighbours import check_inputs
 
 MEAN_BGR = (104.008, 116.669, 122.675)
@@ -75,11 +76,6 @@ def wrapped_bgr(picture: np.ndarray) -> np.ndarray:
     """[H, W, 3] uint8 RGB -> BGR minus the mean, cut towards zero, modulo 256, as uint8: CLIP-ES's CRF input."""
     shifted = picture[..., ::-1].astype(np.float32) - np.asarray(MEAN_BGR, dtype=np.float32)
     return (np.trunc(shifted).astype(np.int32) % 256).astype(np.uint8)
-
-
-def image_bytes(image: Tensor) -> Tensor:
-    """uint8 from uint8 (as it is) or from floating point in [0, 1] (times 255, rounded)."""
-    return image if image.dtype == torch.uint8 else (image.float() * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def _library() -> ModuleType:

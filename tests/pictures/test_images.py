@@ -8,7 +8,7 @@ import torch
 from conftest import golden_cases
 from PIL import Image
 
-from clipseg_ws.pictures.images import to_image, to_pixels
+from clipseg_ws.pictures.images import image_bytes, to_image, to_pixels
 from clipseg_ws.pictures.reading import ImageError
 from clipseg_ws.pictures.sizes import resize_maps, target_size
 
@@ -67,3 +67,7 @@ def test_pixels_of_a_fitting_picture_are_exact():
     expected = ((PICTURE / 255.0 - mean) / std).transpose(2, 0, 1)
     assert pixels.dtype == torch.float32 and pixels.shape == (3, 6, 9)
     np.testing.assert_allclose(pixels.numpy(), expected, atol=1e-6)
+
+
+def test_bytes_from_floats():
+    assert image_bytes(torch.tensor([0.0, 0.5, 1.0, 1.0001])).tolist() == [0, 128, 255, 255]
