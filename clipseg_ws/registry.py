@@ -162,7 +162,7 @@ def read_value(text: str, where: str = "") -> Any:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or "no value"
-        raise ValueError(f"{where or repr(text)} cannot be read: {problem}; quote text, for example '\"{text}\"'") from error
+        raise ValueError(f"{where or repr(text)} cannot be read ({problem}); put text into quotes") from error
     if isinstance(value, str):
         try:
             return float(value) if any(c in value for c in "eE.") and value.lower() not in ("nan", "inf") else value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,27 +14,27 @@ from clipseg_ws.activations.last_block import forward_last_block, pool_embedding
 from clipseg_ws.backbones import DEFAULT_MODEL, load_backbone
 from clipseg_ws.backbones.features import FeatureBackbone, load_features
 from clipseg_ws.backbones.openclip import OpenClipBackbone
-from clipseg_ws.config import PRESETS, Config, flatten, resolve
+from clipseg_ws.config import flatten, resolve
 from clipseg_ws.fewshot.bank import SupportBank
 from clipseg_ws.pictures.batching import Batching
-from clipseg_ws.pictures.images import to_image
+from clipseg_ws.pictures.picture import Grids, Picture
+from clipseg_ws.stages.answerer import Answerer, check_read
 from clipseg_ws.stages.banks import Matchers, make_bank
-from clipseg_ws.stages.by_head import HeadStage
-from clipseg_ws.stages.decisions import Decision, decide_maps, decide_words
+from clipseg_ws.stages.by_head import ByHead, TrainedHead
+from clipseg_ws.stages.by_maps import ByMaps, question_reads
+from clipseg_ws.stages.by_words import ByWords
+from clipseg_ws.stages.cache import TokenCache
+from clipseg_ws.stages.decide import Decision
 from clipseg_ws.stages.dense import patch_embeddings, repaired
 from clipseg_ws.stages.encoder import Encoder
-from clipseg_ws.stages.examples import Examples
 from clipseg_ws.stages.names import resolve_names
-from clipseg_ws.stages.picture_maps import picture_maps
-from clipseg_ws.stages.results import make_result, resolved_record
-from clipseg_ws.stages.token_cache import TokenCache
-from clipseg_ws.structures import Segmentation, TextEmbeddings, Vocabulary, WeakLabels
+from clipseg_ws.stages.question import Known, Question, moved
+from clipseg_ws.stages.results import make_result, resolved_record, setting_of
+from clipseg_ws.structures import Segmentation, TextEmbeddings, Tokens, Vocabulary, WeakLabels
 from clipseg_ws.text.embeddings import embed_vocabulary
-from clipseg_ws.weak.constraints import Constraints, constraints
+from clipseg_ws.weak.constraints import constraints
 from clipseg_ws.weak.given import per_image_tags, present_mask, tag_indices, weak_list
 from clipseg_ws.weak.marks import mark_names
-
-__all__ = ["PRESETS", "Config", "Segmenter"]
 
 
 class Segmenter:
@@ -74,50 +73,59 @@ class Segmenter:
         resolve(method, config)  # a misspelt setting should not cost the loading of a model
         recipe = {"model": model, "device": device, "offline": offline, "features": features, "backbone": backbone}
         backbone = load_backbone(model, device=device, dtype=dtype, offline=offline) if backbone is None else backbone
-        self._given = flatten(config)
-        self.head = None if head is None else HeadStage(head).attach(backbone)
-        self.config = resolve(method, config, self._advice(backbone))
-        self.backbone = backbone.with_positions(self.config.position_interpolation, compile=self.config.compile)
         self.recipe = recipe | {"dtype": str(backbone.dtype).removeprefix("torch."), "head": head}
         if isinstance(features, str):
             features = load_features(features, backbone.device, dtype, offline)
         self.features = features
+        self.head = None if head is None else TrainedHead(head).attach(backbone)
         self._texts: dict[Vocabulary, TextEmbeddings] = {}
-        self._tokens = TokenCache()
-        self._encoder = Encoder(self.backbone, features, self.config, self._tokens)
-        self._matchers = Matchers()
+        self._tokens, self._matchers = TokenCache(), Matchers()
+        self._configure(backbone, method, flatten(config))
+
+    def _configure(self, backbone: OpenClipBackbone, method: str, given: dict[str, Any]) -> None:
+        """Everything that follows from the settings."""
+        advice = backbone.recommended | (self.head.card.settings() if self.head else {})
+        self._given, self.config = given, resolve(method, given, advice)
+        self.backbone = backbone.with_positions(self.config.position_interpolation, compile=self.config.compile)
+        words = self.head is None and self.config.decision == "words"
+        self._encoder = Encoder(self.backbone, self.features, self.config, self._tokens, whole=not words)
+        self.answerer: Answerer = ByWords(self._encoder) if words else ByMaps(self._encoder)
+        if self.head is not None:
+            self.answerer = ByHead(self.head, self._encoder)
+        check_read(self.answerer, self.config, given)
         self._batching = Batching(self.config.batch_size)
 
     def with_head(self, head: str | Path | None) -> Segmenter:
         """The same weights and settings with another head, or none."""
-        twin = self.variant()
+        twin = self._twin()
         twin.recipe = self.recipe | {"head": head}
-        twin.head = None if head is None else HeadStage(head).attach(self.backbone)
-        return twin.variant()
+        twin.head = None if head is None else TrainedHead(head).attach(self.backbone)
+        twin._configure(self.backbone, self.config.method, self._given)
+        return twin
 
     def variant(self, method: str | None = None, **config: Any) -> Segmenter:
         """Another method or setting on the same weights; text embeddings and cached tokens are shared."""
+        twin = self._twin()
+        given = (self._given if method is None else {}) | flatten(config)
+        twin._configure(self.backbone, method or self.config.method, given)
+        return twin
+
+    def _twin(self) -> Segmenter:
         twin = object.__new__(Segmenter)
-        twin._given = (self._given if method is None else {}) | flatten(config)
-        twin.head = self.head
-        twin.config = resolve(method or self.config.method, twin._given, self._advice(self.backbone))
-        twin.backbone = self.backbone.with_positions(twin.config.position_interpolation, compile=twin.config.compile)
-        twin.recipe, twin._batching = self.recipe, Batching(twin.config.batch_size)
-        twin.features, twin._texts, twin._tokens = self.features, self._texts, self._tokens
-        twin._encoder = Encoder(twin.backbone, twin.features, twin.config, twin._tokens)
-        twin._matchers = self._matchers
+        twin.recipe, twin.head, twin.features = self.recipe, self.head, self.features
+        twin._texts, twin._tokens, twin._matchers = self._texts, self._tokens, self._matchers
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as what it was made from, not as weights: a worker process loads the same model on its own device."""
-        texts = {vocabulary: _moved(text, "cpu") for vocabulary, text in self._texts.items()}
+        texts = {vocabulary: moved(text, "cpu") for vocabulary, text in self._texts.items()}
         return _remake, (self.recipe | {"method": self.config.method} | self._given, texts)
 
     def __call__(
         self,
         images: Any,
-        *,
         classes: Any = None,
+        *,
         background: str | Sequence[str] | None = None,
         tags: Sequence[Any] | None = None,
         supports: Any = None,
@@ -150,27 +158,80 @@ class Segmenter:
                 that cannot be used.
         """
         single = not isinstance(images, (list, tuple))
-        pictures = [to_image(image) for image in ([images] if single else images)]
-        per_image = per_image_tags(tags, len(pictures), single)
-        given = None if weak is None else weak_list(weak, len(pictures), tags)
-        named = per_image if given is None else [sorted(mark_names(labels)) for labels in given]
-        bank = None if supports is None else self.bank(supports)
-        vocabulary, examples = self.asked(bank, classes, background, named)
-        indices, marks = tag_indices(per_image, vocabulary), None
-        if given is not None:
-            marks = [
-                constraints(labels, vocabulary, (picture.height, picture.width))
-                for labels, picture in zip(given, pictures, strict=True)
-            ]
-            everything = range(len(vocabulary.names))
-            indices = [list(everything if m.present is None else m.present) for m in marks]
-        results = self._segment(pictures, vocabulary, indices, marks, examples)
-        sources = [images] if single else list(images)
-        results = [
-            r if isinstance(s, (Image.Image, np.ndarray)) else replace(r, source=str(s))
-            for r, s in zip(results, sources, strict=True)
-        ]
+        listed = [images] if single else list(images)
+        named = per_image_tags(tags, len(listed), single)
+        marks = None if weak is None else weak_list(weak, len(listed), tags)
+        spoken = named if marks is None else [sorted(mark_names(labels)) for labels in marks]
+        question = self.ask(classes, background, supports=supports, tags=spoken)
+        results = self.answer(question, listed, tags=named, marks=marks)
         return results[0] if single else results
+
+    def ask(
+        self, classes: Any = None, background: Any = None, *, supports: Any = None,
+        tags: Iterable[Sequence[str]] | None = None,
+    ) -> Question:  # fmt: skip
+        """What calls with these arguments look for, resolved once: hand it to ``answer`` as often as you like.
+
+        Args:
+            classes, background, supports: as for the call itself.
+            tags: names that occur, which are the classes where ``classes`` are left out.
+
+        Raises:
+            ValueError: no classes, classes that the bank cannot serve, a method or a head that takes no supports, a
+                setting that this question does not read.
+
+        Example:
+            >>> question = segment.ask("house; tree; car")
+            >>> results = segment.answer(question, ["a.png", "b.png"])
+        """
+        bank = None if supports is None else self.bank(supports)
+        if self.head is not None:
+            if bank is not None:
+                raise ValueError(
+                    f"the head {self.head.path!r} answers alone, it takes no supports; leave one of them out"
+                )
+            return Question(self.head.vocabulary(classes, background))
+        if bank is None:
+            vocabulary = self.vocabulary(classes, background, tags)
+            question = Question(vocabulary, self.embed_names(vocabulary))
+        else:
+            question = self._with_examples(bank, classes, background, tags)
+        if self.config.decision == "maps":
+            check_read(self.answerer, self.config, self._given, question_reads(self.answerer.reads, question))
+        return question
+
+    def answer(
+        self,
+        question: Question,
+        pictures: Sequence[Any],
+        *,
+        tags: Sequence[Sequence[str]] | None = None,
+        marks: Sequence[WeakLabels] | None = None,
+    ) -> list[Segmentation]:
+        """One result a picture, in order.
+
+        Args:
+            question: of ``ask``. pictures: whatever the call takes, or what ``prepare`` made.
+            tags: the weak setting: the names that are in each picture. marks: boxes, points and scribbles of each
+                picture, instead of ``tags``.
+
+        Raises:
+            ValueError: unknown tags, contradicting marks, a picture that cannot be read.
+        """
+        ready = [self.prepare(picture) for picture in pictures]
+        known = _known(question.vocabulary, ready, tags, marks)
+        question, device = question.to(self.backbone.device), self.backbone.device
+
+        def decide(rows: Sequence[int]) -> list[Decision]:
+            return self.answerer.decide([ready[i] for i in rows], question, known.rows(rows, device))
+
+        decided = self._batching.run_grouped([picture.grid for picture in ready], decide)
+        setting = setting_of(question, known.present is not None, self.head is not None)
+        record = resolved_record(self.config, self.backbone, self.features, question)
+        if self.head is not None:
+            record |= {"head": self.head.describe()}
+        pairs = zip(ready, decided, strict=True)
+        return [make_result(picture, made, question, setting, record, self.config) for picture, made in pairs]
 
     def vocabulary(
         self, classes: Any = None, background: Any = None, tags: Iterable[Sequence[str]] | None = None
@@ -184,141 +245,97 @@ class Segmenter:
     def bank(self, supports: Any) -> SupportBank:
         """Supports encoded once for many calls, see ``supports`` there; ``.save(path)``, ``.merge(other)``."""
         backbone = self.features or self.backbone
-        cached = self._encoder.clip if self.features is None and self.config.cache_tokens else None
+        cached = self._encode_pictures if self.features is None and self.config.cache_mb else None
         return make_bank(supports, backbone, self.config, self._by_tag, cached)
 
-    def asked(
-        self, bank: SupportBank | None, classes: Any = None, background: Any = None, tags: Any = None
-    ) -> tuple[Vocabulary, Examples | None]:
-        """What a call with these arguments looks for: the vocabulary, and how the bank takes part in it.
-
-        Raises:
-            ValueError: no classes, classes that the bank cannot serve, a method or a head that takes no supports.
-        """
-        if bank is None:
-            return self.vocabulary(classes, background, tags), None
-        if self.head is not None:
-            raise ValueError(f"the head {self.head.path!r} answers alone, it takes no supports; leave one of them out")
-        if classes is None:
-            return self._matchers.by_examples(bank, self.config, self._known())
-        vocabulary = self.vocabulary(classes, background, tags)
-        text = self.embed_names(vocabulary) if self.config.fewshot.text_weight else None
-        return vocabulary, self._matchers.with_names(bank, vocabulary, text, self.config, self._known())
+    def _encode_pictures(self, pictures: Sequence[Any]) -> Tokens:
+        encoder = self._for_maps()
+        return encoder.clip(encoder.pixels([encoder.picture(picture) for picture in pictures]))
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Patch grid (h, w) that a picture of ``size`` (width, height) gets: pictures of one grid share a batch."""
+        """Patch grid (h, w) that a picture of ``size`` (width, height) gets (words: its network size in pixels)."""
         return self._encoder.grid(size)
 
-    def prepare(self, image: Any) -> Image.Image:
-        """The picture with its network input made beforehand, in a worker thread for example, to be segmented later.
+    def grids(self, size: tuple[int, int]) -> Grids:
+        """The grids of all models that see a picture of ``size``; pictures of equal grids share a batch."""
+        return self._encoder.grids(size)
 
-        Takes what ``to_image`` takes. Another Segmenter may segment it too: one with other sizes resizes it again.
+    def prepare(self, image: Any, source: str | None = None) -> Picture:
+        """The picture loaded and resized for the network, in a worker thread for example, to be segmented later.
+
+        Takes what the call takes. Another Segmenter may segment it too: one with other sizes resizes it again.
         """
-        return self._encoder.prepare(image)
+        if source is None and not isinstance(image, (Picture, Image.Image, np.ndarray)):
+            source = str(image)
+        return self.answerer.picture(image, source)
 
-    def embed_images(self, pictures: Sequence[Image.Image]) -> Tensor:
+    def embed_images(self, pictures: Sequence[Any]) -> Tensor:
         """Pooled image embeddings [B, E] float32 (not normalised) of pictures that share one grid, see ``grid``."""
-        tokens = self._encoder.clip(list(pictures))
+        encoder = self._for_maps()
+        tokens = encoder.clip(encoder.pixels([encoder.picture(picture) for picture in pictures]))
         block = forward_last_block(self.backbone, tokens.last_input, tokens.last)
         return pool_embedding(self.backbone, block.out, self.config.pool)
 
-    def embed_patches(self, pictures: Sequence[Image.Image]) -> Tensor:
+    def embed_patches(self, pictures: Sequence[Any]) -> Tensor:
         """Unit patch embeddings [B, h, w, E] float32 of pictures that share one grid, in the space of the names."""
-        tokens, proxy = self._encoder.clip(pictures), self._encoder.proxy(pictures)
-        return patch_embeddings(self.backbone, repaired(tokens, self.config), self.config, proxy).float()
-
-    def _advice(self, backbone: OpenClipBackbone) -> dict[str, Any]:
-        return backbone.recommended | (self.head.card.settings() if self.head else {})
+        encoder = self._for_maps()
+        pixels = encoder.pixels([encoder.picture(picture) for picture in pictures])
+        tokens = repaired(encoder.clip(pixels), self.config)
+        return patch_embeddings(self.backbone, tokens, self.config, encoder.proxy(pixels)).float()
 
     # ---- inside ----------------------------------------------------------------------------------------------------
 
+    def _for_maps(self) -> Encoder:
+        """The encoder that makes whole patches of a picture."""
+        return Encoder(self.backbone, self.features, self.config, self._tokens)
+
     def _by_tag(self, pictures: Sequence[Image.Image], labels: Sequence[str]) -> list[Segmentation]:
         """The weak setting with one tag a picture, for supports without a mask."""
-        ask = self.variant(keep_maps=True)
+        given = {key: value for key, value in self._given.items() if not key.startswith("fewshot.")}
+        ask = self._twin()
+        ask._configure(self.backbone, self.config.method, given | {"keep_maps": True})
         pairs = zip(pictures, labels, strict=True)
         return [cast(Segmentation, ask(picture, classes=[label], tags=[label])) for picture, label in pairs]
 
-    def _segment(
-        self,
-        pictures: list[Image.Image],
-        vocabulary: Vocabulary,
-        tags: list[list[int]] | None,
-        marks: list[Constraints] | None = None,
-        examples: Examples | None = None,
-    ) -> list[Segmentation]:
-        if self.head is not None:
-            decided = self.head.decide(self.backbone, pictures, vocabulary, self.config, self._batching, tags, marks)
-            record = resolved_record(self.config, self.backbone, self.features, vocabulary)
-            record |= {"head": self.head.describe()}
-            pairs = zip(pictures, decided, strict=True)
-            return [make_result(p, answer, vocabulary, "head", record, self.config) for p, answer in pairs]
-        text = None if examples is not None else self.embed_names(vocabulary)
-        if text is not None and self.config.decision == "words":
-            decided = [
-                decide_words(
-                    self.backbone,
-                    picture,
-                    text,
-                    self.config,
-                    None if tags is None else tags[i],
-                    None if marks is None else marks[i].to(text.owner.device),
-                    self.features,
-                )
-                for i, picture in enumerate(pictures)
-            ]
-        else:
-            decided = self._by_maps(pictures, vocabulary, text, tags, marks, examples)
-        record = resolved_record(self.config, self.backbone, self.features, vocabulary, examples)
-        setting = "zero" if tags is None else "weak"
-        if examples is not None:
-            setting = "weak-few" if examples.matcher.source.predicted else "few"
-        return [
-            make_result(picture, answer, vocabulary, setting, record, self.config, examples)
-            for picture, answer in zip(pictures, decided, strict=True)
-        ]
-
-    def _by_maps(
-        self,
-        pictures: list[Image.Image],
-        vocabulary: Vocabulary,
-        text: TextEmbeddings | None,
-        tags: list[list[int]] | None,
-        marks: list[Constraints] | None = None,
-        examples: Examples | None = None,
-    ) -> list[Decision]:
-        """Group the pictures by grid, run batch by batch, and put the answers back in order."""
-        device = self.backbone.device
-
-        def answer(batch: Sequence[int]) -> list[Decision]:
-            present = None
-            if tags is not None:
-                present = present_mask([tags[i] for i in batch], len(vocabulary.names)).to(device)
-            mine = None if marks is None else [marks[i].to(device) for i in batch]
-            maps = picture_maps(self._encoder, [pictures[i] for i in batch], text, present, mine, examples)
-            each: Sequence[Constraints | None] = mine or [None] * len(batch)
-            return [decide_maps(pictures[i], maps, row, self.config, each[row]) for row, i in enumerate(batch)]
-
-        return self._batching.run_grouped([self._encoder.grids(picture.size) for picture in pictures], answer)
-
-    def _known(self) -> TextEmbeddings | None:
-        """Other known words that take their own pixels from examples (BAM)."""
-        words = self.config.fewshot.known
-        return None if words is None else self.embed_names(self.vocabulary(words))
+    def _with_examples(self, bank: SupportBank, classes: Any, background: Any, tags: Any) -> Question:
+        """Names and examples together, or the examples alone."""
+        words = self.config.step("known")
+        known = None if words is None else self.embed_names(self.vocabulary(words["words"]))
+        if classes is None:
+            vocabulary, examples = self._matchers.by_examples(bank, self.config, known)
+            return Question(vocabulary, None, examples)
+        vocabulary = self.vocabulary(classes, background, tags)
+        text = self.embed_names(vocabulary) if self.config.fewshot.text_weight else None
+        return Question(
+            vocabulary, text, self._matchers.with_names(bank, vocabulary, text, self.config, known)
+        )
 
     def embed_names(self, vocabulary: Vocabulary) -> TextEmbeddings:
         """The vocabulary's text embeddings on the model's device; made once (and kept on disk), pickled with it."""
         if vocabulary not in self._texts:
             text = embed_vocabulary(vocabulary, self.backbone.encode_text, weights_key=self.backbone.weights_sha256)
-            self._texts[vocabulary] = _moved(text, self.backbone.device)
+            self._texts[vocabulary] = moved(text, self.backbone.device)
         return self._texts[vocabulary]
+
+
+def _known(
+    vocabulary: Vocabulary, pictures: Sequence[Picture], tags: Sequence[Sequence[str]] | None,
+    weak: Sequence[WeakLabels] | None,
+) -> Known:  # fmt: skip
+    """Tags or marks by name -> what they say of each picture in indices and pixels."""
+    count = len(vocabulary.names)
+    if weak is None:
+        indices = tag_indices(None if tags is None else [list(t) for t in tags], vocabulary)
+        return Known(None if indices is None else present_mask(indices, count))
+    marks = tuple(
+        constraints(labels, vocabulary, picture.size) for labels, picture in zip(weak, pictures, strict=True)
+    )
+    everything = range(count)
+    return Known(present_mask([list(everything if m.present is None else m.present) for m in marks], count), marks)
 
 
 def _remake(arguments: dict[str, Any], texts: dict[Vocabulary, TextEmbeddings]) -> Segmenter:
     """The Segmenter that ``Segmenter.__reduce__`` wrote down."""
     made = Segmenter(**arguments)
-    made._texts |= {vocabulary: _moved(text, made.backbone.device) for vocabulary, text in texts.items()}
+    made._texts |= {vocabulary: moved(text, made.backbone.device) for vocabulary, text in texts.items()}
     return made
-
-
-def _moved(text: TextEmbeddings, device: Any) -> TextEmbeddings:
-    return replace(text, vectors=text.vectors.to(device), owner=text.owner.to(device))

@@ -16,7 +16,8 @@ from torch import Tensor
 from clipseg_ws.eval.guard import Sample, Setting
 from clipseg_ws.eval.predictors import Prediction
 from clipseg_ws.pictures.images import to_image
-from clipseg_ws.refine.picture import REFINERS, refine_picture
+from clipseg_ws.refine import REFINERS
+from clipseg_ws.refine.picture import refine_picture
 from clipseg_ws.stages.constrain import apply_constraints, constrained_label, spread_seeds
 from clipseg_ws.stages.labels import spread_labels
 from clipseg_ws.weak.constraints import Constraints, constraints

@@ -18,8 +18,9 @@ from clipseg_ws.activations.featuremaps import feature_maps, layers_needed
 from clipseg_ws.activations.prototypes import pooling_weights
 from clipseg_ws.fewshot.supports import UNNAMED, SupportError, read_supports
 from clipseg_ws.files import atomic_write
-from clipseg_ws.pictures.images import target_size, to_pixels
+from clipseg_ws.pictures.images import to_pixels
 from clipseg_ws.pictures.loading import grouped
+from clipseg_ws.pictures.sizes import target_size
 from clipseg_ws.structures import Support, Tokens
 
 FORMAT = "clipseg_ws support bank 1"

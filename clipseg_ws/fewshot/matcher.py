@@ -21,7 +21,7 @@ from clipseg_ws.activations.prior import nearest_cosine
 from clipseg_ws.activations.prototypes import class_prototypes, cosine, vote
 from clipseg_ws.activations.suppress import fold, suppress
 from clipseg_ws.fewshot.bank import SupportBank
-from clipseg_ws.fewshot.options import REFITS, FewShotConfig
+from clipseg_ws.fewshot.options import FewShotConfig
 from clipseg_ws.fewshot.prepared import join_kinds, prepare
 
 
@@ -55,13 +55,13 @@ class FewShotMatcher:
 
     def __init__(self, bank: SupportBank, config: FewShotConfig | None = None) -> None:
         self.config = config or FewShotConfig()
-        self.refit = self.config.refit.resolved(REFITS)
+        self.refit, self.refit_name = self.config.refitting(), str(self.config.refit).partition("(")[0]
         self.source = bank
         self.labels = bank.labels
         self.asked = [self.labels.index(label) for label in bank.asked or self.labels]
         self.supports = tuple(e.name or f"{e.label} {i + 1}" for i, e in enumerate(bank.entries))
         parts = self.config.step("parts")
-        counts = (1, 1) if parts is None else (parts.get("count"), parts.get("background"))
+        counts = (1, 1) if parts is None else (parts.get("count", 3), parts.get("background", 1))
         self.bank = prepare(bank, self.config.kinds, *counts)
         inside = self._margins(self._similarity(self.bank.cells.t()[None, :, None], *self._prototypes(None)))
         self.typical = self._typical(inside[0, :, 0])
@@ -124,7 +124,7 @@ class FewShotMatcher:
         """[B, 1+K, h, w] logits of prototypes or a classifier fitted to the query's seeds in ``maps`` [B, K, h, w]."""
         refit, scale = self.refit, self.config.scale
         seeds = find_seeds(maps, sure=refit["sure"], unsure=refit["unsure"])
-        if self.config.refit.name == "classifier":
+        if self.refit_name == "classifier":
             answers = classify_online(
                 features, seeds, self.bank.moments, ridge=refit["ridge"], query_share=refit["query_share"]
             )

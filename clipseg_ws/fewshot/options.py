@@ -41,7 +41,7 @@ class FewShotConfig:
     kinds: tuple[str, ...] = ("input",)  # features compared together; see activations/featuremaps.py
     scale: float = 20.0  # factor of the cosine (PANet)
     prior: float = 0.3  # share of the dense nearest-cell similarity (PFENet) in the score, the rest is the prototypes'
-    refit: Spec = Spec("prototypes")  # query-side refit, of ``REFITS``, with parameters as in "prototypes(rounds=1)"
+    refit: Spec | str = "prototypes"  # query-side refit, of ``REFITS``, with parameters as in "prototypes(rounds=1)"
     presence_threshold: float = 0.4  # of ``FewShotMaps.presence``: below it a class counts as absent
     text_weight: float = 0.7  # of the names beside the examples, where both are given; 0: the examples alone
     steps: tuple[Spec, ...] = field(default=(), repr=False)  # the method's steps of kind "matching", put in by it
@@ -61,12 +61,16 @@ class FewShotConfig:
                 raise ValueError(f"{key}={getattr(self, key)}; a number in [0, 1] is needed, for example 0.5")
         if self.scale <= 0:
             raise ValueError(f"scale={self.scale}; a positive number is needed, for example 20")
-        _check_refit(self.refit.resolved(REFITS))
+        _check_refit(self.refitting())
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; ``make_config`` takes it back."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "steps"}
         return values | {"kinds": list(self.kinds), "refit": str(self.refit)}
+
+    def refitting(self) -> dict[str, Any]:
+        """All parameters of the refit."""
+        return parse_spec(str(self.refit), REFITS, "refit").resolved(REFITS)
 
     def step(self, name: str) -> Spec | None:
         """A step of the matching, None where it does not run."""

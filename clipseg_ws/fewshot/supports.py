@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from clipseg_ws.pictures.images import ImageError, to_image
+from clipseg_ws.pictures.images import to_image
+from clipseg_ws.pictures.reading import ImageError
 from clipseg_ws.pictures.sources import IMAGE_SUFFIXES
 from clipseg_ws.structures import IGNORE, Support
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from clipseg_ws.activations.last_block import forward_last_block
 from clipseg_ws.activations.multiscale import resized
 from clipseg_ws.backbones.openclip import OpenClipBackbone
-from clipseg_ws.pictures.images import target_size, to_pixels
+from clipseg_ws.pictures.images import to_pixels
+from clipseg_ws.pictures.sizes import target_size
 from clipseg_ws.structures import Tokens
 
 

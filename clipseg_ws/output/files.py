@@ -19,7 +19,8 @@ from PIL import Image
 from clipseg_ws import __version__
 from clipseg_ws.files import ErrorsCsv, append_csv, atomic_write, write_text
 from clipseg_ws.output.palette import draw_overlay, ignored_label, voc_palette
-from clipseg_ws.pictures.images import read_image, to_image
+from clipseg_ws.pictures.images import to_image
+from clipseg_ws.pictures.reading import read_image
 from clipseg_ws.pictures.sources import is_url, source_name
 from clipseg_ws.structures import IGNORE, Segmentation
 

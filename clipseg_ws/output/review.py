@@ -16,7 +16,7 @@ from PIL import Image
 from clipseg_ws.files import atomic_write
 from clipseg_ws.output.files import read_label_png
 from clipseg_ws.output.palette import ignored_label, voc_palette
-from clipseg_ws.pictures.images import read_image
+from clipseg_ws.pictures.reading import read_image
 
 WIDTH = 320  # pixels of a picture on the page
 _STYLE = """body{font:15px/1.4 system-ui,sans-serif;margin:2em auto;max-width:1100px;padding:0 1em;color:#222}

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clipseg_ws.pictures.images import image_bytes
 from clipseg_ws.refine.neighbours import check_inputs
 
 MEAN_BGR = (104.008, 116.669, 122.675)
@@ -23,8 +24,8 @@ def dense_crf(
     image: Tensor,
     *,
     iterations: int = 10,
-    gaussian: tuple[float, float] = (1, 3),
-    bilateral: tuple[float, float, float] = (67, 3, 4),
+    gaussian: tuple[float, float] = (1.0, 3.0),
+    bilateral: tuple[float, float, float] = (67.0, 3.0, 4.0),
     reference_image: bool = False,
     half_unary: bool = False,
 ) -> Tensor:
@@ -45,10 +46,12 @@ def dense_crf(
 
     Raises:
         ImportError: pydensecrf2 is not installed.
-        ValueError: shapes that do not fit, negative iterations.
+        ValueError: shapes that do not fit, negative iterations, widths and weights of another number.
     """
     library = _library()
     check_inputs(scores, image, iterations, same_size=True)
+    if len(gaussian) != 2 or len(bilateral) != 3:
+        raise ValueError(f"{gaussian=}, {bilateral=}; two and three numbers are needed, e.g. (1, 3) and (67, 3, 4)")
     energy = unary(scores, half=half_unary).cpu().numpy()
     picture = image_bytes(image).permute(0, 2, 3, 1).cpu().numpy()  # [B, H, W, 3]
     probabilities = np.empty_like(energy)
@@ -73,11 +76,6 @@ def wrapped_bgr(picture: np.ndarray) -> np.ndarray:
     """[H, W, 3] uint8 RGB -> BGR minus the mean, cut towards zero, modulo 256, as uint8: CLIP-ES's CRF input."""
     shifted = picture[..., ::-1].astype(np.float32) - np.asarray(MEAN_BGR, dtype=np.float32)
     return (np.trunc(shifted).astype(np.int32) % 256).astype(np.uint8)
-
-
-def image_bytes(image: Tensor) -> Tensor:
-    """uint8 from uint8 (as it is) or from floating point in [0, 1] (times 255, rounded)."""
-    return image if image.dtype == torch.uint8 else (image.float() * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def _library() -> ModuleType:

@@ -32,7 +32,7 @@ def par(
     *,
     iterations: int = 20,
     dilations: Sequence[int] = (1, 2, 4, 8, 12, 24),
-    normalise: bool = False,
+    normalise: bool = True,
 ) -> Tensor:
     """Average every pixel's scores ``iterations`` times with its neighbours, weighted by colour and distance.
 
@@ -41,8 +41,8 @@ def par(
         image: [B, 3, H, W] uint8 or floating point of any scaling; resized to the scores (bilinear, corners aligned).
         iterations: how often to average.
         dilations: distances in pixels of the 8 neighbours.
-        normalise: False keeps the published weights, which sum to 1.01, so that the scores grow by 1.01 ** iterations;
-            True divides them by their sum: scores in [0, 1] stay in [0, 1], the arg-max is the same.
+        normalise: divide the published weights, which sum to 1.01, by their sum: scores in [0, 1] stay in [0, 1], the
+            arg-max is the same. False keeps them, so that the scores grow by 1.01 ** iterations.
 
     Returns:
         [B, C, h, w] in the dtype of ``scores``, computed in float32 (float64 stays float64).

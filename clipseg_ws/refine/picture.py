@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipseg_ws.refine.crf import dense_crf
-from clipseg_ws.refine.guided import guided_filter
+from clipseg_ws.refine import REFINERS
 from clipseg_ws.refine.neighbours import check_inputs
-from clipseg_ws.refine.pamr import pamr
-from clipseg_ws.refine.par import par
-from clipseg_ws.refine.superpixels import superpixel_mean
+from clipseg_ws.registry import Spec, checked_spec, parse_spec
+
+
+Run = Callable[[Tensor, Tensor], Tensor]  # (scores, image) -> scores
 
 
 def unrefined(scores: Tensor, image: Tensor) -> Tensor:
@@ -23,63 +22,67 @@ def unrefined(scores: Tensor, image: Tensor) -> Tensor:
     return scores.clone()
 
 
-# Every entry: (scores [B, C, H, W], image [B, 3, H, W], **options) -> [B, C, H, W]; scores in [0, 1] stay in [0, 1].
-REFINERS: Mapping[str, Callable[..., Tensor]] = {
-    "none": unrefined,
-    "pamr": pamr,
-    "par": partial(par, normalise=True),
-    "guided": guided_filter,
-    "crf": dense_crf,
-    "superpixels": superpixel_mean,
-}
-
-
 def refine_picture(
-    name: str,
+    refiner: str | Spec,
     scores: Tensor,
     image: Tensor,
     *,
     channels: Tensor | None = None,
     max_side: int | None = None,
-    **options: Any,
 ) -> Tensor:
-    """Refine scores with the picture, image by image, so that a result never depends on its batch.
+    """Refine scores with the pictures of a batch; a result does not depend on which pictures come together.
 
     Args:
-        name: a key of ``REFINERS``.
+        refiner: a name of ``REFINERS``, parameters in brackets: "pamr", "pamr(iterations=5, dilations=[8, 16])"; or
+            its ``Spec``.
         scores: [B, C, H, W] floating point; classes, or background and classes ("crf" wants the background in).
         image: [B, 3, H, W] of the same size and device: uint8, or floating point RGB in [0, 1] (not CLIP-normalised).
         channels: bool [C] or [B, C], which channels to refine; None: those that are not zero everywhere. The others
             come back as they are (with "crf" they are no label the pixels could take).
         max_side: work on a picture whose longer side is at most this many pixels and enlarge the result; None: full
             size.
-        options: passed on to the refiner, see the function behind the name.
 
     Returns:
         [B, C, H, W] in the dtype of ``scores``.
 
     Raises:
-        ValueError: unknown name, shapes that do not fit, a float picture outside [0, 1].
+        ValueError: unknown name or parameter, shapes that do not fit, a float picture outside [0, 1].
         ImportError: the refiner's extra is not installed.
     """
-    if name not in REFINERS:
-        raise ValueError(f"unknown refiner {name!r}; allowed: {', '.join(REFINERS)}, e.g. 'guided'")
+    parse = checked_spec if isinstance(refiner, Spec) else parse_spec
+    spec = parse(refiner, REFINERS, "refiner")
+    run, parameters = REFINERS[spec.name].load(), dict(spec.parameters)
     check_inputs(scores, image, same_size=True)
     _check_range(image)
-    chosen = _chosen_channels(scores, channels)
     small = _working_size(scores.shape[-2:], max_side)
+    whole = partial(_sized, partial(run, **parameters), small)
+    if REFINERS[spec.name].about.get("channels") == "together":
+        return _one_by_one(whole, scores, image, _chosen_channels(scores, channels))
+    if channels is None:
+        return whole(scores, image).to(scores.dtype)
+    return _some_channels(whole, scores, image, _chosen_channels(scores, channels))
+def _sized(run: Run, small: tuple[int, int] | None, scores: Tensor, image: Tensor) -> Tensor:
+    """The refiner at full size, or at a smaller one and enlarged."""
+    if small is None:
+        return run(scores, image)
+    return _resize(run(_resize(scores, small), _resize(image, small)), scores.shape[-2:])
+
+
+def _one_by_one(run: Run, scores: Tensor, image: Tensor, chosen: Tensor) -> Tensor:
+    """A refiner whose channels compete: every picture with its own ones."""
     refined = scores.clone()
     for index, present in enumerate(chosen):
-        if not present.any():
-            continue
-        part, picture = scores[index : index + 1, present], image[index : index + 1]
-        if small is None:
-            part = REFINERS[name](part, picture, **options)
-        else:
-            part = REFINERS[name](_resize(part, small), _resize(picture, small), **options)
-            part = _resize(part, scores.shape[-2:])
-        refined[index, present] = part[0].to(refined.dtype)
+        if present.any():
+            part = run(scores[index : index + 1, present], image[index : index + 1])
+            refined[index, present] = part[0].to(refined.dtype)
     return refined
+
+
+def _some_channels(run: Run, scores: Tensor, image: Tensor, chosen: Tensor) -> Tensor:
+    """A refiner that treats every channel alone: those that any picture wants, kept where the picture wants them."""
+    index = chosen.any(0).nonzero().flatten()
+    part = torch.where(chosen[:, index, None, None], run(scores[:, index], image).to(scores.dtype), scores[:, index])
+    return scores.index_copy(1, index, part)
 
 
 def _chosen_channels(scores: Tensor, channels: Tensor | None) -> Tensor:

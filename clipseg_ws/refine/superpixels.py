@@ -1,15 +1,12 @@
-"""Mean of the scores inside SLIC superpixels (extra ``[superpixels]``, package scikit-image).
-
-Paper: Achanta et al., "SLIC Superpixels Compared to State-of-the-Art Superpixel Methods", TPAMI 2012.
-"""
+"""Mean of the scores inside SLIC superpixels (extra ``[superpixels]``), which ``regions.superpixels`` cuts."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from clipseg_ws.refine.crf import image_bytes
 from clipseg_ws.refine.neighbours import check_inputs, working_float
+from clipseg_ws.regions.superpixels import slic_segments
 
 
 def superpixel_mean(
@@ -20,8 +17,7 @@ def superpixel_mean(
     Args:
         scores: [B, C, H, W] floating point.
         image: [B, 3, H, W] of the same size: uint8, or floating point RGB in [0, 1].
-        side: wished width of a superpixel in pixels.
-        compactness: larger values give squarer superpixels, smaller ones follow colour more closely.
+        side, compactness: of the superpixels, see ``slic_segments``.
         blend: share of the mean in the result, the rest is the score itself.
 
     Returns:
@@ -39,20 +35,6 @@ def superpixel_mean(
     maps = working_float(scores)
     means = torch.stack([_segment_means(one, labels) for one, labels in zip(maps, segments, strict=True)])
     return torch.lerp(maps, means, blend).to(scores.dtype)
-
-
-def slic_segments(image: Tensor, *, side: float = 16.0, compactness: float = 10.0) -> Tensor:
-    """Superpixel numbers [B, H, W] int64 from 0, connected, per picture of [B, 3, H, W] (uint8 or RGB in [0, 1])."""
-    if side < 1 or compactness <= 0:
-        raise ValueError(f"{side=}, {compactness=}; allowed: >= 1 pixel and > 0, e.g. 16 and 10")
-    try:
-        from skimage.segmentation import slic
-    except ImportError as error:
-        raise ImportError('superpixels need scikit-image: pip install "clipseg_ws[superpixels]"') from error
-    pictures = image_bytes(image).permute(0, 2, 3, 1).cpu().numpy()  # [B, H, W, 3]
-    wanted = max(1, round(pictures.shape[1] * pictures.shape[2] / side**2))
-    found = [slic(p, n_segments=wanted, compactness=compactness, start_label=0, channel_axis=-1) for p in pictures]
-    return torch.stack([torch.from_numpy(labels).long() for labels in found]).to(image.device)
 
 
 def _segment_means(maps: Tensor, segments: Tensor) -> Tensor:

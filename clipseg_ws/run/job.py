@@ -13,7 +13,7 @@ from PIL import Image
 
 from clipseg_ws.fewshot.bank import SupportBank
 from clipseg_ws.output.files import is_done, save
-from clipseg_ws.pictures.images import read_image
+from clipseg_ws.pictures.reading import read_image
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.structures import IGNORE, Segmentation, WeakLabels

@@ -15,7 +15,7 @@ from functools import partial
 
 from PIL import Image
 
-from clipseg_ws.pictures.images import ImageError, decode_image, read_bytes
+from clipseg_ws.pictures.reading import ImageError, decode_image, read_bytes
 from clipseg_ws.pictures.sources import Source, is_url
 from clipseg_ws.run.folder import OnResult, run_local
 from clipseg_ws.run.job import Job, Outcome

@@ -17,7 +17,7 @@ from clipseg_ws.fewshot.bank import BankError, SupportBank, encode_bank, load_ba
 from clipseg_ws.fewshot.labels import VALUES, match_labels
 from clipseg_ws.fewshot.matcher import FewShotMatcher
 from clipseg_ws.fewshot.supports import SupportError, read_support_dir, read_supports
-from clipseg_ws.stages.examples import Examples
+from clipseg_ws.stages.question import Examples
 from clipseg_ws.structures import Segmentation, Support, TextEmbeddings, Tokens, Vocabulary
 
 Segment = Callable[[Sequence[Any], Sequence[str]], Sequence[Segmentation]]  # pictures, one tag each -> answers
@@ -55,7 +55,7 @@ def make_bank(
 def kinds_needed(config: Config) -> tuple[str, ...]:
     """The kinds of features that a bank must have for ``config``."""
     kinds = config.fewshot.kinds
-    return kinds if config.fewshot.known is None or VALUES in kinds else (*kinds, VALUES)
+    return kinds if config.step("known") is None or VALUES in kinds else (*kinds, VALUES)
 
 
 def predict_masks(supports: Sequence[Any], segment: Segment) -> tuple[list[Any], dict[int, np.ndarray]]:
@@ -123,7 +123,7 @@ class Matchers:
     ) -> tuple[Vocabulary, Examples]:
         """The supports' labels as vocabulary; no names take part."""
         labels = bank.asked or bank.labels
-        words = Vocabulary(labels, tuple((label,) for label in labels))
+        words = Vocabulary(labels, tuple((label,) for label in labels), ())
         own = tuple(range(len(labels)))
         return words, Examples(self._matcher(bank, labels, config), own, len(labels), None, known)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
@@ -17,20 +16,24 @@ from clipseg_ws.activations.multiscale import mirror, resized
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.config import Config
 from clipseg_ws.heads.base import Head
-from clipseg_ws.heads.features import FeatureSpec, encode_features, encode_tokens, grid_of, pixel_batch
+from clipseg_ws.heads.features import encode_features, encode_tokens
 from clipseg_ws.heads.head_file import load_head
 from clipseg_ws.heads.objective import enlarge
-from clipseg_ws.pictures.batching import Batching
-from clipseg_ws.stages.better_maps import structure_layers
-from clipseg_ws.stages.decisions import Decision, decide_maps
-from clipseg_ws.stages.looks import scaled, wanted_looks
-from clipseg_ws.stages.maps import ClassMaps, spread_maps
-from clipseg_ws.structures import Tokens, Vocabulary
+from clipseg_ws.pictures.picture import Picture
+from clipseg_ws.stages.answerer import COMMON, step_keys
+from clipseg_ws.stages.classmaps import ClassMaps, members
+from clipseg_ws.stages.decide import Decision, decide_maps
+from clipseg_ws.stages.encoder import Encoder
+from clipseg_ws.stages.grid_marks import GridMarks, grid_marks
+from clipseg_ws.stages.looks import AS_IT_IS, wanted_looks
+from clipseg_ws.stages.map_steps import structure_layers
+from clipseg_ws.stages.maps import spread_maps
+from clipseg_ws.stages.question import Known, Question
+from clipseg_ws.structures import Seen, Vocabulary
 from clipseg_ws.text.vocabulary import parse_classes
-from clipseg_ws.weak.constraints import Constraints
 
 
-class HeadStage:
+class TrainedHead:
     """A head from a file, ready to answer.
 
     Args:
@@ -46,7 +49,7 @@ class HeadStage:
         self.module: Head = module
         self.sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
-    def attach(self, backbone: OpenClipBackbone) -> HeadStage:
+    def attach(self, backbone: OpenClipBackbone) -> TrainedHead:
         """Check that the head belongs to these weights and move it to their device; returns self."""
         self.card.check(backbone)
         self.module = self.module.to(backbone.device)
@@ -76,49 +79,7 @@ class HeadStage:
                     f"are {', '.join(self.card.classes)}"
                 )
         synonyms = tuple((name,) for name in names) if asked is None else asked.synonyms
-        return Vocabulary(tuple(names), synonyms, templates=("{}",))
-
-    def decide(
-        self, backbone: OpenClipBackbone, pictures: Sequence[Image.Image], vocabulary: Vocabulary, config: Config,
-        batching: Batching, tags: list[list[int]] | None = None, marks: Sequence[Constraints] | None = None,
-    ) -> list[Decision]:  # fmt: skip
-        """One answer a picture, in order.
-
-        The head scores the background itself; where the configuration knows none (``background_rule="constant"`` and
-        ``background_threshold=0``, data sets without background) every pixel gets a class.
-
-        Args:
-            vocabulary: of ``vocabulary``. batching: how many pictures go together.
-            tags: indices of the classes that may occur; None: all of it.
-            marks: boxes, points and scribbles of every picture, which the answer respects.
-        """
-        filled = config.background_rule == "constant" and config.background_threshold == 0
-        config = replace(config, background_rule="prompts", head_presence=0.0 if filled else config.head_presence)
-        spec = replace(
-            self.card.features, short_side=config.short_side, long_side=config.long_side,
-            max_patches=config.max_patches, position_interpolation=config.position_interpolation,
-        )  # fmt: skip
-        spread = config.affinity and config.head_affinity > 0
-
-        def answer(batch: Sequence[int]) -> list[Decision]:
-            pixels = pixel_batch(backbone, [pictures[i] for i in batch], spec)
-            features, tokens = encode_tokens(
-                backbone, pixels, spec, attention_blocks=config.attention_blocks if spread else 0,
-                keep_layers=structure_layers(config, backbone.depth) if spread else (),
-            )  # fmt: skip
-            allowed = None if tags is None else [tags[i] for i in batch]
-            scores = self.scores(features, vocabulary)
-            scores = self._looks(backbone, [pictures[i] for i in batch], scores, spec, vocabulary, config)
-            if filled:
-                scores[:, 0] = 0
-            maps = winners(scores, allowed, config.head_presence)
-            mine = None if marks is None else [marks[i].to(backbone.device) for i in batch]
-            if spread:
-                maps = spread_winners(maps, tokens, config, mine, backbone.depth)
-            each: Sequence[Constraints | None] = mine or [None] * len(batch)
-            return [decide_maps(pictures[i], maps, row, config, each[row]) for row, i in enumerate(batch)]
-
-        return batching.run_grouped([grid_of(backbone, picture.size, spec) for picture in pictures], answer)
+        return Vocabulary(tuple(names), synonyms, (), templates=("{}",))
 
     @torch.no_grad()
     def scores(self, features: Tensor, vocabulary: Vocabulary) -> Tensor:
@@ -127,51 +88,96 @@ class HeadStage:
         chosen = [0, *(index[name.lower()] for name in vocabulary.names)]
         return self.module(features.float()).logits.float()[:, chosen].softmax(1)
 
-    def _looks(
-        self, backbone: OpenClipBackbone, pictures: Sequence[Image.Image], first: Tensor, spec: FeatureSpec,
-        vocabulary: Vocabulary, config: Config,
-    ) -> Tensor:  # fmt: skip
+
+class ByHead:
+    """See ``Answerer``.
+
+    Args:
+        head: attached to the encoder's backbone. encoder: with the model and the configuration.
+    """
+
+    name = "head"
+
+    def __init__(self, head: TrainedHead, encoder: Encoder) -> None:
+        config = encoder.config
+        self.head, self.encoder = head, encoder
+        # the head scores the background itself; a data set without background (constant rule, threshold 0) fills all
+        self.filled = config.background_rule == "constant" and config.background_threshold == 0
+        least = 0.0 if self.filled else config.head_presence
+        self.config = replace(config, background_rule="prompts", head_presence=least)
+        self.reads = head_reads(config)
+        self.spec = replace(
+            head.card.features, short_side=config.short_side, long_side=config.long_side,
+            max_patches=config.max_patches, position_interpolation=config.position_interpolation,
+        )  # fmt: skip
+        self.spread = config.step("affinity") is not None and config.head_affinity > 0
+
+    def picture(self, image: Any, source: str | None = None) -> Picture:
+        """See ``Answerer``."""
+        return self.encoder.picture(image, source)
+
+    def decide(self, pictures: Sequence[Picture], question: Question, known: Known) -> list[Decision]:
+        """See ``Answerer``; ``known.present``: the classes that may occur."""
+        backbone, config = self.encoder.backbone, self.config
+        features, tokens = encode_tokens(
+            backbone, self.encoder.pixels(pictures), self.spec,
+            attention_blocks=config.attention_blocks if self.spread else 0,
+            keep_layers=structure_layers(config, backbone.depth) if self.spread else (),
+        )  # fmt: skip
+        scores = self._looks(pictures, self.head.scores(features, question.vocabulary), question.vocabulary)
+        if self.filled:
+            scores[:, 0] = 0
+        present = None if known.present is None else known.present.to(scores.device)
+        maps = winners(scores, present, config.head_presence)
+        if self.spread:
+            marks = None if known.marks is None else grid_marks(known.marks, maps.classes, tokens.grid)
+            maps = spread_winners(maps, Seen(tokens, maps.classes, backbone.depth), config, marks)
+        return decide_maps(pictures, maps, config, known.marks)
+
+    def _looks(self, pictures: Sequence[Picture], first: Tensor, vocabulary: Vocabulary) -> Tensor:
         """Mean of the probabilities over all looks at pictures of one grid; ``first``: of the pictures as they are."""
-        looks, grid = [], grid_of(backbone, pictures[0].size, spec)
-        for scale, mirrored in wanted_looks(config):
-            if (scale, mirrored) == (1.0, False):
+        looks = []
+        for look in wanted_looks(self.config):
+            if look == AS_IT_IS:
                 looks.append(first)
                 continue
-            seen = [scaled(picture, grid, backbone.patch_size, scale, mirrored) for picture in pictures]
-            own = spec if scale == 1.0 else replace(spec, short_side=None, long_side=None, max_patches=None)
-            scores = self.scores(encode_features(backbone, pixel_batch(backbone, seen, own), own), vocabulary)
-            looks.append(mirror(scores) if mirrored else scores)
+            features = encode_features(self.encoder.backbone, self.encoder.pixels(pictures, look), self.spec)
+            scores = self.head.scores(features, vocabulary)
+            looks.append(mirror(scores) if look[1] else scores)
         rows, columns = (max(scores.shape[axis] for scores in looks) for axis in (-2, -1))
         return torch.stack([resized(scores, (rows, columns)) for scores in looks]).mean(0)
 
 
-def winners(scores: Tensor, allowed: Sequence[Sequence[int]] | None, least: float = 0.0) -> ClassMaps:
+def head_reads(config: Config) -> frozenset[str]:
+    """Keys of settings that a head reads in this configuration."""
+    reads = set(COMMON) | {"head_affinity", "head_presence", "background_rule", "background_threshold", "min_area"}
+    return frozenset(reads | {"decision"} | step_keys(config, "head"))
+
+
+def winners(scores: Tensor, allowed: Tensor | None, least: float = 0.0) -> ClassMaps:
     """Probabilities [B, 1+C, h, w] -> the maps of the classes that are there: with tags those, else those that win
     somewhere and whose probability reaches ``least`` somewhere.
 
     Classes that are not there share their probability out among the others.
+
+    Args:
+        allowed: [B, C] bool, the tags; None: not known.
     """
     batch, count = scores.shape[0], scores.shape[1] - 1
     peaks = scores[:, 1:].flatten(2).amax(-1).reshape(batch, count)
-    there = peaks >= least
-    if allowed is not None:
-        there = torch.zeros_like(there)
-        for row, members in enumerate(allowed):
-            there[row, list(members)] = True
+    there = peaks >= least if allowed is None else allowed
     kept = torch.cat([there.new_ones(batch, 1), there], 1)
     scores = scores * kept[:, :, None, None]
     scores = scores / scores.sum(1, keepdim=True).clamp_min(1e-12)
-    best = scores.argmax(1)
-    classes = [[int(c) - 1 for c in row.unique() if c > 0] for row in best]
-    maps = scores.new_zeros(batch, max((len(c) for c in classes), default=0), *scores.shape[2:])
-    for row, members in enumerate(classes):
-        maps[row, : len(members)] = scores[row, [c + 1 for c in members]]
+    won = torch.zeros(batch, 1 + count, dtype=torch.bool, device=scores.device)
+    won = won.scatter(1, scores.argmax(1).flatten(1), True)
+    classes = members(won[:, 1:], scores.device)
+    index = (classes + 1)[:, :, None, None].expand(-1, -1, *scores.shape[2:])
+    maps = scores.gather(1, index) * (classes >= 0)[:, :, None, None]
     return ClassMaps(classes, maps, peaks, scores[:, 0])
 
 
-def spread_winners(
-    maps: ClassMaps, tokens: Tokens, config: Config, marks: Sequence[Constraints | None] | None, depth: int
-) -> ClassMaps:
+def spread_winners(maps: ClassMaps, seen: Seen, config: Config, marks: GridMarks | None) -> ClassMaps:
     """A head's maps spread along the attention of the same forward pass (WeCLIP's and CLIP-ES's affinity).
 
     ``spread^a * map^(1 - a)`` with a = ``config.head_affinity``, the background beside it as the head gave it.
@@ -179,7 +185,8 @@ def spread_winners(
     if not maps.maps.shape[1]:
         return maps
     size = tuple(maps.maps.shape[-2:])
-    spread = spread_maps(adaptive_avg_pool2d(maps.maps, tokens.grid), maps.classes, tokens, config, marks, depth)
+    small = adaptive_avg_pool2d(maps.maps, seen.tokens.grid)
+    spread = spread_maps(small, seen, config, marks, answerer="head")
     both = enlarge(spread, size) ** config.head_affinity * maps.maps ** (1 - config.head_affinity)
     assert maps.background is not None
     total = (both.sum(1) + maps.background).clamp_min(1e-12)

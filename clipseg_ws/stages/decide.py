@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clipseg_ws.config import Config
-from clipseg_ws.pictures.images import resize_maps
 from clipseg_ws.pictures.loading import grouped
 from clipseg_ws.pictures.picture import Picture
+from clipseg_ws.pictures.sizes import resize_maps
 from clipseg_ws.refine.picture import refine_picture
 from clipseg_ws.stages.classmaps import ClassMaps
 from clipseg_ws.stages.constrain import apply_constraints, box_maps, constrained_label, spread_seeds
@@ -113,10 +113,10 @@ def _on_host(
     wide = config.keep_maps or config.instances
     kept = scores[:, 1:].float().cpu().numpy() if wide else None
     everywhere = narrow(labels, maps.scores.shape[1])
-    confident, image_scores, classes = confidence.float().cpu().numpy(), maps.scores.cpu().numpy(), maps.classes.tolist()
+    confident, image_scores = confidence.float().cpu().numpy(), maps.scores.cpu().numpy()
     iou = None if maps.support_iou is None else maps.support_iou.cpu().numpy()
     decisions = []
-    for row, padded in enumerate(classes):
+    for row, padded in enumerate(maps.classes.tolist()):
         mine = [c for c in padded if c >= 0]
         own = None if kept is None else kept[row, : len(mine)]
         things = instances(everywhere[row], own, mine, marks) if config.instances and own is not None else None

@@ -13,8 +13,9 @@ from clipseg_ws.activations.featuremaps import layers_needed
 from clipseg_ws.backbones.features import FeatureBackbone
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.config import Config
-from clipseg_ws.pictures.images import target_size, to_image, to_pixels
+from clipseg_ws.pictures.images import to_image, to_pixels
 from clipseg_ws.pictures.picture import Grids, Picture
+from clipseg_ws.pictures.sizes import target_size
 from clipseg_ws.stages.cache import TokenCache, digest
 from clipseg_ws.stages.dense import needed_layers, proxy_features
 from clipseg_ws.stages.looks import Look, scaled

@@ -15,7 +15,7 @@ from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.config import Config
 from clipseg_ws.fewshot.labels import VALUES, rivals
 from clipseg_ws.fewshot.matcher import FewShotMaps
-from clipseg_ws.pictures.images import resize_maps
+from clipseg_ws.pictures.sizes import resize_maps
 from clipseg_ws.stages.classmaps import ClassMaps, members
 from clipseg_ws.stages.maps import Marking, class_maps, find_present, no_marks, spread_maps
 from clipseg_ws.stages.question import Examples

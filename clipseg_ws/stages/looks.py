@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -34,7 +33,8 @@ def wanted_looks(config: Config) -> list[Look]:
     given = config.step("looks")
     if given is None:
         return [AS_IT_IS]
-    return [(scale, mirrored) for scale in given["scales"] for mirrored in ((False, True) if given["flip"] else (False,))]
+    sides = (False, True) if given["flip"] else (False,)
+    return [(scale, mirrored) for scale in given["scales"] for mirrored in sides]
 
 
 def all_looks(look: Callable[[Look, Tensor | None], ClassMaps], known: Tensor | None, config: Config) -> ClassMaps:

@@ -7,20 +7,21 @@ of the softmax, and only the others are enlarged to pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from clipseg_ws.activations.textscores import class_probabilities
-from clipseg_ws.backbones.openclip import OpenClipBackbone
-from clipseg_ws.config import Config
-from clipseg_ws.pictures.images import resize_maps, stitch, target_size
+from clipseg_ws.pictures.picture import Picture
+from clipseg_ws.pictures.sizes import resize_maps
+from clipseg_ws.pictures.windows import stitch
+from clipseg_ws.stages.encoder import Encoder
 from clipseg_ws.stages.windows import cut, enlarged, patch_logits
 from clipseg_ws.structures import TextEmbeddings
 
+Refine = Callable[[Tensor], Tensor]  # [1, M+1, H, W] logits -> the same
 NEAR = 3  # best words of every patch that are kept: between patches a second best may win
 NEAR_WEIGHT = 2**20  # a win counts more than any number of second places
 WORD_CELLS = 2**26  # words times pixels of the largest tensor: 256 MiB in float32
@@ -40,27 +41,25 @@ class WordLogits:
     peaks: Tensor
 
 
-def too_many_words(picture: Image.Image, words: int, config: Config) -> bool:
-    """Whether all words at all pixels would exceed ``WORD_CELLS``."""
-    return words * _cells(picture, config) > WORD_CELLS
+def most_pictures(pictures: Sequence[Picture], words: int) -> int:
+    """Pictures of one grid of which all words at all pixels keep to ``WORD_CELLS``; 0 where one is too much already."""
+    return WORD_CELLS // (words * max(map(_cells, pictures)))
 
 
-def _cells(picture: Image.Image, config: Config) -> int:
+def _cells(picture: Picture) -> int:
     """Pixels of the picture, at its own or at network size, whichever is larger."""
-    height, width = target_size(*picture.size, 1, config.short_side, config.long_side)
-    return max(picture.width * picture.height, height * width)
+    (height, width), *_ = picture.grid
+    return max(picture.size[0] * picture.size[1], height * width)
 
 
-def short_word_logits(
-    backbone: OpenClipBackbone, picture: Image.Image, text: Tensor, scale: float, config: Config, features: Any = None
-) -> WordLogits:
+def short_word_logits(encoder: Encoder, picture: Picture, text: Tensor, scale: float) -> WordLogits:
     """The words among the best of some patch of some window (at most what ``WORD_CELLS`` allows), enlarged, stitched.
 
     Args:
         text: [T, E] unit vectors. scale: factor of the cosine in the softmax; the rest is exact for it at the patches.
     """
-    windows = cut(backbone, picture, config)
-    batches = list(patch_logits(backbone, windows, text, config, features))  # [B, T, h, w] each: patches only
+    windows = cut(encoder, [picture])
+    batches = list(patch_logits(encoder, windows, text))  # [B, T, h, w] each: patches only
     won = torch.zeros(text.shape[0], dtype=torch.int64, device=batches[0][0].device)
     peaks = torch.zeros(text.shape[0], device=won.device)
     for logits, _ in batches:
@@ -68,7 +67,7 @@ def short_word_logits(
         won += NEAR_WEIGHT * torch.bincount(near[:, 0].flatten(), minlength=len(won))
         won += torch.bincount(near.flatten(), minlength=len(won))
         peaks = torch.maximum(peaks, (scale * logits).softmax(1).amax((0, 2, 3)))
-    most = max(1, WORD_CELLS // _cells(picture, config) - 1)
+    most = max(1, WORD_CELLS // _cells(picture) - 1)
     words = won.topk(min(int((won > 0).sum()), most)).indices.sort().values
     dropped = torch.ones(len(won), dtype=torch.bool, device=won.device)
     dropped[words] = False
@@ -79,22 +78,16 @@ def short_word_logits(
         return torch.cat([logits[:, words], rest.clamp_min(-1e4)], 1)  # nothing dropped: -inf would spread
 
     small = ((shortened(logits), enlarge) for logits, enlarge in batches)
-    return WordLogits(stitch(enlarged(small), windows.boxes, windows.size), words, peaks)
+    return WordLogits(stitch(enlarged(small, 1), windows.boxes, windows.size), words, peaks)
 
 
 def many_word_probabilities(
-    backbone: OpenClipBackbone,
-    picture: Image.Image,
-    text: TextEmbeddings,
-    config: Config,
-    tags: list[int] | None,
-    features: Any = None,
-    refine: Any = None,
+    encoder: Encoder, picture: Picture, text: TextEmbeddings, tags: list[int] | None, refine: Refine
 ) -> tuple[Tensor, list[int], Tensor]:
     """As ``class_probabilities`` of all words, without ever holding them.
 
     Args:
-        tags: classes that may answer; all by default. refine: [1, M+1, H, W] logits -> the same.
+        tags: classes that may answer; None: all. refine: [1, M+1, H, W] logits -> the same.
 
     Returns:
         probabilities [1, 1+K, H, W] (background first) of the K classes that are kept, these classes, and the
@@ -105,10 +98,10 @@ def many_word_probabilities(
     if tags is not None:
         mine = (owner < 0) | torch.isin(owner, torch.tensor(tags, dtype=owner.dtype, device=owner.device))
     owner, vectors = owner[mine], text.vectors[mine].float()
-    scale = backbone.logit_scale if config.logit_scale is None else config.logit_scale
-    short = short_word_logits(backbone, picture, vectors, scale, config, features)
-    logits = resize_maps(short.logits, (picture.height, picture.width))
-    logits = logits if refine is None else refine(logits)
+    given = encoder.config.logit_scale
+    scale = encoder.backbone.logit_scale if given is None else given
+    short = short_word_logits(encoder, picture, vectors, scale)
+    logits = refine(resize_maps(short.logits, picture.size))
     won = owner[short.words]
     classes = sorted(set(won[won >= 0].tolist()))
     place = {c: k for k, c in enumerate(classes)} | {-1: -1}

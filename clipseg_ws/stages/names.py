@@ -30,18 +30,23 @@ def resolve_names(
     Raises:
         ValueError: neither classes nor tags, or a class file that cannot be read.
     """
+    if isinstance(classes, Vocabulary) and classes.background is not None and background is None:
+        return parse_classes(classes, templates=config.templates, fusion=config.fusion)  # its words were said
     if classes is None:
         classes = _default_classes(backbone, tags)
-    auto = "auto" in (background, config.background if background is None else None)
-    given = () if auto else background
-    vocabulary = parse_classes(classes, background=given, templates=config.templates, fusion=config.fusion)
-    if auto:
+    said = config.background if background is None else background
+    if said == "auto":
+        vocabulary = parse_classes(classes, background=(), templates=config.templates, fusion=config.fusion)
         return choose_background(vocabulary, backbone.encode_text, backbone.weights_sha256)
-    if background is None and (config.background is not None or not vocabulary.background):
-        words = load_background(config.background if config.background is not None else DEFAULT_BACKGROUND)
-        taken = vocabulary.index()
-        vocabulary = replace(vocabulary, background=tuple(w for w in words if w.lower() not in taken))
-    return vocabulary
+    if background is not None:
+        return parse_classes(classes, background=background, templates=config.templates, fusion=config.fusion)
+    vocabulary = parse_classes(classes, templates=config.templates, fusion=config.fusion)
+    if said is None and vocabulary.background is None:
+        said = DEFAULT_BACKGROUND
+    if said is None:
+        return vocabulary
+    taken = vocabulary.index()
+    return replace(vocabulary, background=tuple(w for w in load_background(said) if w.lower() not in taken))
 
 
 def _default_classes(backbone: OpenClipBackbone, tags: Iterable[Sequence[str]] | None) -> list[str]:

@@ -5,46 +5,46 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from clipseg_ws import __version__
 from clipseg_ws.config import Config
-from clipseg_ws.stages.decisions import Decision
-from clipseg_ws.stages.examples import Examples
-from clipseg_ws.structures import Segmentation, Vocabulary
+from clipseg_ws.pictures.picture import Picture
+from clipseg_ws.stages.decide import Decision
+from clipseg_ws.stages.question import Examples, Question
+from clipseg_ws.structures import Segmentation
 
 
 def make_result(
-    picture: Image.Image,
-    answer: Decision,
-    vocabulary: Vocabulary,
-    setting: str,
-    record: dict[str, Any],
-    config: Config,
-    examples: Examples | None = None,
+    picture: Picture, answer: Decision, question: Question, setting: str, record: dict[str, Any], config: Config
 ) -> Segmentation:
-    """Tensors of a decision -> arrays, names and scores. ``record`` of ``resolved_record``."""
-    names = vocabulary.names
-    dtype = np.uint8 if len(names) < 255 else np.int32
+    """A decision -> names and scores. ``record`` of ``resolved_record``."""
+    names = question.vocabulary.names
     decides = config.decision == "maps" and (setting != "zero" or config.presence)
     return Segmentation(
-        labels=answer.labels.cpu().numpy().astype(dtype),
+        labels=answer.labels,
         names=names,
         scores=dict(zip(names, answer.scores.tolist(), strict=True)),
-        confidence=answer.confidence.float().cpu().numpy(),
+        confidence=answer.confidence,
         setting=setting,
         config=record,
-        image=picture,
-        extras=_extras(answer, config, examples),
+        source=picture.source,
+        image=picture.image,
+        extras=_extras(answer, config, question.examples),
         present=tuple(names[i] for i in answer.classes) if decides else None,
     )
 
 
-def resolved_record(
-    config: Config, backbone: Any, features: Any, vocabulary: Vocabulary, examples: Examples | None = None
-) -> dict[str, Any]:
+def setting_of(question: Question, tagged: bool, head: bool) -> str:
+    """The name of the setting: "zero", "weak", "few", "weak-few" or "head"."""
+    if head:
+        return "head"
+    if question.examples is not None:
+        return "weak-few" if question.examples.matcher.source.predicted else "few"
+    return "weak" if tagged else "zero"
+
+
+def resolved_record(config: Config, backbone: Any, features: Any, question: Question) -> dict[str, Any]:
     """The resolved configuration that is saved with a result, JSON-able."""
+    examples = question.examples
     return config.as_dict() | {
         "model": backbone.name,
         "weights_sha256": backbone.weights_sha256,
@@ -52,7 +52,7 @@ def resolved_record(
         "dtype": str(backbone.dtype).removeprefix("torch."),
         "features": None if features is None else features.name,
         "features_sha256": None if features is None else features.weights_sha256,
-        "vocabulary": asdict(vocabulary),
+        "vocabulary": asdict(question.vocabulary),
         "supports": None if examples is None else examples.matcher.source.shots(),
         "clipseg_ws": __version__,
     }
@@ -60,7 +60,7 @@ def resolved_record(
 
 def _extras(answer: Decision, config: Config, examples: Examples | None) -> dict[str, Any]:
     """Maps, instances and the alignment of the supports, where they were asked for."""
-    extras: dict[str, Any] = {"maps": answer.maps().cpu().numpy()} if config.keep_maps else {}
+    extras: dict[str, Any] = {"maps": answer.maps()} if config.keep_maps else {}
     if answer.instances is not None:
         extras["instances"] = answer.instances
     if examples is not None and answer.support_iou is not None:

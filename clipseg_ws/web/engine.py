@@ -9,7 +9,7 @@ from typing import Any
 
 from clipseg_ws.backbones import cached_weights, load_backbone
 from clipseg_ws.config import PRESETS
-from clipseg_ws.refine.picture import REFINERS
+from clipseg_ws.refine import REFINERS
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.web.memory import RememberingBackbone
 

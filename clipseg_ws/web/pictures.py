@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from clipseg_ws.pictures.images import ImageError, read_image
+from clipseg_ws.pictures.reading import ImageError, read_image
 
 MAX_BYTES = 30_000_000  # of one upload; the browser is told the same number
 MAX_PIXELS = 64_000_000  # of one picture before it is decoded

@@ -22,7 +22,7 @@ from PIL import Image
 from clipseg_ws import Segmenter, Vocabulary
 from clipseg_ws.backbones.device import choose_device
 from clipseg_ws.backbones.openclip import OpenClipBackbone
-from clipseg_ws.pictures.images import target_size
+from clipseg_ws.pictures.sizes import target_size
 
 SHORT_SIDE = 383  # before rounding up to patches: 384 x 512 with patches of 16, 392 x 518 with 14
 PICTURE = (375, 500)  # h, w of the picture and of the labels

@@ -12,7 +12,7 @@ from conftest import golden_cases
 from clipseg_ws.activations.dense import MODES, dense_embeddings, dense_features, gaussian_bias
 from clipseg_ws.activations.textscores import class_labels, class_probabilities, drop_small_classes, word_logits
 from clipseg_ws.backbones.openclip import OpenClipBackbone
-from clipseg_ws.pictures.images import stitch, window_boxes
+from clipseg_ws.pictures.windows import stitch, window_boxes
 
 CASE_MODES = {"CLIP": "clip", "MaskCLIP": "maskclip", "SCLIP": "sclip", "ClearCLIP": "clearclip", "NACLIP": "naclip"}
 

@@ -31,7 +31,7 @@ from clipseg_ws.heads.incremental import shifted
 from clipseg_ws.heads.paste import cut_out
 from clipseg_ws.heads.token_store import StoredData, TokenStore
 from clipseg_ws.output.files import write_label_png
-from clipseg_ws.pictures.images import ImageError, read_image
+from clipseg_ws.pictures.reading import ImageError, read_image
 from clipseg_ws.pictures.sources import list_sources
 from clipseg_ws.refine.affinity import class_aware_affinity
 from clipseg_ws.run.training.data import size_in_header

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import golden_cases
 
-from clipseg_ws.refine.crf import dense_crf, image_bytes, unary, wrapped_bgr
+from clipseg_ws.refine.crf import dense_crf, unary, wrapped_bgr
 
 
 @pytest.fixture
@@ -108,11 +108,9 @@ def test_a_missing_package_says_what_to_install(monkeypatch):
         dense_crf(scores, image)
 
 
-def test_bytes_from_floats():
-    assert image_bytes(torch.tensor([0.0, 0.5, 1.0, 1.0001])).tolist() == [0, 128, 255, 255]
-
-
 def test_refused_inputs(crf_library):
     scores, image, _ = scene()
     with pytest.raises(ValueError, match="differ in size"):
         dense_crf(scores, image[..., 1:])
+    with pytest.raises(ValueError, match="two and three numbers"):
+        dense_crf(scores, image, gaussian=(1.0,))

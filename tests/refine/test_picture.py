@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
+import inspect
+from importlib.util import find_spec
 
 import pytest
 import torch
 
-from clipseg_ws.refine.picture import REFINERS, refine_picture
+from clipseg_ws.refine import REFINERS, picture
+from clipseg_ws.refine.picture import refine_picture
+from clipseg_ws.registry import Spec
 
-NEEDS = {"crf": "pydensecrf", "superpixels": "skimage"}
 NAMES = [
-    pytest.param(n, marks=pytest.mark.skipif(bool(NEEDS.get(n)) and not importlib.util.find_spec(NEEDS[n]), reason=n))
-    for n in REFINERS
+    pytest.param(name, marks=pytest.mark.skipif(bool(entry.needs) and not find_spec(entry.needs[0]), reason=name))
+    for name, entry in REFINERS.items()
 ]
 
 
@@ -57,45 +59,60 @@ def test_absent_channels_cost_nothing_and_change_nothing(name):
     assert torch.equal(found[:, [0, 2, 3]], refine_picture(name, present, image[:1]))
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_an_entry_lists_the_parameters_of_its_function(name):
+    entry = REFINERS[name]
+    keywords = [p for p in inspect.signature(entry.load()).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    assert {p.name: p.default for p in keywords} == dict(entry.parameters)
+    assert entry.summary and not entry.summary.endswith(".")
+    scores, image = drawn(20, 24)
+    whole = Spec(name, tuple(entry.parameters.items()))
+    assert torch.equal(refine_picture(whole, scores, image), refine_picture(name, scores, image))
+    assert torch.equal(refine_picture(str(whole), scores, image), refine_picture(name, scores, image))
+
+
 def test_chosen_channels_only(monkeypatch):
     scores, image = drawn()
     seen = []
-    monkeypatch.setitem(REFINERS, "count", lambda s, i: seen.append(tuple(s.shape)) or s * 0 + 0.5)
-    found = refine_picture("count", scores, image)
+    monkeypatch.setattr(picture, "unrefined", lambda s, i: seen.append(tuple(s.shape)) or s * 0 + 0.5)
+    found = refine_picture("none", scores, image)
     assert seen == [(1, 3, 30, 44), (1, 2, 30, 44)]
     assert (found[0, [0, 2, 3]] == 0.5).all() and torch.equal(found[:, 1], scores[:, 1])
-    found = refine_picture("count", scores, image, channels=torch.tensor([False, True, False, False]))
+    found = refine_picture("none", scores, image, channels=torch.tensor([False, True, False, False]))
     assert (found[:, 1] == 0.5).all() and torch.equal(found[:, [0, 2, 3]], scores[:, [0, 2, 3]])
     mask = torch.tensor([[True, False, False, True], [False] * 4])
-    found = refine_picture("count", scores, image, channels=mask)
+    found = refine_picture("none", scores, image, channels=mask)
     assert (found[0, [0, 3]] == 0.5).all() and torch.equal(found[1], scores[1]) and len(seen) == 5
 
 
 def test_working_size(monkeypatch):
     scores, image = drawn()
     seen = []
-    monkeypatch.setitem(REFINERS, "look", lambda s, i: seen.append((s.shape[-2:], i.shape[-2:])) or s)
-    found = refine_picture("look", scores, image, max_side=22)
+    monkeypatch.setattr(picture, "unrefined", lambda s, i: seen.append((s.shape[-2:], i.shape[-2:])) or s)
+    found = refine_picture("none", scores, image, max_side=22)
     assert seen[0] == ((15, 22), (15, 22)) and found.shape == scores.shape
     torch.testing.assert_close(found.sum(1), torch.ones(2, 30, 44))
-    assert torch.equal(refine_picture("look", scores, image, max_side=44), scores)
+    assert torch.equal(refine_picture("none", scores, image, max_side=44), scores)
     assert refine_picture("guided", scores.bfloat16(), (image * 255).byte(), max_side=20).dtype == torch.bfloat16
     with pytest.raises(ValueError, match="max_side=0"):
-        refine_picture("look", scores, image, max_side=0)
+        refine_picture("none", scores, image, max_side=0)
 
 
-def test_options_reach_the_refiner():
+def test_parameters_reach_the_refiner():
     scores, image = drawn()
-    assert not torch.equal(
-        refine_picture("pamr", scores, image, iterations=1), refine_picture("pamr", scores, image, iterations=3)
-    )
-    with pytest.raises(TypeError, match="radios"):
-        refine_picture("guided", scores, image, radios=3)
+    one, three = (refine_picture(f"pamr(iterations={n}, dilations=[8, 16])", scores, image) for n in (1, 3))
+    assert not torch.equal(one, three)
+    assert torch.equal(one, refine_picture(Spec("pamr").given(iterations=1), scores, image))
+    for refiner in ("guided(radios=3)", Spec("guided").given(radios=3)):
+        with pytest.raises(ValueError, match=r"refiner 'guided' has no parameter 'radios'.*radius, epsilon"):
+            refine_picture(refiner, scores, image)
+    with pytest.raises(ValueError, match=r"guided.radius='far' is str; a whole number is needed"):
+        refine_picture("guided(radius=far)", scores, image)
 
 
 def test_refused_inputs():
     scores, image = drawn()
-    with pytest.raises(ValueError, match=r"unknown refiner 'gude'.*pamr.*guided.*crf"):
+    with pytest.raises(ValueError, match=r"refiner 'gude' is unknown; did you mean 'guided'.*pamr.*guided.*crf"):
         refine_picture("gude", scores, image)
     with pytest.raises(ValueError, match="not CLIP-normalised"):
         refine_picture("pamr", scores, image * 4 - 2)

@@ -13,7 +13,7 @@ from engine_web import nano_engine
 from PIL import Image
 
 from clipseg_ws.embedded.nano.scenes import KINDS
-from clipseg_ws.pictures.images import ImageError
+from clipseg_ws.pictures.reading import ImageError
 from clipseg_ws.structures import Support
 from clipseg_ws.web.controls import (
     AS_METHOD,

@@ -18,8 +18,8 @@ from clipseg_ws.heads.data import HeadData, Targets, check_counts, count_pixels
 from clipseg_ws.heads.features import FeatureSpec, grid_of
 from clipseg_ws.heads.token_store import StoredData, TokenStore
 from clipseg_ws.heads.workers import Alone
-from clipseg_ws.pictures.images import read_image
 from clipseg_ws.pictures.loading import load_ahead
+from clipseg_ws.pictures.reading import read_image
 from clipseg_ws.pictures.sources import Source, is_url
 from clipseg_ws.run.training.masks import MaskFolder, shrink_targets
 from clipseg_ws.run.training.options import Recipe

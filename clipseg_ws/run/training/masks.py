@@ -18,7 +18,7 @@ from clipseg_ws.heads.data import HeadData, Targets
 from clipseg_ws.heads.features import FeatureSpec, encode_tokens, pixel_batch, shrink_target
 from clipseg_ws.heads.feedback import feed_back
 from clipseg_ws.output.files import output_paths, read_label_png
-from clipseg_ws.pictures.images import read_image
+from clipseg_ws.pictures.reading import read_image
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.run.pseudo import MASK_FORMATS
 from clipseg_ws.segmenter import Segmenter

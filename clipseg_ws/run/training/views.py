@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from clipseg_ws.heads.augment import Augmentation, Sample
 from clipseg_ws.heads.paste import Cutout, cut_out
-from clipseg_ws.pictures.images import read_image
+from clipseg_ws.pictures.reading import read_image
 from clipseg_ws.pictures.sources import Source, is_url
 from clipseg_ws.run.training.masks import MaskFolder
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from clipseg_ws.pictures import objects as object_store
-from clipseg_ws.pictures.images import ImageError, read_bytes, read_image
+from clipseg_ws.pictures.reading import ImageError, read_bytes, read_image
 from clipseg_ws.pictures.sources import list_sources
 
 pyarrow = pytest.importorskip("pyarrow", reason="the extra 'ray' is not installed")

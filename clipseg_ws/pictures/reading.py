@@ -1,0 +1,141 @@
+"""Files, URLs and objects read as RGB pictures, under limits. Reading is the only side effect.
+
+What a path, folder, glob, list or URL stands for is in ``sources.py``.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import urllib.parse
+import urllib.request
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from clipseg_ws import __version__
+from clipseg_ws.pictures.objects import is_object_store, read_object
+from clipseg_ws.pictures.sources import Source, check_url, is_url
+
+MAX_PIXELS = 300_000_000  # of one picture; decoding that many takes about 1 GB
+MAX_BYTES = 100_000_000  # of one download
+_PILLOW_LIMIT = threading.Lock()
+
+
+class ImageError(ValueError):
+    """A picture that cannot be used; the message names it and says why."""
+
+
+def read_image(
+    source: Source | str | Path, *, max_pixels: int = MAX_PIXELS, timeout: float = 30.0, max_bytes: int = MAX_BYTES
+) -> Image.Image:
+    """Read one file, http(s) URL or object (``s3://...``) as an RGB picture: EXIF rotation applied, first frame only.
+
+    Transparent parts are laid on white, 16-bit grey is divided by 257 (never stretched), palettes and CMYK converted.
+
+    Args:
+        max_pixels: a larger picture is refused before it is decoded.
+        timeout, max_bytes: limits for the whole download, in seconds and bytes.
+
+    Raises:
+        ImageError: not there, not an image, damaged, too large, not downloadable; names the source and the reason.
+    """
+    name = str(source)
+    if is_url(name):
+        return decode_image(read_bytes(name, timeout=timeout, max_bytes=max_bytes), name, max_pixels=max_pixels)
+    try:
+        file = open(name, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise ImageError(f"cannot read {name!r}: {reason(error)}") from error
+    return decode_image(file, name, max_pixels=max_pixels)
+
+
+def decode_image(data: bytes | BinaryIO, name: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """``read_image`` of the contents of a file, which is closed; ``name`` is for the error."""
+    try:
+        with BytesIO(data) if isinstance(data, bytes) else data as file, _open(file, max_pixels) as image:
+            image.load()
+            return to_rgb(_upright(image))
+    except Exception as error:  # decoders raise anything on damaged bytes
+        raise ImageError(f"cannot read {name!r}: {reason(error)}") from error
+
+
+def read_bytes(location: str, *, timeout: float = 30.0, max_bytes: int = MAX_BYTES) -> bytes:
+    """The contents of a file, an http(s) URL or an object (``s3://...``). Raises ImageError."""
+    try:
+        if is_object_store(location):
+            return read_object(location, max_bytes)
+        return _download(location, timeout, max_bytes) if is_url(location) else Path(location).read_bytes()
+    except Exception as error:
+        raise ImageError(f"cannot read {location!r}: {reason(error)}") from error
+
+
+def _open(file: BinaryIO, max_pixels: int) -> Image.Image:
+    """Read the header under our limit instead of Pillow's own, which is a global variable (hence the lock)."""
+    with _PILLOW_LIMIT:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(file)
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+    if image.width * image.height > max_pixels:
+        raise ImageError(f"{image.width} x {image.height} pixels are more than max_pixels={max_pixels}")
+    return image
+
+
+def reason(error: Exception) -> str:
+    """What to say of an error that reading or decoding raised."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "empty, or not an image of a known format (JPEG, PNG, WebP, TIFF, BMP, GIF, ...)"
+    return f"{type(error).__name__}: {error}" if not isinstance(error, (OSError, ValueError)) else str(error)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a broken EXIF block must not cost the picture
+        return image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """RGB copy of a decoded picture of any Pillow mode."""
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
+    if image.mode == "F":
+        raise ImageError("a floating point picture has no known range; store it with 8 or 16 bits")
+    if image.mode.startswith("I"):  # "I", "I;16", "I;16B": 16 bits, in "I" held in 32
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ImageError(f"32-bit grey from {values.min()} to {values.max()}; allowed is 16-bit, 0 to 65535")
+        return Image.fromarray((values / 257.0 + 0.5).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
+
+
+def _download(url: str, timeout: float, max_bytes: int) -> bytes:
+    opener = urllib.request.OpenerDirector()  # http and https only, also after a redirect: no file:, no ftp:
+    for handler in (
+        urllib.request.ProxyHandler, urllib.request.HTTPHandler, urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler, urllib.request.HTTPRedirectHandler,
+        urllib.request.HTTPErrorProcessor, urllib.request.UnknownHandler,
+    ):  # fmt: skip
+        opener.add_handler(handler())
+    end = time.monotonic() + timeout
+    address = urllib.parse.quote(check_url(url), safe="%/:=&?~#+!$,;'@()*[]")  # spaces and letters beyond ASCII
+    request = urllib.request.Request(address, headers={"User-Agent": f"clipseg_ws/{__version__}"})
+    with opener.open(request, timeout=timeout) as answer:
+        expected, data = answer.headers.get("Content-Length"), bytearray()
+        while chunk := answer.read1(1 << 16):
+            data += chunk
+            if len(data) > max_bytes:
+                raise ImageError(f"the download is larger than max_bytes={max_bytes}")
+            if time.monotonic() > end:
+                raise ImageError(f"the download takes longer than timeout={timeout} s")
+    if expected and expected.isdigit() and int(expected) != len(data):
+        raise ImageError(f"the download was cut off after {len(data)} of {expected} bytes")
+    return bytes(data)

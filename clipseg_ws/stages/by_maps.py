@@ -1,0 +1,121 @@
+"""The answerer by maps: a map for every present class, of names or of examples or of both, and a background rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from clipseg_ws.config import Config
+from clipseg_ws.fewshot.options import FewShotConfig
+from clipseg_ws.pictures.picture import Picture
+from clipseg_ws.stages.answerer import COMMON, NAMES, step_keys
+from clipseg_ws.stages.classmaps import ClassMaps
+from clipseg_ws.stages.decide import Decision, decide_maps
+from clipseg_ws.stages.encoder import Encoder
+from clipseg_ws.stages.examples import Query, example_maps
+from clipseg_ws.stages.grid_marks import GridMarks, grid_marks
+from clipseg_ws.stages.looks import Look, all_looks, mirrored_marks
+from clipseg_ws.stages.maps import class_maps, needs_dense
+from clipseg_ws.stages.question import Known, Question
+
+_FEW = frozenset(f"fewshot.{name}" for name in FewShotConfig.__dataclass_fields__ if name != "steps")
+_MATCHING = ("crossref", "alignment", "parts", "vote", "known")
+# what the names bring to a question; examples alone do without
+_OF_NAMES = NAMES | {"presence_threshold", "activation", "dense_mode", "pool", "fewshot.text_weight", "competition"}
+
+
+class ByMaps:
+    """See ``Answerer``.
+
+    Args:
+        encoder: with the models and the configuration.
+    """
+
+    name = "maps"
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder, self.config = encoder, encoder.config
+        self.reads = maps_reads(self.config)
+
+    def picture(self, image: Any, source: str | None = None) -> Picture:
+        """See ``Answerer``."""
+        return self.encoder.picture(image, source)
+
+    def decide(self, pictures: Sequence[Picture], question: Question, known: Known) -> list[Decision]:
+        """See ``Answerer``."""
+        maps = self.maps(pictures, question, known)
+        return decide_maps(pictures, maps, self.config, known.marks)
+
+    def maps(self, pictures: Sequence[Picture], question: Question, known: Known) -> ClassMaps:
+        """Class maps of pictures that share their grids, from as many looks as the configuration asks for."""
+
+        def look(how: Look, present: Tensor | None) -> ClassMaps:
+            return self._look(pictures, question, known, how, present)
+
+        return all_looks(look, known.present, self.config)
+
+    def _look(
+        self, pictures: Sequence[Picture], question: Question, known: Known, how: Look, present: Tensor | None
+    ) -> ClassMaps:
+        encoder = self.encoder
+        marks = mirrored_marks(known.marks) if how[1] else known.marks
+        marking = partial(_marking, marks)
+        if question.examples is not None:
+            query = self._query(pictures, question, how)
+            return example_maps(query, question.examples, self.config, present, marking)
+        assert question.text is not None
+        pixels = encoder.pixels(pictures, how)
+        return class_maps(
+            encoder.backbone, encoder.clip(pixels), question.text, self.config, present, marking, encoder.proxy(pixels)
+        )
+
+    def _query(self, pictures: Sequence[Picture], question: Question, how: Look) -> Query:
+        """Tokens of CLIP where it is needed, and of the second model where there is one."""
+        encoder, examples = self.encoder, question.examples
+        assert examples is not None
+        worded = examples.text is not None or examples.known is not None
+        if encoder.features is None:
+            pixels = encoder.pixels(pictures, how)
+            tokens = encoder.clip(pixels)
+            proxy = encoder.proxy(pixels) if examples.text is not None else None
+            return Query(encoder.backbone, tokens, encoder.backbone, tokens, proxy)
+        clip = proxy = None
+        if worded:
+            pixels = encoder.pixels(pictures, how)
+            clip, proxy = encoder.clip(pixels), encoder.proxy(pixels)
+        return Query(encoder.backbone, clip, encoder.features, encoder.second(pictures, how), proxy)
+
+
+def _marking(marks: Any, classes: Tensor, grid: tuple[int, int]) -> GridMarks | None:
+    return None if marks is None else grid_marks(marks, classes, grid)
+
+
+def maps_reads(config: Config) -> frozenset[str]:
+    """Keys of settings that maps of names and examples read in this configuration."""
+    reads = set(COMMON | NAMES | _FEW) | step_keys(config, "maps")
+    reads |= {"presence", "presence_threshold", "activation", "pool", "background_rule", "min_area", "cache_mb"}
+    reads |= {"decision"}
+    reads |= {"alpha"} if config.background_rule == "power" else set()
+    reads |= {"background_threshold"} if config.background_rule == "constant" else set()
+    if needs_dense(config):
+        reads |= {"dense_mode"}
+    else:
+        reads -= {"correlation", "layer_fusion"}
+    return frozenset(reads)
+
+
+def question_reads(reads: frozenset[str], question: Question) -> frozenset[str]:
+    """Those of ``maps_reads`` that a question reads: without examples none of theirs, of examples alone none of names.
+
+    The settings of names stay readable beside examples that leave the names out by ``fewshot.text_weight=0``.
+    """
+    if question.examples is None:
+        return frozenset(
+            key for key in reads if not key.startswith("fewshot.") and key.partition(".")[0] not in _MATCHING
+        )
+    return reads
+
+

@@ -1,0 +1,140 @@
+"""The answerer by words: a softmax over all words at every pixel, as the dense zero-shot papers decide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clipseg_ws.activations.textscores import class_probabilities
+from clipseg_ws.config import Config
+from clipseg_ws.pictures.loading import grouped
+from clipseg_ws.pictures.picture import Picture
+from clipseg_ws.pictures.sizes import resize_maps
+from clipseg_ws.stages.answerer import COMMON, NAMES, step_keys
+from clipseg_ws.stages.constrain import constrained_label, spread_seeds
+from clipseg_ws.stages.decide import Decision, image_batch, narrow, refined
+from clipseg_ws.stages.encoder import Encoder
+from clipseg_ws.stages.instances import instances
+from clipseg_ws.stages.labels import label_words, spread_labels
+from clipseg_ws.stages.many_words import many_word_probabilities, most_pictures
+from clipseg_ws.stages.question import Known, Question
+from clipseg_ws.stages.windows import picture_word_logits
+from clipseg_ws.structures import TextEmbeddings
+from clipseg_ws.weak.constraints import Constraints
+
+
+class ByWords:
+    """See ``Answerer``.
+
+    Args:
+        encoder: with the models and the configuration, pictures not cut to whole patches.
+    """
+
+    name = "words"
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder, self.config = encoder, encoder.config
+        self.reads = words_reads(self.config)
+
+    def picture(self, image: Any, source: str | None = None) -> Picture:
+        """See ``Answerer``."""
+        return self.encoder.picture(image, source)
+
+    def decide(self, pictures: Sequence[Picture], question: Question, known: Known) -> list[Decision]:
+        """See ``Answerer``; as many pictures at once as memory allows, those with marks one by one."""
+        assert question.text is not None
+        most = most_pictures(pictures, len(question.text.owner))
+        if most == 0 and known.marks is None:
+            return [self._many_words(p, question.text, _row(known.present, i)) for i, p in enumerate(pictures)]
+        step = 1 if known.marks is not None else max(1, most)
+        made: list[Decision] = []
+        for start in range(0, len(pictures), step):
+            rows = range(start, min(start + step, len(pictures)))
+            made += self._some([pictures[i] for i in rows], question.text, known.rows(rows, question.text.owner.device))
+        return made
+
+    def _some(self, pictures: Sequence[Picture], text: TextEmbeddings, known: Known) -> list[Decision]:
+        """Pictures of one grid, at network size together, at their own sizes size by size."""
+        logits = picture_word_logits(self.encoder, pictures, text.vectors.float())
+        allowed = None if known.present is None else known.present.to(logits.device)
+        answers: dict[int, Decision] = {}
+        for rows in grouped([picture.size for picture in pictures]):
+            whole = len(rows) == len(pictures)
+            mine = resize_maps(logits if whole else logits[rows], pictures[rows[0]].size)
+            mine = self._refined([pictures[i] for i in rows], mine)
+            count = len(text.vocabulary.names)
+            permitted = allowed if allowed is None or whole else allowed[rows]
+            probabilities = class_probabilities(mine, text.owner, count, self._scale(), permitted)
+            marks = None if known.marks is None else known.marks[rows[0]]
+            answers.update(zip(rows, self._labelled([pictures[i] for i in rows], probabilities, marks), strict=True))
+        return [answers[i] for i in range(len(pictures))]
+
+    def _labelled(
+        self, pictures: Sequence[Picture], probabilities: Tensor, marks: Constraints | None
+    ) -> list[Decision]:
+        """[B, 1+C, H, W] of pictures of one size -> their decisions; with ``marks`` there is one of them."""
+        config = self.config
+        labels, confidence = label_words(probabilities, config.background_threshold, config.area_threshold)
+        if marks is not None:
+            floor = torch.zeros_like(probabilities)
+            floor[:, 0] = config.background_threshold
+            seen = image_batch(pictures, probabilities)[0]
+            probabilities = spread_seeds(torch.maximum(probabilities, floor)[0], seen, marks)[None]
+            labels, confidence = constrained_label(probabilities, marks)
+        return decisions(labels, confidence, probabilities, config, marks)
+
+    def _many_words(self, picture: Picture, text: TextEmbeddings, allowed: Tensor | None) -> Decision:
+        """One picture, for a vocabulary whose words do not fit at every pixel."""
+        tags = None if allowed is None else allowed.nonzero().flatten().tolist()
+        probabilities, classes, scores = many_word_probabilities(
+            self.encoder, picture, text, tags, lambda logits: self._refined([picture], logits)
+        )
+        config = self.config
+        labels, confidence = label_words(probabilities, config.background_threshold, config.area_threshold)
+        index = torch.tensor([classes], dtype=torch.int64, device=labels.device)
+        on_host = narrow(spread_labels(labels, index), len(scores))[0]
+        kept = probabilities[0, 1:].float().cpu().numpy() if config.keep_maps or config.instances else None
+        things = instances(on_host, kept, classes, None) if config.instances and kept is not None else None
+        sure = confidence[0].float().cpu().numpy()
+        return Decision(on_host, sure, scores.cpu().numpy(), classes, kept, instances=things)
+
+    def _refined(self, pictures: Sequence[Picture], logits: Tensor) -> Tensor:
+        """Only the words that win somewhere: refining all of a large vocabulary takes seconds and gigabytes."""
+        winners = torch.zeros(logits.shape[:2], dtype=torch.bool, device=logits.device)
+        winners = winners.scatter(1, logits.argmax(1).flatten(1), True)
+        return refined(logits, pictures, self.config, channels=winners)
+
+    def _scale(self) -> float:
+        return self.encoder.backbone.logit_scale if self.config.logit_scale is None else self.config.logit_scale
+
+
+def decisions(
+    labels: Tensor, confidence: Tensor, probabilities: Tensor, config: Config, marks: Constraints | None
+) -> list[Decision]:
+    """Tensors of b pictures of one size, every class scored -> their decisions; one transfer each."""
+    every = list(range(probabilities.shape[1] - 1))
+    scores = probabilities[:, 1:].flatten(2).amax(2).cpu().numpy()
+    kept = probabilities[:, 1:].float().cpu().numpy() if config.keep_maps or config.instances else None
+    on_host, sure = narrow(labels, len(every)), confidence.float().cpu().numpy()
+    made = []
+    for row in range(len(labels)):
+        own = None if kept is None else kept[row]
+        things = instances(on_host[row], own, every, marks) if config.instances and own is not None else None
+        made.append(Decision(on_host[row], sure[row], scores[row], every, own, instances=things))
+    return made
+
+
+def _row(present: Tensor | None, row: int) -> Tensor | None:
+    return None if present is None else present[row]
+
+
+def words_reads(config: Config) -> frozenset[str]:
+    """Keys of settings that a decision by words reads in this configuration."""
+    reads = set(COMMON | NAMES) | step_keys(config, "words")
+    reads |= {"decision", "dense_mode", "window", "background_threshold", "area_threshold", "cache_mb"}
+    reads |= {"stride", "pad_windows"} if config.window else set()
+    fused = config.step("layer_fusion")
+    return frozenset(reads | ({"attention_blocks"} if fused and fused["kind"] == "early" else set()))
