@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from clipseg_ws.activations.dense import MODES
+from clipseg_ws.activations import DENSE_MODES
 from clipseg_ws.backbones.openclip import POSITION_INTERPOLATIONS
 from clipseg_ws.fewshot.options import FewShotConfig, make_config
 from clipseg_ws.refine import REFINERS
@@ -156,7 +156,7 @@ _INNER = "fewshot."  # settings of the field that is itself a configuration
 _CHOICES = {
     "activation": ("gradcam", "dense", "fused"),
     "background_rule": BACKGROUND_RULES,
-    "dense_mode": (*MODES, "proxy"),
+    "dense_mode": tuple(DENSE_MODES),
     "outlier_method": ("lof", "activation"),
     "correlation": ("none", "cross", "intra"),
     "layer_fusion": ("none", "early", "two-pass"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from clipseg_ws.activations.featuremaps import layers_needed
+from clipseg_ws.activations import layers_needed
 
 REFITS = ("none", "prototypes", "classifier")
 
