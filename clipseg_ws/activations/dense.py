@@ -1,15 +1,8 @@
 """Dense patch embeddings from the last block: CLIP, MaskCLIP, SCLIP, ClearCLIP and NACLIP as modes of one function.
 
 Each mode replaces the attention of the last block and keeps or drops its residual stream and MLP; the result goes
-through ``ln_post`` and ``proj`` and is compared with text by cosine.
-
-| mode | attention | residual + MLP | paper |
-|---|---|---|---|
-| clip | softmax(q k^T / sqrt d) | kept | Radford et al., ICML 2021 |
-| maskclip | identity: the value of each patch | dropped | Zhou et al., ECCV 2022 |
-| sclip | softmax(q q^T / sqrt d) + softmax(k k^T / sqrt d), rows add up to 2 | kept | Wang et al., ECCV 2024 |
-| clearclip | softmax(q q^T / sqrt d) | dropped | Lan et al., ECCV 2024 |
-| naclip | softmax(k k^T / sqrt d + Gaussian of the patch distance) | dropped | Hajimiri et al., WACV 2025 |
+through ``ln_post`` and ``proj`` and is compared with text by cosine. The modes, with their papers, are the lines of
+``activations.DENSE_MODES``.
 """
 
 from __future__ import annotations
@@ -21,12 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clipseg_ws.activations import DENSE_MODES
+from clipseg_ws.registry import find
 from clipseg_ws.structures import Tokens
 
 
 @dataclass(frozen=True)
 class DenseMode:
-    """How one method uses the last block.
+    """How one method uses the last block: what its line in ``DENSE_MODES`` says.
 
     Attributes:
         pairs: which of q, k, v are compared, such as "qk"; the softmaxes of several are added; none = value only.
@@ -39,13 +34,7 @@ class DenseMode:
     neighbours: bool = False
 
 
-MODES: dict[str, DenseMode] = {
-    "clip": DenseMode(("qk",), keep_block=True),
-    "maskclip": DenseMode(()),
-    "sclip": DenseMode(("qq", "kk"), keep_block=True),
-    "clearclip": DenseMode(("qq",)),
-    "naclip": DenseMode(("kk",), neighbours=True),
-}
+MODES = {name: DenseMode(**entry.about) for name, entry in DENSE_MODES.items() if "pairs" in entry.about}
 
 
 def dense_embeddings(
@@ -62,7 +51,7 @@ def dense_embeddings(
     Args:
         backbone: the frozen CLIP (``last_norm``, ``last_qkv``, ``last_project``, ``last_mlp``, ``embed``).
         tokens: of ``backbone.encode``; only ``last_input`` and ``grid`` are read.
-        mode: one of ``MODES``.
+        mode: one of ``MODES``: those of ``DENSE_MODES`` that need no second model.
         gaussian_std: standard deviation in patches of NACLIP's window (its peak is 1); other modes ignore it.
         mix: [B, N, N] attention between patches, rows adding up to 1, that is mixed with the mode's own
             (see ``correlated.py``). mix_weight: its share in [0, 1].
@@ -85,7 +74,8 @@ def dense_features(
     mix_weight: float = 0.5,
 ) -> Tensor:
     """As ``dense_embeddings`` before the normalisation: [B, N, E], patches row by row."""
-    settings = _mode(mode)
+    find({name: DENSE_MODES[name] for name in MODES}, mode, "dense mode")
+    settings = MODES[mode]
     q, k, v = backbone.last_qkv(backbone.last_norm(tokens.last_input))
     bias = gaussian_bias(tokens.grid, gaussian_std, q) if settings.neighbours else None
     mixed = _attend(settings, {"q": q, "k": k, "v": v}, bias)
@@ -143,9 +133,3 @@ def _attend(settings: DenseMode, qkv: dict[str, Tensor], bias: Tensor | None) ->
         for pair in settings.pairs
     ]
     return torch.stack(parts).sum(0) if parts else v[:, :, 1:]
-
-
-def _mode(mode: str) -> DenseMode:
-    if mode not in MODES:
-        raise ValueError(f"dense mode {mode!r} is unknown; choose one of {', '.join(MODES)}, for example 'naclip'")
-    return MODES[mode]

@@ -60,7 +60,7 @@ def presence(
         tokens: of ``backbone.encode`` with attention (without it the local signal is not smoothed).
         text: the embedded vocabulary, on any device.
         block: ``forward_last_block(backbone, tokens.last_input, tokens.last)`` where the caller has it already.
-        mode: dense mode of the patch embeddings, see ``dense.MODES``.
+        mode: dense mode of the patch embeddings, see ``activations.DENSE_MODES``.
         logit_scale: factor of the cosine; the model's own by default.
         threshold: below a third of it a class leaves the softmax of the next round. rounds: at most that many, at
             least 1.

@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from clipseg_ws.activations.featuremaps import feature_maps, layers_needed
+from clipseg_ws.activations import layers_needed
+from clipseg_ws.activations.featuremaps import feature_maps
 from clipseg_ws.activations.prototypes import pooling_weights
 from clipseg_ws.fewshot.supports import UNNAMED, SupportError, read_supports
 from clipseg_ws.files import atomic_write

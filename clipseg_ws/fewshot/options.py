@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from clipseg_ws.activations import layers_needed
 from clipseg_ws.registry import Entry, Spec, checked_value, parse_spec, registry
 
 _SEEDS = {"rounds": 2, "sure": 0.92, "unsure": 0.7, "query_share": 0.5}
@@ -49,9 +50,7 @@ class FewShotConfig:
     def __post_init__(self) -> None:
         if isinstance(self.kinds, str) or not self.kinds:
             raise ValueError(f"kinds={self.kinds!r}; a list of features is needed, for example [input]")
-        for kind in self.kinds:
-            if kind.startswith("layer:") and not kind.removeprefix("layer:").isdigit():
-                raise ValueError(f"features {kind!r}: a block index is needed, for example 'layer:3'")
+        layers_needed(self.kinds)
         object.__setattr__(self, "kinds", tuple(self.kinds))
         object.__setattr__(self, "refit", parse_spec(str(self.refit), REFITS, "refit"))
         for key in ("scale", "prior", "presence_threshold", "text_weight"):

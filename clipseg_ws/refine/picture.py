@@ -13,7 +13,6 @@ from clipseg_ws.refine import REFINERS
 from clipseg_ws.refine.neighbours import check_inputs
 from clipseg_ws.registry import Spec, checked_spec, parse_spec
 
-
 Run = Callable[[Tensor, Tensor], Tensor]  # (scores, image) -> scores
 
 

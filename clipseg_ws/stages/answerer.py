@@ -12,8 +12,8 @@ from clipseg_ws.stages.question import Known, Question
 
 # read by every answerer: sizes of pictures, the picture refiner, what the result holds, how the work is cut
 COMMON = frozenset(
-    ("short_side", "long_side", "max_patches", "position_interpolation", "refine")
-    + ("instances", "keep_maps", "batch_size", "compile")
+    {"short_side", "long_side", "max_patches", "position_interpolation", "refine"}
+    | {"instances", "keep_maps", "batch_size", "compile"}
 )
 NAMES = frozenset(["templates", "background", "fusion", "logit_scale"])
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from clipseg_ws.activations.featuremaps import layers_needed
+from clipseg_ws.activations import layers_needed
 from clipseg_ws.backbones.features import FeatureBackbone
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.config import Config

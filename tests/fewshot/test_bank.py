@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from clipseg_ws.activations.featuremaps import feature_maps, layers_needed
+from clipseg_ws.activations import layers_needed
+from clipseg_ws.activations.featuremaps import feature_maps
 from clipseg_ws.activations.prototypes import masked_average_pooling
 from clipseg_ws.fewshot.bank import BankError, encode_bank, load_bank
 from clipseg_ws.fewshot.supports import SupportError
