@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from clipseg_ws.activations.dense import MODES
-from clipseg_ws.backbones.openclip import POSITION_INTERPOLATIONS
+from clipseg_ws.backbones.protocol import POSITION_INTERPOLATIONS
 from clipseg_ws.fewshot.options import FewShotConfig, make_config
 from clipseg_ws.refine.picture import REFINERS
 

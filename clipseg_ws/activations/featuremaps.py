@@ -15,22 +15,22 @@ Only "input" and "layer:i" exist for a feature model (``backbones/features.py``)
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from torch import Tensor
 
 from clipseg_ws.activations.dense import MODES, dense_embeddings
+from clipseg_ws.backbones.protocol import PictureModel, speaks
 from clipseg_ws.structures import Tokens
 
 _DENSE = {"values": "maskclip"} | {mode: mode for mode in MODES}
 _CLIP_ONLY = ("norm", "out", "keys", *_DENSE)
 
 
-def feature_maps(backbone: Any, tokens: Tokens, kinds: Sequence[str]) -> dict[str, Tensor]:
+def feature_maps(backbone: PictureModel, tokens: Tokens, kinds: Sequence[str]) -> dict[str, Tensor]:
     """The asked kinds of features: kind -> [B, width, h, w], dtype of the tokens, not normalised.
 
     Args:
-        backbone: ``OpenClipBackbone`` or a feature model. tokens: of its ``encode`` with ``layers_needed(kinds)``.
+        backbone: a ``Backbone`` or a feature model. tokens: of its ``encode`` with ``layers_needed(kinds)``.
 
     Raises:
         ValueError: an unknown kind, one that this backbone does not have, or a layer that was not kept.
@@ -43,7 +43,7 @@ def layers_needed(kinds: Iterable[str]) -> tuple[int, ...]:
     return tuple(sorted({_layer(kind) for kind in kinds if kind.startswith("layer:")}))
 
 
-def _kind(backbone: Any, tokens: Tokens, kind: str) -> Tensor:
+def _kind(backbone: PictureModel, tokens: Tokens, kind: str) -> Tensor:
     if kind.startswith("layer:"):
         index = _layer(kind)
         if index not in tokens.layers:
@@ -51,17 +51,18 @@ def _kind(backbone: Any, tokens: Tokens, kind: str) -> Tensor:
         return _as_map(tokens.layers[index], tokens)
     if kind == "input":
         return _as_map(tokens.last_input[:, 1:], tokens)
-    if kind not in _CLIP_ONLY or not hasattr(backbone, "last_norm"):
-        choices = ["input", "layer:INDEX", *(_CLIP_ONLY if hasattr(backbone, "last_norm") else ())]
+    if kind not in _CLIP_ONLY or not speaks(backbone):
+        choices = ["input", "layer:INDEX", *(_CLIP_ONLY if speaks(backbone) else ())]
         raise ValueError(f"features {kind!r} are unknown for {backbone.name}; choose from {', '.join(choices)}")
     if kind in _DENSE:
         return dense_embeddings(backbone, tokens, _DENSE[kind]).permute(0, 3, 1, 2)  # [B, h, w, E] -> [B, E, h, w]
-    a = backbone.last_norm(tokens.last_input)
+    last = backbone.last_block
+    a = last.ln_1(tokens.last_input)
     if kind == "norm":
         return _as_map(a[:, 1:], tokens)
     if kind == "out":
-        return _as_map(backbone.last_block(tokens.last_input, a)[:, 1:], tokens)
-    keys = backbone.last_qkv(a)[1]
+        return _as_map(last.forward(tokens.last_input, a)[:, 1:], tokens)
+    keys = last.qkv(a)[1]
     return _as_map(keys[:, :, 1:].transpose(1, 2).flatten(2), tokens)  # [B, heads, N, d] -> [B, N, heads d]
 
 

@@ -36,7 +36,7 @@ def resolve_names(
     given = () if auto else background
     vocabulary = parse_classes(classes, background=given, templates=config.templates, fusion=config.fusion)
     if auto:
-        return choose_background(vocabulary, backbone.encode_text, backbone.weights_sha256)
+        return choose_background(vocabulary, backbone.embed_text, backbone.weights_sha256)
     if background is None and (config.background is not None or not vocabulary.background):
         words = load_background(config.background if config.background is not None else DEFAULT_BACKGROUND)
         taken = vocabulary.index()
