@@ -313,7 +313,7 @@ class Segmenter:
     def embed_names(self, vocabulary: Vocabulary) -> TextEmbeddings:
         """The vocabulary's text embeddings on the model's device; made once (and kept on disk), pickled with it."""
         if vocabulary not in self._texts:
-            text = embed_vocabulary(vocabulary, self.backbone.encode_text, weights_key=self.backbone.weights_sha256)
+            text = embed_vocabulary(vocabulary, self.backbone.embed_text, weights_key=self.backbone.weights_sha256)
             self._texts[vocabulary] = moved(text, self.backbone.device)
         return self._texts[vocabulary]
 

@@ -15,12 +15,11 @@ class token's column dropped and every row made to add up to 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.structures import Tokens
 
 
@@ -47,12 +46,12 @@ def needed_layers(blocks: Sequence[int], depth: int) -> tuple[int, ...]:
     return tuple(sorted({block - 1 for block in blocks if block != depth - 1}))
 
 
-def cross_correlation(backbone: Any, tokens: Tokens, blocks: Sequence[int] | None = None) -> Tensor:
+def cross_correlation(backbone: Backbone, tokens: Tokens, blocks: Sequence[int] | None = None) -> Tensor:
     """Mean q-k attention between patches [B, N, N] over heads and ``blocks`` (ResCLIP's middle ones by default)."""
     return _mean_attention(backbone, tokens, blocks or middle_blocks(backbone.depth), ("qk",))
 
 
-def intra_correlation(backbone: Any, tokens: Tokens, blocks: Sequence[int] | None = None) -> Tensor:
+def intra_correlation(backbone: Backbone, tokens: Tokens, blocks: Sequence[int] | None = None) -> Tensor:
     """Mean of q-q, k-k and v-v attention [B, N, N] over heads and ``blocks`` (the last five by default, ExCEL)."""
     return _mean_attention(backbone, tokens, blocks or last_blocks(backbone.depth), ("qq", "kk", "vv"))
 
@@ -62,7 +61,7 @@ def row_normalised(attention: Tensor) -> Tensor:
     return attention / attention.sum(-1, keepdim=True).clamp_min(torch.finfo(attention.dtype).tiny)
 
 
-def block_input(backbone: Any, tokens: Tokens, block: int) -> Tensor:
+def block_input(backbone: Backbone, tokens: Tokens, block: int) -> Tensor:
     """[B, N, D] patch tokens that enter ``block``. Raises ValueError where they were not kept."""
     if block == backbone.depth - 1:
         return tokens.last_input[:, 1:]
@@ -74,11 +73,11 @@ def block_input(backbone: Any, tokens: Tokens, block: int) -> Tensor:
     return tokens.layers[block - 1]
 
 
-def _mean_attention(backbone: Any, tokens: Tokens, blocks: Sequence[int], pairs: tuple[str, ...]) -> Tensor:
+def _mean_attention(backbone: Backbone, tokens: Tokens, blocks: Sequence[int], pairs: tuple[str, ...]) -> Tensor:
     needed_layers(blocks, backbone.depth)  # checks the indices
     total: Tensor | None = None
     for block in blocks:
-        qkv = _block_qkv(backbone.blocks[block], block_input(backbone, tokens, block))
+        qkv = dict(zip("qkv", backbone.block_qkv(block, block_input(backbone, tokens, block)), strict=True))
         for pair in pairs:  # one [B, heads, N, N] at a time
             left, right = qkv[pair[0]], qkv[pair[1]]
             scores = left @ right.transpose(-2, -1) * left.shape[-1] ** -0.5
@@ -86,11 +85,3 @@ def _mean_attention(backbone: Any, tokens: Tokens, blocks: Sequence[int], pairs:
             total = mean if total is None else total + mean
     assert total is not None
     return total / (len(blocks) * len(pairs))
-
-
-def _block_qkv(block: Any, patches: Tensor) -> dict[str, Tensor]:
-    """q, k, v [B, heads, N, d] of any block for patch tokens [B, N, D] that enter it."""
-    joint = F.linear(block.ln_1(patches), block.attn.in_proj_weight, block.attn.in_proj_bias)
-    # [B, N, 3D] -> [B, N, 3, heads, d] -> [3, B, heads, N, d]
-    parts = joint.unflatten(-1, (3, block.attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    return dict(zip("qkv", parts, strict=True))

@@ -8,13 +8,13 @@ through ``ln_post`` and ``proj`` and is compared with text by cosine. The modes,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from clipseg_ws.activations import DENSE_MODES
+from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.registry import find
 from clipseg_ws.structures import Tokens
 
@@ -38,7 +38,7 @@ MODES = {name: DenseMode(**entry.about) for name, entry in DENSE_MODES.items() i
 
 
 def dense_embeddings(
-    backbone: Any,
+    backbone: Backbone,
     tokens: Tokens,
     mode: str = "naclip",
     *,
@@ -49,7 +49,7 @@ def dense_embeddings(
     """Unit patch embeddings [B, h, w, E], comparable with text by dot product.
 
     Args:
-        backbone: the frozen CLIP (``last_norm``, ``last_qkv``, ``last_project``, ``last_mlp``, ``embed``).
+        backbone: the frozen model; its ``last_block`` is used.
         tokens: of ``backbone.encode``; only ``last_input`` and ``grid`` are read.
         mode: one of ``MODES``: those of ``DENSE_MODES`` that need no second model.
         gaussian_std: standard deviation in patches of NACLIP's window (its peak is 1); other modes ignore it.
@@ -65,7 +65,7 @@ def dense_embeddings(
 
 
 def dense_features(
-    backbone: Any,
+    backbone: Backbone,
     tokens: Tokens,
     mode: str = "naclip",
     *,
@@ -76,7 +76,11 @@ def dense_features(
     """As ``dense_embeddings`` before the normalisation: [B, N, E], patches row by row."""
     find({name: DENSE_MODES[name] for name in MODES}, mode, "dense mode")
     settings = MODES[mode]
-    q, k, v = backbone.last_qkv(backbone.last_norm(tokens.last_input))
+    last = backbone.last_block
+    if tokens.last is None:
+        q, k, v = last.qkv(last.ln_1(tokens.last_input))
+    else:  # computed on the way already
+        q, k, v = tokens.last.q, tokens.last.k, tokens.last.v
     bias = gaussian_bias(tokens.grid, gaussian_std, q) if settings.neighbours else None
     mixed = _attend(settings, {"q": q, "k": k, "v": v}, bias)
     if mix is not None:
@@ -89,13 +93,13 @@ def dense_features(
         own_rows = max(len(settings.pairs), 1)  # SCLIP's rows add up to 2: keep that total
         shared = mix.to(v.dtype).unsqueeze(1) @ v[:, :, 1:]  # [B, 1, N, N] x [B, heads, N, d]
         mixed = (1 - mix_weight) * mixed + mix_weight * own_rows * shared
-    x = backbone.last_project(mixed)
+    x = last.project(mixed)
     if settings.keep_block:
-        x = backbone.last_mlp(tokens.last_input[:, 1:] + x)
-    return backbone.embed(x)
+        x = last.mlp(tokens.last_input[:, 1:] + x)
+    return last.embed(x)
 
 
-def value_embeddings(backbone: Any, patches: Tensor, attention: Tensor, grid: tuple[int, int]) -> Tensor:
+def value_embeddings(backbone: Backbone, patches: Tensor, attention: Tensor, grid: tuple[int, int]) -> Tensor:
     """Unit embeddings of any patch tokens through the last block's value path under a given attention.
 
     Args:
@@ -104,9 +108,10 @@ def value_embeddings(backbone: Any, patches: Tensor, attention: Tensor, grid: tu
 
     Returns [B, h, w, E]; no residual stream, no MLP.
     """
-    _, _, v = backbone.last_qkv(backbone.last_norm(patches))
-    x = backbone.last_project(attention.to(v.dtype).unsqueeze(1) @ v)  # [B, 1, N, N] x [B, heads, N, d]
-    return F.normalize(backbone.embed(x), dim=-1).unflatten(1, grid)
+    last = backbone.last_block
+    _, _, v = last.qkv(last.ln_1(patches))
+    x = last.project(attention.to(v.dtype).unsqueeze(1) @ v)  # [B, 1, N, N] x [B, heads, N, d]
+    return F.normalize(last.embed(x), dim=-1).unflatten(1, grid)
 
 
 def gaussian_bias(grid: tuple[int, int], std: float, like: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ def feature_maps(backbone: Any, tokens: Tokens, kinds: Sequence[str]) -> dict[st
 def _feature(backbone: Any, tokens: Tokens, kind: str) -> Tensor:
     if kind.startswith(LAYER):
         return leaving_block(backbone, tokens, index=layer_index(kind))
-    known = {name: e for name, e in FEATURES.items() if hasattr(backbone, "last_norm") or not e.about["clip_only"]}
+    known = {name: e for name, e in FEATURES.items() if speaks(backbone) or not e.about["clip_only"]}
     if kind not in known:
         raise ValueError(f"features {kind!r} are unknown for {backbone.name}; choose from {', '.join(known)}")
     found: Tensor = known[kind].load()(backbone, tokens, **known[kind].parameters)
@@ -55,18 +55,19 @@ def leaving_block(backbone: Any, tokens: Tokens, *, index: int = 0) -> Tensor:
 
 def normed(backbone: Any, tokens: Tokens) -> Tensor:
     """``entering`` after ``ln_1``."""
-    return _as_map(backbone.last_norm(tokens.last_input)[:, 1:], tokens)
+    return _as_map(backbone.last_block.ln_1(tokens.last_input)[:, 1:], tokens)
 
 
 def leaving(backbone: Any, tokens: Tokens) -> Tensor:
     """Patch tokens leaving the last block."""
-    a = backbone.last_norm(tokens.last_input)
-    return _as_map(backbone.last_block(tokens.last_input, a)[:, 1:], tokens)
+    last = backbone.last_block
+    return _as_map(last.forward(tokens.last_input, last.ln_1(tokens.last_input))[:, 1:], tokens)
 
 
 def keys(backbone: Any, tokens: Tokens) -> Tensor:
     """Keys of the last block, heads joined."""
-    k = backbone.last_qkv(backbone.last_norm(tokens.last_input))[1]
+    last = backbone.last_block
+    k = last.qkv(last.ln_1(tokens.last_input))[1]
     return _as_map(k[:, :, 1:].transpose(1, 2).flatten(2), tokens)  # [B, heads, N, d] -> [B, N, heads d]
 
 

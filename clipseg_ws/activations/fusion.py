@@ -18,10 +18,11 @@ from torch import Tensor
 
 from clipseg_ws.activations.correlated import row_normalised
 from clipseg_ws.activations.dense import dense_features, value_embeddings
+from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.structures import Tokens
 
 
-def early_fusion_embeddings(backbone: Any, tokens: Tokens) -> Tensor:
+def early_fusion_embeddings(backbone: Backbone, tokens: Tokens) -> Tensor:
     """Unit embeddings [B, h, w, E]: mean over the kept layers and the last input, each through the value path.
 
     Args:
@@ -43,7 +44,7 @@ def early_fusion_embeddings(backbone: Any, tokens: Tokens) -> Tensor:
 
 
 def two_pass_embeddings(
-    backbone: Any, tokens: Tokens, mode: str = "naclip", *, layers: Sequence[int] | None = None, **options: Any
+    backbone: Backbone, tokens: Tokens, mode: str = "naclip", *, layers: Sequence[int] | None = None, **options: Any
 ) -> Tensor:
     """Unit embeddings [B, h, w, E] of L(last input) + L(sum of the given layers), L the last block in ``mode``.
 

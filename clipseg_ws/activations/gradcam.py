@@ -13,14 +13,14 @@ from clipseg_ws.activations.last_block import (
     pool_embedding,
     pooled_gradient,
 )
-from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.structures import Tokens
 
 POOLS = ("patch", "cls")
 
 
 def softmax_gradcam(
-    backbone: OpenClipBackbone,
+    backbone: Backbone,
     tokens: Tokens,
     text: Tensor,
     targets: Tensor,
@@ -52,7 +52,7 @@ def softmax_gradcam(
 
 @torch.no_grad()
 def gradcam_and_probabilities(
-    backbone: OpenClipBackbone,
+    backbone: Backbone,
     tokens: Tokens,
     text: Tensor,
     targets: Tensor,
@@ -83,7 +83,7 @@ def gradcam_and_probabilities(
 
 
 def _signed_maps(
-    backbone: OpenClipBackbone,
+    backbone: Backbone,
     block: LastBlock,
     feature: Tensor,
     probs: Tensor,

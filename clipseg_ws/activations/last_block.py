@@ -17,14 +17,15 @@ class is one product with the MLP's first layer, one with ``out_proj`` and P^T d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.backbones.last_block import LastBlockWeights, Norm
+from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.structures import LastAttention
 
 LANES = 8  # pictures x classes that go back together: bounds the memory, not the result
@@ -47,16 +48,13 @@ class LastBlock:
 
 
 @torch.no_grad()
-def forward_last_block(
-    backbone: OpenClipBackbone, last_input: Tensor, last: LastAttention | None = None
-) -> LastBlock:
+def forward_last_block(backbone: Backbone, last_input: Tensor, last: LastAttention | None = None) -> LastBlock:
     """Run the last block on [B, 1+N, D] and keep what ``mean_gradient`` needs; ``last``: ``Tokens.last``, if there."""
-    attention = backbone.attend_last(last_input) if last is None else last
-    middle = last_input + backbone.last_project(attention.context)
-    module = backbone.blocks[-1]
-    hidden = module.mlp.c_fc(module.ln_2(middle))
-    out = middle + module.ls_2(module.mlp.c_proj(module.mlp.gelu(hidden)))
-    return LastBlock(attention, middle, hidden, out)
+    weights = backbone.last_block
+    attention = weights.attend(last_input) if last is None else last
+    middle = last_input + weights.project(attention.context)
+    hidden = weights.hidden(middle)
+    return LastBlock(attention, middle, hidden, weights.mlp(middle, hidden))
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +83,7 @@ class PooledGradient:
         return (self.vectors[:, :, None] - self.dots[..., None] * self.hat) * self.inv
 
 
-def pooled_gradient(backbone: OpenClipBackbone, block: LastBlock, d_embedding: Tensor, pool: str) -> PooledGradient:
+def pooled_gradient(backbone: Backbone, block: LastBlock, d_embedding: Tensor, pool: str) -> PooledGradient:
     """Gradient at ``block.out`` of objectives on the pooled embedding.
 
     Args:
@@ -93,9 +91,10 @@ def pooled_gradient(backbone: OpenClipBackbone, block: LastBlock, d_embedding: T
         pool: "patch" (mean over the patch tokens) or "cls".
     """
     first, rows = (0, block.out[:, :1]) if pool == "cls" else (1, block.out[:, 1:])
-    norm, dtype = backbone.visual.ln_post, block.out.dtype
+    last, dtype = backbone.last_block, block.out.dtype
+    norm = last.ln_post
     hat, inv = normalised(norm, rows)
-    vectors = d_embedding @ backbone.visual.proj.t().to(d_embedding.dtype) / rows.shape[1]  # [K, B, D]
+    vectors = d_embedding @ last.projection.t().to(d_embedding.dtype) / rows.shape[1]  # [K, B, D]
     vectors = vectors * norm.weight.to(vectors.dtype)
     vectors = vectors - vectors.mean(-1, keepdim=True)
     dots = torch.einsum("kbd,bmd->kbm", vectors, hat) / rows.shape[2]
@@ -103,7 +102,7 @@ def pooled_gradient(backbone: OpenClipBackbone, block: LastBlock, d_embedding: T
 
 
 @torch.no_grad()
-def mean_gradient(backbone: OpenClipBackbone, block: LastBlock, d_out: PooledGradient) -> Tensor:
+def mean_gradient(backbone: Backbone, block: LastBlock, d_out: PooledGradient) -> Tensor:
     """Mean over the patches of d objective / d a, the residual stream around the block held fixed.
 
     Args:
@@ -112,29 +111,29 @@ def mean_gradient(backbone: OpenClipBackbone, block: LastBlock, d_out: PooledGra
     Returns:
         [K, B, D] in the block's dtype.
     """
-    module = backbone.blocks[-1]
-    mlp = _MlpBackward(module, block, d_out)
+    weights = backbone.last_block
+    mlp = _MlpBackward(weights, block, d_out)
     attention = _AttentionBackward(block.attention, d_out.first, d_out.hat.shape[1])
-    out_proj = _scaled(module.attn.out_proj.weight, module.ls_1).t()  # [D of the heads, D of the stream]
+    out_proj = _scaled(weights.out_proj.weight, weights.scale_1).t()  # [D of the heads, D of the stream]
     sums = []
     for lane in d_out.lanes():
         # [D, D] @ [K, B, D, M]: head by head, transposed, as the products with the attention want it
         d_context = out_proj @ mlp(lane).transpose(-2, -1)
-        sums.append(attention(d_context.unflatten(2, (module.attn.num_heads, -1))))
-    return torch.cat(sums) @ module.attn.in_proj_weight / (block.out.shape[1] - 1)  # [K, B, 3D] @ [3D, D]
+        sums.append(attention(d_context.unflatten(2, (weights.heads, -1))))
+    return torch.cat(sums) @ weights.in_proj.weight / (block.out.shape[1] - 1)  # [K, B, 3D] @ [3D, D]
 
 
 class _MlpBackward:
     """Backward through MLP and ``ln_2``; what the classes share is computed once."""
 
-    def __init__(self, module: Any, block: LastBlock, d_out: PooledGradient) -> None:
+    def __init__(self, weights: LastBlockWeights, block: LastBlock, d_out: PooledGradient) -> None:
         rows = slice(d_out.first, d_out.first + d_out.hat.shape[1])
-        self.second = _scaled(module.mlp.c_proj.weight, module.ls_2)  # [D, 4D]
-        self.first = module.mlp.c_fc.weight  # [4D, D]
+        self.second = _scaled(weights.fc2.weight, weights.scale_2)  # [D, 4D]
+        self.first = weights.fc1.weight  # [4D, D]
         self.hat_hidden = d_out.hat @ self.second  # [B, M, 4D]
-        self.slope = _slope(module.mlp.gelu, block.hidden[:, rows]).mul_(d_out.inv)
-        hat, self.inv = normalised(module.ln_2, block.middle[:, rows])
-        weight, dtype = module.ln_2.weight.to(hat.dtype), block.out.dtype
+        self.slope = _slope(weights.activation, block.hidden[:, rows]).mul_(d_out.inv)
+        hat, self.inv = normalised(weights.ln_2, block.middle[:, rows])
+        weight, dtype = weights.ln_2.weight.to(hat.dtype), block.out.dtype
         self.weight, self.hat = weight.to(dtype), hat.to(dtype)
         self.weighted_hat, self.factor = (hat * weight).to(dtype), (self.inv * weight).to(dtype)
 
@@ -180,7 +179,7 @@ class _AttentionBackward:
         return torch.cat([t.permute(2, 0, 1, 3).flatten(2) for t in (dq, dk, dv)], -1)
 
 
-def _slope(activation: Any, hidden: Tensor) -> Tensor:
+def _slope(activation: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
     """Derivative of whichever activation the tower has, element by element."""
     with torch.enable_grad():
         leaf = hidden.detach().requires_grad_()
@@ -188,7 +187,7 @@ def _slope(activation: Any, hidden: Tensor) -> Tensor:
     return slope
 
 
-def normalised(norm: nn.LayerNorm, x: Tensor) -> tuple[Tensor, Tensor]:
+def normalised(norm: Norm, x: Tensor) -> tuple[Tensor, Tensor]:
     """(x - mean) / deviation [B, M, D] before weight and bias of ``norm``, and 1 / deviation [B, M, 1]; float32."""
     x = x.float()
     centred = x - x.mean(-1, keepdim=True)
@@ -196,18 +195,18 @@ def normalised(norm: nn.LayerNorm, x: Tensor) -> tuple[Tensor, Tensor]:
     return centred * inv, inv
 
 
-def _scaled(weight: Tensor, layer_scale: Any) -> Tensor:
+def _scaled(weight: Tensor, layer_scale: Tensor | None) -> Tensor:
     """[D, M] weight of a linear layer with the LayerScale behind it folded in, where the block has one."""
-    gamma = getattr(layer_scale, "gamma", None)
-    return weight if gamma is None else weight * gamma[:, None]
+    return weight if layer_scale is None else weight * layer_scale[:, None]
 
 
-def pool_embedding(backbone: OpenClipBackbone, out: Tensor, pool: str) -> Tensor:
+def pool_embedding(backbone: Backbone, out: Tensor, pool: str) -> Tensor:
     """[B, 1+N, D] -> [B, E] float32: embedding of the class token ("cls") or mean over the patches ("patch")."""
+    last = backbone.last_block
     if pool == "cls":
-        return backbone.embed(out[:, 0]).float()
-    normed = backbone.visual.ln_post(out[:, 1:]).float().mean(1)  # the projection is linear: mean first
-    return normed @ backbone.visual.proj.float()
+        return last.embed(out[:, 0]).float()
+    normed = last.ln_post(out[:, 1:]).float().mean(1)  # the projection is linear: mean first
+    return normed @ last.projection.float()
 
 
 def normalize(embedding: Tensor) -> Tensor:

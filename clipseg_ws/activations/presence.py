@@ -19,8 +19,6 @@ cut at the threshold itself would never change the answer. Every image is treate
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,6 +27,7 @@ from clipseg_ws.activations.correlated import row_normalised
 from clipseg_ws.activations.dense import dense_embeddings
 from clipseg_ws.activations.last_block import LastBlock, forward_last_block, normalize, pool_embedding
 from clipseg_ws.activations.textscores import best_words, word_logits
+from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.structures import TextEmbeddings, Tokens
 
 THRESHOLD = 0.3  # score from which a class counts as present
@@ -39,7 +38,7 @@ IMAGE_WEIGHT = 0.25  # share of the image signal in the score
 
 @torch.no_grad()
 def presence(
-    backbone: Any,
+    backbone: Backbone,
     tokens: Tokens,
     text: TextEmbeddings,
     *,

@@ -15,10 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clipseg_ws.backbones.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.structures import Tokens
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def proxy_attention(features: Tensor, *, beta: float = 1.2, gamma: float = 3.0) -> Tensor:
@@ -39,7 +38,7 @@ def proxy_attention(features: Tensor, *, beta: float = 1.2, gamma: float = 3.0) 
 
 
 def proxy_embeddings(
-    backbone: Any, tokens: Tokens, features: Tensor, *, beta: float = 1.2, gamma: float = 3.0
+    backbone: Backbone, tokens: Tokens, features: Tensor, *, beta: float = 1.2, gamma: float = 3.0
 ) -> Tensor:
     """Unit patch embeddings [B, h', w', E] on the other model's grid.
 
@@ -58,13 +57,15 @@ def proxy_embeddings(
     value = proxy_values(backbone, tokens, (features.shape[2], features.shape[3]))
     attention = proxy_attention(features, beta=beta, gamma=gamma).to(value.dtype)
     # [B, heads, d, h', w'] -> [B, heads, n, d]; the attention is the same for all heads
-    x = backbone.last_project(attention.unsqueeze(1) @ value.flatten(3).transpose(2, 3))
-    return F.normalize(backbone.embed(x), dim=-1).unflatten(1, (features.shape[2], features.shape[3]))
+    last = backbone.last_block
+    x = last.project(attention.unsqueeze(1) @ value.flatten(3).transpose(2, 3))
+    return F.normalize(last.embed(x), dim=-1).unflatten(1, (features.shape[2], features.shape[3]))
 
 
-def proxy_values(backbone: Any, tokens: Tokens, size: tuple[int, int]) -> Tensor:
+def proxy_values(backbone: Backbone, tokens: Tokens, size: tuple[int, int]) -> Tensor:
     """Values of the last block, class token dropped, bilinearly resized to ``size``: [B, heads, d, h', w']."""
-    _, _, v = backbone.last_qkv(backbone.last_norm(tokens.last_input))
+    last = backbone.last_block
+    _, _, v = last.qkv(last.ln_1(tokens.last_input))
     # [B, heads, 1+N, d] -> [B, heads, d, N] -> [B, heads d, h, w]
     image = v[:, :, 1:].transpose(2, 3).flatten(1, 2).unflatten(2, tokens.grid)
     image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)

@@ -7,8 +7,22 @@ heads go together.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
+
 import torch
 from torch import Tensor
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def split_heads(joint: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """[B, L, 3D], q, k and v joined in that order -> q, k, v, each [B, heads, L, d]."""
+    batch, length, _ = joint.shape
+    # [B, L, 3D] -> [3, B, heads, L, d]
+    q, k, v = joint.reshape(batch, length, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    return q, k, v
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, total: Tensor | None = None, *, keep: bool = False) -> tuple[Tensor, ...]:
@@ -38,7 +52,12 @@ def explicit_is_faster(v: Tensor) -> bool:
     return v.device.type == "cpu" and v.dtype == torch.bfloat16
 
 
-@torch.compiler.disable  # a compiler would put the heads together again
+def _never_compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """``torch.compiler.disable`` with types."""
+    return cast(Callable[P, R], cast(Any, torch.compiler).disable(function))
+
+
+@_never_compiled  # a compiler would put the heads together again
 def _head_by_head(q: Tensor, k: Tensor, v: Tensor, total: Tensor | None, keep: bool) -> tuple[Tensor, ...]:
     """The same with one [L, L] matrix at a time; q is scaled already."""
     batch, heads, length, _ = q.shape

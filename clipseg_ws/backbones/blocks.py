@@ -7,11 +7,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.backbones.protocol import Backbone
 
 
 @torch.no_grad()
-def block_attentions(backbone: OpenClipBackbone, pixels: Tensor, count: int) -> Tensor:
+def block_attentions(backbone: Backbone, pixels: Tensor, count: int) -> Tensor:
     """[B, 3, H, W] -> [B, M, N, N] float32, mean over heads, class token's row and column dropped; last block last.
 
     The means over the last 1, 2, ... blocks that ``encode`` gives are taken apart: M passes, only public names.

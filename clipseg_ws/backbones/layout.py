@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clipseg_ws.backbones.errors import UnsupportedBackbone
 
@@ -157,5 +157,37 @@ def make_tokenizer(text_cfg: Mapping[str, Any]) -> Callable[[list[str]], Tensor]
     length = text_cfg.get("context_length", 77)
     cleaning = (text_cfg.get("tokenizer_kwargs") or {}).get("clean")
     if cleaning:
-        return SimpleTokenizer(context_length=length, clean=cleaning)
+        tokenizer: Callable[[list[str]], Tensor] = SimpleTokenizer(context_length=length, clean=cleaning)
+        return tokenizer
     return partial(tokenize, context_length=length)  # open_clip's shared one: its tables are read once
+
+
+def check_layout(model: Any) -> None:
+    """Raise UnsupportedBackbone unless a built ``model`` is a CLIP whose vision tower is a ViT with the CLIP layout."""
+    visual: Any = getattr(model, "visual", None)
+    blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
+    wrong = None
+    if blocks is None or not hasattr(visual, "class_embedding"):
+        wrong = f"its vision tower is a {type(visual).__name__}, not a CLIP vision transformer"
+    elif getattr(visual, "attn_pool", None) is not None or getattr(visual, "pool_type", "tok") != "tok":
+        wrong = "its vision tower pools by attention or average, not by the class token"
+    elif not isinstance(visual.proj, nn.Parameter):
+        wrong = "its vision tower has no linear projection"
+    elif any(getattr(block.attn, "in_proj_weight", None) is None for block in blocks):
+        wrong = "its attention has no joint in_proj_weight"
+    elif any(not _plain_attention(block) for block in blocks):
+        wrong = "its blocks use normalised, cosine or scaled attention or a norm inside the MLP"
+    if wrong:
+        raise UnsupportedBackbone(
+            f"this model cannot be used: {wrong}; use a CLIP ViT, for example 'ViT-B-16-quickgelu/openai' or "
+            "'ViT-L-14/laion2b_s32b_b82k'"
+        )
+
+
+def _plain_attention(block: Any) -> bool:
+    """True where the block is the textbook pre-norm block that ``walk.forward_block`` computes."""
+    inside = ("ln_q", "ln_k", "ln_inner")
+    norms = [getattr(block.attn, name, None) for name in inside]
+    norms += [getattr(block, "ln_attn", None), getattr(block.mlp, "ln", None)]
+    scaled = getattr(block.attn, "scaled_cosine", False) or getattr(block.attn, "scale_heads", False)
+    return not scaled and all(n is None or isinstance(n, nn.Identity) for n in norms)

@@ -1,46 +1,39 @@
-"""Own walk over the vision tower of an ``open_clip.CLIP``: no hooks, no patched modules, any picture size.
-
-The blocks are read through ``ln_1``, ``attn.in_proj_weight``, ``attn.in_proj_bias``, ``attn.out_proj``,
-``attn.num_heads``, ``ls_1``, ``ln_2``, ``mlp`` and ``ls_2``; both of open_clip's released block classes have them.
-"""
+"""Own walk over the vision tower of an ``open_clip.CLIP``: no hooks, no patched modules, any picture size."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from clipseg_ws.backbones.attention import attend, explicit_is_faster
-from clipseg_ws.structures import LastAttention, Tokens
-
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-RunBlock = Callable[[Any, Tensor, Tensor | None], Tensor]
-POSITION_INTERPOLATIONS = ("bicubic", "bilinear", "bicubic-offset")
+from clipseg_ws.backbones.last_block import LastBlockWeights
+from clipseg_ws.backbones.layout import check_layout
+from clipseg_ws.backbones.positions import check_interpolation, positions
+from clipseg_ws.backbones.preprocessing import CLIP_MEAN, CLIP_STD
+from clipseg_ws.backbones.walk import RunBlock, block_qkv, compiled_block, forward_block, last_block_weights
+from clipseg_ws.structures import Tokens
 
 
 class OpenClipBackbone:
-    """A frozen CLIP in open_clip's layout.
+    """A frozen CLIP in open_clip's layout, a ``protocol.Backbone``.
 
     Args:
-        model: an ``open_clip.CLIP`` (vision transformer with a class token, pooled by that token).
-        position_interpolation: how the position table follows the patch grid (the class entry is kept):
-            "bicubic" antialiased to the size (open_clip's own), "bilinear" to the size (CLIP-ES), "bicubic-offset"
-            without antialias at scale (h + 0.1) / h0 (the dense family). At the native grid all are the identity.
+        model: an ``open_clip.CLIP`` (vision transformer with a class token, pooled by that token). It is put into eval
+            mode and frozen, not copied.
+        position_interpolation: how the position table follows the patch grid, see ``positions.positions``.
         name: the name it was loaded by. mean, std: RGB normalisation of pixels in [0, 1].
         tokenizer: list of T strings -> [T, context] int64; by default CLIP's BPE from open_clip.
-        recommended: settings that suit these weights better than the general defaults (``pipeline.Config`` keys;
-            "methods": {name: settings} for single methods).
-        known_classes: what the weights know, for a model that knows only certain things (nano); empty otherwise.
+        recommended, known_classes: see ``protocol.Backbone``.
 
     Raises:
-        ValueError: an unknown ``position_interpolation`` or a tower without the CLIP layout.
+        UnsupportedBackbone: a tower without the CLIP layout.
+        ValueError: an unknown ``position_interpolation``.
     """
 
     def __init__(
@@ -55,19 +48,17 @@ class OpenClipBackbone:
         recommended: Mapping[str, Any] | None = None,
         known_classes: Sequence[str] = (),
     ) -> None:
-        if position_interpolation not in POSITION_INTERPOLATIONS:
-            raise ValueError(unknown_interpolation(position_interpolation))
+        self.position_interpolation = check_interpolation(position_interpolation)
         check_layout(model)
         self.model = model.eval().requires_grad_(False)
-        self.visual = model.visual
-        self.position_interpolation = position_interpolation
+        self.visual: Any = model.visual
         self.name = name
         self.mean = tuple(float(v) for v in mean)
         self.std = tuple(float(v) for v in std)
         self.recommended = dict(recommended or {})
         self.known_classes = tuple(known_classes)
         self._tokenizer = tokenizer
-        self._run_block: RunBlock = _forward_block
+        self._run_block: RunBlock = forward_block
         self.blocks: list[Any] = list(self.visual.transformer.resblocks)
         self.patch_size = int(self.visual.patch_size[0])
         self.native_grid = (int(self.visual.grid_size[0]), int(self.visual.grid_size[1]))
@@ -80,12 +71,19 @@ class OpenClipBackbone:
     @property
     def device(self) -> torch.device:
         """Device of the vision tower."""
-        return self.visual.proj.device
+        device: torch.device = self.visual.proj.device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the vision tower's weights; pixels are cast to it."""
-        return self.visual.proj.dtype
+        dtype: torch.dtype = self.visual.proj.dtype
+        return dtype
+
+    @property
+    def last_block(self) -> LastBlockWeights:
+        """The weights of the last block and of the projection; read anew, so that moved weights are followed."""
+        return last_block_weights(self.visual)
 
     @cached_property
     def weights_sha256(self) -> str:
@@ -96,16 +94,30 @@ class OpenClipBackbone:
             digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
+    @property
+    def tokenizer(self) -> Callable[[list[str]], Tensor]:
+        """The tokenizer, made on first use."""
+        if self._tokenizer is None:
+            from open_clip.tokenizer import SimpleTokenizer
+
+            self._tokenizer = SimpleTokenizer(context_length=self.model.context_length)
+        return self._tokenizer
+
     def with_positions(self, position_interpolation: str, *, compile: bool = False) -> OpenClipBackbone:
         """The same weights with another position interpolation, blocks compiled or not; nothing is copied."""
-        if position_interpolation not in POSITION_INTERPOLATIONS:
-            raise ValueError(unknown_interpolation(position_interpolation))
         twin = copy.copy(self)
-        twin.position_interpolation = position_interpolation
-        twin._run_block = compiled_block() if compile else _forward_block
+        twin.position_interpolation = check_interpolation(position_interpolation)
+        twin._run_block = compiled_block() if compile else forward_block
         return twin
 
-    # ---- the walk -------------------------------------------------------------------------------------------------
+    def place(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move all weights to ``device``; the vision tower gets ``dtype``, the text tower float32."""
+        self.model.to(device, torch.float32)
+        if dtype != torch.float32:
+            _ = self.weights_sha256  # before the cast: the same weights have one name in every dtype
+            self.visual.to(dtype)  # names are encoded once and cached: the text tower keeps its precision
+
+    # ---- the walk --------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def encode(self, pixels: Tensor, *, attention_blocks: int = 8, keep_layers: Sequence[int] = ()) -> Tokens:
@@ -134,72 +146,31 @@ class OpenClipBackbone:
                 layers[index] = x[:, 1:]
         if total is None:
             return Tokens(last_input=x, attention=None, layers=layers, grid=grid)
-        last = self.attend_last(x, total)
+        last = self.last_block.attend(x, total)
         attention = total[:, 1:, 1:] / (attention_blocks * self.heads)  # the class token's row and column dropped
         return Tokens(last_input=x, attention=attention, layers=layers, grid=grid, last=last)
 
     @torch.no_grad()
-    def encode_image(self, pixels: Tensor) -> Tensor:
+    def embed(self, pixels: Tensor) -> Tensor:
         """[B, 3, H, W] -> [B, E] class embedding, not normalised: the library's ``encode_image`` at the native size."""
-        tokens = self.encode(pixels, attention_blocks=0)
-        return self.embed(self.last_block(tokens.last_input)[:, 0])
+        tokens, last = self.encode(pixels, attention_blocks=0), self.last_block
+        return last.embed(last.forward(tokens.last_input)[:, 0])
 
     @torch.no_grad()
-    def encode_text(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
+    def embed_text(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
         """T strings -> [T, E] float32 unit vectors on the model's device. Raises ValueError for an empty list."""
         if not texts:
-            raise ValueError("encode_text got no texts; pass at least one, for example ['a photo of a cat.']")
+            raise ValueError("embed_text got no texts; pass at least one, for example ['a photo of a cat.']")
         chunks = [
             self.model.encode_text(self.tokenizer(list(texts[i : i + batch_size])).to(self.device), normalize=False)
             for i in range(0, len(texts), batch_size)
         ]
         return F.normalize(torch.cat(chunks).float(), dim=-1)
 
-    @property
-    def tokenizer(self) -> Callable[[list[str]], Tensor]:
-        """The tokenizer, made on first use."""
-        if self._tokenizer is None:
-            from open_clip.tokenizer import SimpleTokenizer
-
-            self._tokenizer = SimpleTokenizer(context_length=self.model.context_length)
-        return self._tokenizer
-
-    # ---- pieces of the last block, differentiable ------------------------------------------------------------------
-
-    def last_norm(self, last_input: Tensor) -> Tensor:
-        """[B, 1+N, D] -> the activations a = ``ln_1`` of the last block, same shape."""
-        return self.blocks[-1].ln_1(last_input)
-
-    def last_qkv(self, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """a [B, 1+N, D] -> q, k, v of the last block, each [B, heads, 1+N, d]."""
-        return _qkv(self.blocks[-1], a)
-
-    @torch.no_grad()
-    def attend_last(self, last_input: Tensor, total: Tensor | None = None) -> LastAttention:
-        """The last block up to its attention, whose sum over the heads is added to ``total`` [B, 1+N, 1+N]."""
-        a = self.last_norm(last_input)
-        q, k, v = self.last_qkv(a)
-        context, probs = attend(q, k, v, total, keep=True)
-        return LastAttention(a, q, k, v, probs, context)
-
-    def last_project(self, x: Tensor) -> Tensor:
-        """[B, heads, M, d] -> [B, M, D]: heads joined, ``out_proj`` (and layer scale) of the last block."""
-        return _project(self.blocks[-1], x)
-
-    def last_mlp(self, x: Tensor) -> Tensor:
-        """[B, M, D] -> x + mlp(ln_2(x)) of the last block."""
-        return _mlp(self.blocks[-1], x)
-
-    def last_block(self, last_input: Tensor, a: Tensor | None = None) -> Tensor:
-        """The last block's output [B, 1+N, D]; ``a`` replaces ``ln_1(last_input)`` (the residual stays as it is)."""
-        q, k, v = self.last_qkv(self.last_norm(last_input) if a is None else a)
-        return self.last_mlp(last_input + self.last_project(_attention(q, k).to(v.dtype) @ v))
-
-    def embed(self, x: Tensor) -> Tensor:
-        """[..., D] -> [..., E]: ``ln_post`` and ``proj``, not normalised."""
-        return self.visual.ln_post(x) @ self.visual.proj
-
-    # ---- inside ----------------------------------------------------------------------------------------------------
+    def block_qkv(self, index: int, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k, v [B, heads, L, d] of block ``index`` for tokens [B, L, D] that enter it."""
+        block = self.blocks[index]
+        return block_qkv(block, block.ln_1(tokens))
 
     def _check(self, pixels: Tensor, attention_blocks: int, keep_layers: Sequence[int]) -> None:
         p = self.patch_size
@@ -216,99 +187,9 @@ class OpenClipBackbone:
             raise ValueError(f"keep_layers={tuple(keep_layers)}; indices 0 to {self.depth - 2} can be kept")
 
     def _embed_patches(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
+        """[B, 3, H, W] -> [B, 1+N, D] tokens that enter the first block."""
         x = self.visual.conv1(pixels).flatten(2).transpose(1, 2)  # [B, D, h, w] -> [B, N, D], row by row
         cls = self.visual.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
-        return self.visual.ln_pre(torch.cat([cls, x], 1) + self._positions(grid).to(x.dtype))
-
-    def _positions(self, grid: tuple[int, int]) -> Tensor:
-        """[1+N, D] position table for the grid; interpolated in float32."""
-        table = self.visual.positional_embedding
-        if grid == self.native_grid:
-            return table
-        h0, w0 = self.native_grid
-        image = table[1:].float().reshape(1, h0, w0, -1).permute(0, 3, 1, 2)  # [N0, D] -> [1, D, h0, w0]
-        if self.position_interpolation == "bicubic-offset":
-            scale = ((grid[0] + 0.1) / h0, (grid[1] + 0.1) / w0)
-            image = F.interpolate(image, scale_factor=scale, mode="bicubic", align_corners=False)
-        else:
-            mode = self.position_interpolation
-            image = F.interpolate(image, size=grid, mode=mode, antialias=mode == "bicubic", align_corners=False)
-        rows = image.permute(0, 2, 3, 1).reshape(grid[0] * grid[1], -1)  # [1, D, h, w] -> [N, D]
-        return torch.cat([table[:1].float(), rows])
-
-
-def unknown_interpolation(value: str) -> str:
-    """The message for an unknown position interpolation."""
-    choices = ", ".join(POSITION_INTERPOLATIONS)
-    return f"position_interpolation={value!r} is unknown; choose one of {choices}, for example 'bicubic'"
-
-
-def check_layout(model: Any) -> None:
-    """Raise ValueError unless ``model`` is a CLIP whose vision tower is a ViT with the CLIP layout."""
-    visual: Any = getattr(model, "visual", None)
-    blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
-    wrong = None
-    if blocks is None or not hasattr(visual, "class_embedding"):
-        wrong = f"its vision tower is a {type(visual).__name__}, not a CLIP vision transformer"
-    elif getattr(visual, "attn_pool", None) is not None or getattr(visual, "pool_type", "tok") != "tok":
-        wrong = "its vision tower pools by attention or average, not by the class token"
-    elif not isinstance(visual.proj, nn.Parameter):
-        wrong = "its vision tower has no linear projection"
-    elif any(getattr(block.attn, "in_proj_weight", None) is None for block in blocks):
-        wrong = "its attention has no joint in_proj_weight"
-    elif any(not _plain_attention(block) for block in blocks):
-        wrong = "its blocks use normalised, cosine or scaled attention or a norm inside the MLP"
-    if wrong:
-        raise ValueError(
-            f"this model cannot be used: {wrong}; use a CLIP ViT, for example 'ViT-B-16-quickgelu/openai' or "
-            "'ViT-L-14/laion2b_s32b_b82k'"
-        )
-
-
-def _plain_attention(block: Any) -> bool:
-    """True where the block is the textbook pre-norm block that ``_forward_block`` computes."""
-    inside = ("ln_q", "ln_k", "ln_inner")
-    norms = [getattr(block.attn, name, None) for name in inside]
-    norms += [getattr(block, "ln_attn", None), getattr(block.mlp, "ln", None)]
-    scaled = getattr(block.attn, "scaled_cosine", False) or getattr(block.attn, "scale_heads", False)
-    return not scaled and all(n is None or isinstance(n, nn.Identity) for n in norms)
-
-
-def _qkv(block: Any, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """a [B, L, D] -> q, k, v, each [B, heads, L, d]."""
-    joint = F.linear(a, block.attn.in_proj_weight, block.attn.in_proj_bias)
-    batch, length, _ = a.shape
-    # [B, L, 3D] -> [3, B, heads, L, d]
-    q, k, v = joint.reshape(batch, length, 3, block.attn.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-    return q, k, v
-
-
-def _attention(q: Tensor, k: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt d) [B, heads, L, L] in float32."""
-    return ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).float().softmax(-1)
-
-
-def _project(block: Any, x: Tensor) -> Tensor:
-    """[B, heads, L, d] -> [B, L, D] through ``out_proj`` and the layer scale."""
-    return block.ls_1(block.attn.out_proj(x.transpose(1, 2).flatten(2)))
-
-
-def _mlp(block: Any, x: Tensor) -> Tensor:
-    """x + mlp(ln_2(x)), [B, L, D]."""
-    return x + block.ls_2(block.mlp(block.ln_2(x)))
-
-
-def _forward_block(block: Any, x: Tensor, total: Tensor | None) -> Tensor:
-    """One pre-norm block: [B, L, D] -> the same; its attention, summed over heads, is added to ``total`` [B, L, L]."""
-    q, k, v = _qkv(block, block.ln_1(x))
-    if total is None and not explicit_is_faster(v):
-        context = F.scaled_dot_product_attention(q, k, v)
-    else:
-        (context,) = attend(q, k, v, total)
-    return _mlp(block, x + _project(block, context))
-
-
-@cache
-def compiled_block() -> RunBlock:
-    """``_forward_block`` through torch.compile, once for all blocks and Segmenters of the process."""
-    return torch.compile(_forward_block)
+        table = positions(self.visual.positional_embedding, self.native_grid, grid, self.position_interpolation)
+        tokens: Tensor = self.visual.ln_pre(torch.cat([cls, x], 1) + table.to(x.dtype))
+        return tokens

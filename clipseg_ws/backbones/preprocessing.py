@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from clipseg_ws.backbones.layout import CLIP_END_OF_TEXT
-from clipseg_ws.backbones.openclip import CLIP_MEAN, CLIP_STD
 
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 MeanStd = tuple[tuple[float, float, float], tuple[float, float, float]]
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 TOKENIZER_FILES = ("vocab.json", "tokenizer.json")

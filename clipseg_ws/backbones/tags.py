@@ -14,7 +14,7 @@ from open_clip.pretrained import get_pretrained_cfg
 
 from clipseg_ws.backbones.errors import UnsupportedBackbone
 from clipseg_ws.backbones.layout import Checkpoint, build_clip, check_architecture, make_tokenizer
-from clipseg_ws.backbones.openclip import CLIP_MEAN, CLIP_STD
+from clipseg_ws.backbones.preprocessing import CLIP_MEAN, CLIP_STD
 
 _QUICK = "-quickgelu"
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # open_clip's defaults, the safe one first

@@ -84,7 +84,7 @@ def prompts_rank(
     embeddings, kept = pooled_embeddings(segmenter, found)
     names = None if lookup is None else [lookup(source) for source in kept]
     ranked = rank_templates(
-        embeddings, segmenter.backbone.encode_text, vocabulary, candidates,
+        embeddings, segmenter.backbone.embed_text, vocabulary, candidates,
         logit_scale=segmenter.backbone.logit_scale, tags=names,
     )  # fmt: skip
     typer.echo(f"sharpness of {len(candidates)} templates on {len(kept)} pictures (smaller is better)")
@@ -119,7 +119,7 @@ def prompts_experts(
     vocabulary = segmenter.vocabulary(classes)
     patches, kept = patch_embeddings(segmenter, list_sources(sources))
     chosen = template_experts(
-        patches, segmenter.backbone.encode_text, vocabulary, candidates, segmenter.backbone.logit_scale, top=top,
+        patches, segmenter.backbone.embed_text, vocabulary, candidates, segmenter.backbone.logit_scale, top=top,
         weights_key=segmenter.backbone.weights_sha256,
     )  # fmt: skip
     write_classes(chosen, output)
@@ -144,7 +144,7 @@ def prompts_background(
     segmenter = make_segmenter(model, "default", device, dtype, offline, None)
     vocabulary = segmenter.vocabulary(classes, ())
     ranked = rank_background(
-        vocabulary, segmenter.backbone.encode_text, count=count, weights_key=segmenter.backbone.weights_sha256
+        vocabulary, segmenter.backbone.embed_text, count=count, weights_key=segmenter.backbone.weights_sha256
     )
     chosen = [entry for entry in ranked if entry.chosen]
     for entry in ranked:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clipseg_ws.activations.last_block import forward_last_block
 from clipseg_ws.activations.multiscale import resized
-from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.pictures.images import to_pixels
 from clipseg_ws.pictures.sizes import target_size
 from clipseg_ws.structures import Tokens
@@ -76,7 +76,7 @@ class FeatureSpec:
         return tuple(sorted(numbers))
 
 
-def pixel_batch(backbone: OpenClipBackbone, pictures: Sequence[Image.Image], spec: FeatureSpec) -> Tensor:
+def pixel_batch(backbone: Backbone, pictures: Sequence[Image.Image], spec: FeatureSpec) -> Tensor:
     """Pictures of one grid -> [B, 3, H', W'] for the backbone."""
     return torch.stack([
         to_pixels(picture, patch_size=backbone.patch_size, mean=backbone.mean, std=backbone.std,
@@ -85,21 +85,21 @@ def pixel_batch(backbone: OpenClipBackbone, pictures: Sequence[Image.Image], spe
     ])  # fmt: skip
 
 
-def grid_of(backbone: OpenClipBackbone, size: tuple[int, int], spec: FeatureSpec) -> tuple[int, int]:
+def grid_of(backbone: Backbone, size: tuple[int, int], spec: FeatureSpec) -> tuple[int, int]:
     """Patch grid (h, w) of a picture of ``size`` (width, height)."""
     p = backbone.patch_size
     height, width = target_size(*size, p, spec.short_side, spec.long_side, spec.max_patches)
     return height // p, width // p
 
 
-def encode_features(backbone: OpenClipBackbone, pixels: Tensor, spec: FeatureSpec) -> Tensor:
+def encode_features(backbone: Backbone, pixels: Tensor, spec: FeatureSpec) -> Tensor:
     """Pixels [B, 3, H', W'] -> patch tokens [B, L, D, h, w], the blocks in ascending order, scale by scale."""
     return encode_tokens(backbone, pixels, spec)[0]
 
 
 @torch.no_grad()
 def encode_tokens(
-    backbone: OpenClipBackbone, pixels: Tensor, spec: FeatureSpec, *, attention_blocks: int = 0,
+    backbone: Backbone, pixels: Tensor, spec: FeatureSpec, *, attention_blocks: int = 0,
     keep_layers: Sequence[int] = (),
 ) -> tuple[Tensor, Tokens]:  # fmt: skip
     """``encode_features``, and the ``Tokens`` of the first scale's pass with attention and layers as
@@ -117,7 +117,7 @@ def encode_tokens(
 
 
 def _one_scale(
-    backbone: OpenClipBackbone, pixels: Tensor, spec: FeatureSpec, attention_blocks: int = 0,
+    backbone: Backbone, pixels: Tensor, spec: FeatureSpec, attention_blocks: int = 0,
     keep_layers: Sequence[int] = (),
 ) -> tuple[Tensor, Tokens]:  # fmt: skip
     """Tokens of the spec's blocks [B, L, D, h, w] from one forward pass, and that pass."""

@@ -37,7 +37,7 @@ def resolve_names(
     said = config.background if background is None else background
     if said == "auto":
         vocabulary = parse_classes(classes, background=(), templates=config.templates, fusion=config.fusion)
-        return choose_background(vocabulary, backbone.encode_text, backbone.weights_sha256)
+        return choose_background(vocabulary, backbone.embed_text, backbone.weights_sha256)
     if background is not None:
         return parse_classes(classes, background=background, templates=config.templates, fusion=config.fusion)
     vocabulary = parse_classes(classes, templates=config.templates, fusion=config.fusion)

@@ -69,9 +69,9 @@ def _row(
         torch.cuda.reset_peak_memory_stats()
     spec = FeatureSpec()
     pixels = pixel_batch(backbone, [images[i % len(images)] for i in range(min(batch, count))], spec)
-    backbone.encode_image(pixels)  # the first call pays for setting up
+    backbone.embed(pixels)  # the first call pays for setting up
     calls = -(-count // batch)
-    forward = _seconds(lambda: [backbone.encode_image(pixels) for _ in range(calls)], cuda)
+    forward = _seconds(lambda: [backbone.embed(pixels) for _ in range(calls)], cuda)
     with tempfile.TemporaryDirectory() as folder:
         store = TokenStore(folder, backbone, spec)
         names = [str(i) for i in range(count)]

@@ -81,7 +81,7 @@ def background_rows(segmenter: Segmenter, count: int) -> Iterator[dict[str, Any]
     yield row("experts", f"all of {TEMPLATES}", segmenter.variant(templates=TEMPLATES), classes=names)
     for top in EXPERTS:
         chosen = template_experts(
-            patches, segmenter.backbone.encode_text, plain, load_templates(TEMPLATES), segmenter.backbone.logit_scale,
+            patches, segmenter.backbone.embed_text, plain, load_templates(TEMPLATES), segmenter.backbone.logit_scale,
             top=top,
         )  # fmt: skip
         yield row("experts", f"{TEMPLATES} --top {top}", segmenter.variant(templates="clip-es"), classes=chosen)

@@ -14,9 +14,9 @@ from clipseg_ws.backbones.openclip import OpenClipBackbone
 
 def autograd_weights(backbone, tokens, text, targets, scale, pool):
     """[K, B, D] mean over patches of d prob / d a by plain autograd, one backward per class and image."""
-    a = backbone.last_norm(tokens.last_input).detach().requires_grad_()
-    out = backbone.last_block(tokens.last_input, a)
-    feature = backbone.embed(out[:, 0]) if pool == "cls" else backbone.embed(out[:, 1:]).mean(1)
+    a = backbone.last_block.ln_1(tokens.last_input).detach().requires_grad_()
+    out = backbone.last_block.forward(tokens.last_input, a)
+    feature = backbone.last_block.embed(out[:, 0]) if pool == "cls" else backbone.last_block.embed(out[:, 1:]).mean(1)
     probs = (scale * F.normalize(feature, dim=-1) @ text.t()).softmax(-1)
     lanes = []
     for k in range(targets.shape[1]):
@@ -54,7 +54,7 @@ def test_equals_autograd(pool, quick_gelu, layer_scale):
     assert torch.allclose(got, want, rtol=1e-3, atol=1e-4 * float(want.abs().max()))
     assert want.abs().max() > 0
 
-    signed = torch.einsum("kbd,bnd->bkn", want, backbone.last_norm(tokens.last_input)[:, 1:]).clamp_min(0)
+    signed = torch.einsum("kbd,bnd->bkn", want, backbone.last_block.ln_1(tokens.last_input)[:, 1:]).clamp_min(0)
     signed = signed - signed.amin(-1, keepdim=True)
     oracle = (signed / (signed.amax(-1, keepdim=True) + 1e-7)).unflatten(-1, tokens.grid)
     assert (maps - oracle).abs().max() < 5e-3
@@ -69,7 +69,7 @@ def test_pooled_gradient_equals_autograd(pool):
     block = forward_last_block(backbone, backbone.encode(torch.randn(2, 3, 48, 80)).last_input)
     d_embedding = torch.randn(3, 2, 32)
     out = block.out.clone().requires_grad_()
-    pooled = backbone.embed(out[:, :1] if pool == "cls" else out[:, 1:]).mean(1)
+    pooled = backbone.last_block.embed(out[:, :1] if pool == "cls" else out[:, 1:]).mean(1)
     want = torch.stack([torch.autograd.grad(pooled, out, d, retain_graph=True)[0] for d in d_embedding])
     got = pooled_gradient(backbone, block, d_embedding, pool)
     rows = slice(0, 1) if pool == "cls" else slice(1, 16)

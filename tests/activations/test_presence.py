@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -24,26 +25,31 @@ from clipseg_ws.structures import TextEmbeddings, Tokens, Vocabulary
 H, W, E = 6, 8, 16
 
 
-class PlainBackbone:
-    """A tower whose last block changes nothing: what enters is the embedding."""
+class PlainLastBlock:
+    """A last block that changes nothing: what enters is the embedding."""
 
-    logit_scale = 20.0
-    visual = SimpleNamespace(ln_post=torch.nn.Identity(), proj=torch.eye(E))
+    projection = torch.eye(E)
 
-    def last_norm(self, x):
+    def ln_1(self, x):
         return x
 
-    def last_qkv(self, a):
+    def qkv(self, a):
         return (a[:, None],) * 3  # one head
 
-    def last_project(self, x):
+    def project(self, x):
         return x[:, 0]
 
-    def last_mlp(self, x):
+    def mlp(self, x):
+        return x
+
+    def ln_post(self, x):
         return x
 
     def embed(self, x):
         return x
+
+
+PlainBackbone = partial(SimpleNamespace, logit_scale=20.0, last_block=PlainLastBlock())
 
 
 def vocabulary(words: list[list[str]], background: int, vectors: torch.Tensor | None = None) -> TextEmbeddings:

@@ -19,7 +19,8 @@ from clipseg_ws.activations.proxy import (
 )
 from clipseg_ws.activations.textscores import word_logits
 from clipseg_ws.backbones.features import FeatureBackbone
-from clipseg_ws.backbones.openclip import CLIP_MEAN, CLIP_STD, OpenClipBackbone
+from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.backbones.preprocessing import CLIP_MEAN, CLIP_STD
 from clipseg_ws.structures import Tokens
 
 

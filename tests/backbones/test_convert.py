@@ -53,8 +53,8 @@ def assert_same_numbers(backbone: OpenClipBackbone, model: CLIPModel) -> None:
     pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     image, text = library_image(model, pixels), library_text(model, backbone.tokenizer(TEXTS))
     assert image.abs().max() > 0.1  # not a comparison of zeros
-    torch.testing.assert_close(backbone.encode_image(pixels), image, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(backbone.encode_text(TEXTS), text, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(backbone.embed(pixels), image, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(backbone.embed_text(TEXTS), text, atol=1e-5, rtol=1e-5)
     assert backbone.logit_scale == pytest.approx(model.logit_scale.exp().item(), rel=1e-6)
 
 

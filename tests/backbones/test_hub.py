@@ -137,7 +137,7 @@ def test_a_transformers_repository(hub, settings):
     with torch.no_grad():
         want = model.get_image_features(pixel_values=pixels)
     want = want if isinstance(want, torch.Tensor) else want.pooler_output
-    torch.testing.assert_close(backbone.encode_image(pixels), want, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(backbone.embed(pixels), want, atol=1e-5, rtol=1e-5)
     assert not [path for path in hub.asked if "msgpack" in path]
     hub.asked.clear()
     load_backbone("hf:someone/clip", device="cpu", offline=True)

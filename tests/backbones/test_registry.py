@@ -73,9 +73,9 @@ def load(path: Path, **settings) -> OpenClipBackbone:
 @torch.no_grad()
 def assert_same_numbers(backbone: OpenClipBackbone, model: open_clip.CLIP) -> None:
     pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(backbone.encode_image(pixels), model.encode_image(pixels), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(backbone.embed(pixels), model.encode_image(pixels), atol=1e-5, rtol=1e-5)
     text = model.encode_text(open_clip.tokenize(TEXTS), normalize=True)
-    torch.testing.assert_close(backbone.encode_text(TEXTS), text, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(backbone.embed_text(TEXTS), text, atol=1e-5, rtol=1e-5)
 
 
 @pytest.fixture
@@ -298,7 +298,7 @@ def test_low_precision_keeps_the_logit_scale(tmp_path):
     pixels = torch.randn(2, 3, 64, 96)
     tokens = backbone.encode(pixels, attention_blocks=2)
     assert tokens.last_input.shape == (2, 25, 64) and tokens.last_input.isfinite().all()
-    near = torch.nn.functional.cosine_similarity(backbone.encode_text(TEXTS), load(tmp_path).encode_text(TEXTS))
+    near = torch.nn.functional.cosine_similarity(backbone.embed_text(TEXTS), load(tmp_path).embed_text(TEXTS))
     assert near.min() > 0.99
 
 

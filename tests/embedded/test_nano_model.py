@@ -43,12 +43,12 @@ def test_miou_ignores_classes_that_do_not_occur() -> None:
 
 def test_synonyms_stand_near_their_names_and_other_words_do_not(backbone) -> None:  # type: ignore[no-untyped-def]
     template = "a photo of a {}."
-    names = backbone.encode_text([template.format(kind) for kind in KINDS])
+    names = backbone.embed_text([template.format(kind) for kind in KINDS])
     for i, kind in enumerate(KINDS):
-        words = backbone.encode_text([template.format(word) for word in SYNONYMS[kind]])
+        words = backbone.embed_text([template.format(word) for word in SYNONYMS[kind]])
         assert ((words @ names.T).argmax(1) == i).all(), kind
         assert (words @ names[i] > 0.8).all(), kind
-    others = backbone.encode_text([template.format(word) for word in ("cat", "sofa", "zeppelin", "parliament")])
+    others = backbone.embed_text([template.format(word) for word in ("cat", "sofa", "zeppelin", "parliament")])
     assert (others @ names.T).max() < 0.5
 
 

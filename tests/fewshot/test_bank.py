@@ -123,13 +123,13 @@ def test_feature_kinds(tiny_backbone, kind):
     tokens = tiny_backbone.encode(torch.randn(2, 3, 48, 80), keep_layers=layers_needed([kind]))
     got = feature_maps(tiny_backbone, tokens, [kind])[kind]
     assert got.shape[0] == 2 and got.shape[2:] == (3, 5)
-    a = tiny_backbone.last_norm(tokens.last_input)
+    a = tiny_backbone.last_block.ln_1(tokens.last_input)
     patch = 1 + 1 * 5 + 4  # row 1, column 4
     oracle = {
         "input": tokens.last_input[1, patch],
         "norm": a[1, patch],
-        "out": tiny_backbone.last_block(tokens.last_input)[1, patch],
-        "keys": tiny_backbone.last_qkv(a)[1][1, :, patch].flatten(),
+        "out": tiny_backbone.last_block.forward(tokens.last_input)[1, patch],
+        "keys": tiny_backbone.last_block.qkv(a)[1][1, :, patch].flatten(),
         "layer:1": tokens.layers[1][1, patch - 1] if tokens.layers else None,
     }
     if kind in oracle:

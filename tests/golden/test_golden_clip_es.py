@@ -60,7 +60,7 @@ def test_backbone_stages(name, tower, golden, golden_manifest):
     case, entry = golden(name), golden_manifest[name]
     tokens = tower.encode(case["pixels"], attention_blocks=8)
     assert_close("tokens_in_last", tokens.last_input, case, entry)
-    assert_close("ln1_last", tower.last_norm(tokens.last_input), case, entry)
+    assert_close("ln1_last", tower.last_block.ln_1(tokens.last_input), case, entry)
     assert_close("attn_mean", tokens.attention[0], case, entry)
     last8 = [tower.encode(case["pixels"], attention_blocks=k).attention[0] * k for k in range(9) if k]
     single = [last8[0], *[b - a for a, b in pairwise(last8)]]
@@ -96,8 +96,8 @@ def test_full_gradient_by_autograd(name, tower, golden, golden_manifest):
     """The pieces of the last block are differentiable and give the recorded per-patch gradients."""
     case, entry = golden(name), golden_manifest[name]
     tokens = tower.encode(case["pixels"])
-    a = tower.last_norm(tokens.last_input).detach().requires_grad_()
-    feature = tower.embed(tower.last_block(tokens.last_input, a)[:, 1:]).mean(1)
+    a = tower.last_block.ln_1(tokens.last_input).detach().requires_grad_()
+    feature = tower.last_block.embed(tower.last_block.forward(tokens.last_input, a)[:, 1:]).mean(1)
     probs = (100 * F.normalize(feature, dim=-1) @ case["text"].t()).softmax(-1)
     count = len(case["label_ids"])
     grads = [torch.autograd.grad(probs[0, k], a, retain_graph=True)[0][0, 1:] for k in range(count)]

@@ -46,7 +46,7 @@ def test_candidates_are_words_of_the_lists():
 def test_auto_in_the_call_and_in_the_configuration(tiny_backbone, monkeypatch, tmp_path):
     monkeypatch.setenv("CLIPSEG_WS_CACHE", str(tmp_path))
     segmenter = Segmenter(backbone=tiny_backbone)
-    expected = choose_background(parse_classes("cat; tree", background=()), tiny_backbone.encode_text)
+    expected = choose_background(parse_classes("cat; tree", background=()), tiny_backbone.embed_text)
     assert segmenter.vocabulary("cat; tree", "auto") == expected
     assert 0 < len(expected.background) <= 25 and "tree" not in expected.background
     automatic = segmenter.variant(background="auto")

@@ -80,7 +80,7 @@ def _words(backbone: Any, config: EvalConfig) -> TextEmbeddings:
     """All kinds, then the background words, one prompt each."""
     synonyms = tuple((kind,) for kind in KINDS)
     vocabulary = Vocabulary(KINDS, synonyms, config.background, (config.template,))
-    vectors = backbone.encode_text([config.template.format(word) for word in (*KINDS, *config.background)])
+    vectors = backbone.embed_text([config.template.format(word) for word in (*KINDS, *config.background)])
     owner = torch.tensor([*range(len(KINDS)), *(-1 for _ in config.background)], device=vectors.device)
     return TextEmbeddings(vectors, owner, vocabulary)
 

@@ -111,7 +111,7 @@ def feedback_targets(
     """
     backbone, config = segmenter.backbone, segmenter.config
     vocabulary = segmenter.vocabulary(list(names))
-    text = embed_vocabulary(vocabulary, backbone.encode_text, weights_key=backbone.weights_sha256)
+    text = embed_vocabulary(vocabulary, backbone.embed_text, weights_key=backbone.weights_sha256)
     text = replace(text, vectors=text.vectors.to(backbone.device), owner=text.owner.to(backbone.device))
     labels, confidence = [], []
     for i, source in enumerate(tqdm(sources, desc="feedback", unit="img", disable=None)):
