@@ -13,7 +13,7 @@ from torch import Tensor
 from clipseg_ws.activations.last_block import forward_last_block, pool_embedding
 from clipseg_ws.backbones import DEFAULT_MODEL, load_backbone
 from clipseg_ws.backbones.features import FeatureBackbone, load_features
-from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.config import flatten, resolve
 from clipseg_ws.fewshot.bank import SupportBank
 from clipseg_ws.pictures.batching import Batching
@@ -67,7 +67,7 @@ class Segmenter:
         offline: bool = False,
         features: str | FeatureBackbone | None = None,
         head: str | Path | None = None,
-        backbone: OpenClipBackbone | None = None,
+        backbone: Backbone | None = None,
         **config: Any,
     ) -> None:
         resolve(method, config)  # a misspelt setting should not cost the loading of a model
@@ -82,7 +82,7 @@ class Segmenter:
         self._tokens, self._matchers = TokenCache(), Matchers()
         self._configure(backbone, method, flatten(config))
 
-    def _configure(self, backbone: OpenClipBackbone, method: str, given: dict[str, Any]) -> None:
+    def _configure(self, backbone: Backbone, method: str, given: dict[str, Any]) -> None:
         """Everything that follows from the settings."""
         advice = backbone.recommended | (self.head.card.settings() if self.head else {})
         self._given, self.config = given, resolve(method, given, advice)

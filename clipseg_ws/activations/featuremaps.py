@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clipseg_ws.activations import FEATURES, LAYER, layer_index
 from clipseg_ws.activations.dense import dense_embeddings
+from clipseg_ws.backbones.protocol import speaks
 from clipseg_ws.structures import Tokens
 
 

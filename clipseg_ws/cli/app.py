@@ -96,7 +96,7 @@ def predict(
     """Segment pictures by class names, or by image tags with --tags."""
     from clipseg_ws.output.files import check_formats, format_table
     from clipseg_ws.pictures.sources import list_sources
-    from clipseg_ws.run.folder import run_folder
+    from clipseg_ws.run.folder import names_in, run_folder
 
     formats = check_formats(format)
     found = list_sources(sources)
@@ -110,9 +110,10 @@ def predict(
         if len(found) <= 4:
             typer.echo(f"{source}\n{format_table(result)}")
 
+    question = segmenter.ask(classes, background, tags=None if lookup is None else names_in(lookup, found))
     summary = run_folder(
-        segmenter, found, output, formats=formats, overwrite=overwrite, tags=lookup, classes=classes,
-        background=background, on_result=show, engine=engine,
+        segmenter, found, output, question, formats=formats, overwrite=overwrite, tags=lookup, on_result=show,
+        engine=engine,
     )  # fmt: skip
     report_run(summary, output)
 

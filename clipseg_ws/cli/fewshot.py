@@ -146,10 +146,12 @@ def fewshot(
     typer.echo(f"examples: {', '.join(f'{label} ({count})' for label, count in examples.shots().items())}")
     if not found:
         return
-    segmenter.asked(examples, classes, background)  # an impossible question is one error, not one for each picture
+    question = segmenter.ask(classes, background, supports=examples)
     tracker = None
     if track:
-        tracker = Tracker(segmenter, examples, every=every, frames=found, file=output / "track.safetensors")
+        tracker = Tracker(
+            segmenter, examples, question, every=every, frames=found, file=output / "track.safetensors"
+        )
         tracker.restore({str(s) for s in found if not overwrite and is_done(output, s.relative, formats)})
 
     def show(source: Any, result: Any) -> None:
@@ -160,9 +162,8 @@ def fewshot(
                 typer.echo(f"{source}: example {name} does not fit (alignment {iou:.2f})")
 
     summary = run_folder(
-        segmenter, found, output, formats=formats, overwrite=overwrite, classes=classes, background=background,
-        supports=examples if tracker is None else tracker.bank, on_result=show,
-        engine=engine,
+        segmenter, found, output, question if tracker is None else tracker.question, formats=formats,
+        overwrite=overwrite, on_result=show, engine=engine,
     )  # fmt: skip
     if tracker is not None and bank is not None:
         tracker.bank().save(bank)

@@ -72,7 +72,7 @@ def prompts_rank(
 ) -> None:
     """Rank prompt templates by sharpness on your pictures (CLIP-ES): the smaller the better."""
     from clipseg_ws.pictures.sources import list_sources
-    from clipseg_ws.run.folder import pooled_embeddings
+    from clipseg_ws.run.embeddings import pooled_embeddings
     from clipseg_ws.text.lists import load_templates
     from clipseg_ws.text.sharpness import rank_templates
 
@@ -109,7 +109,7 @@ def prompts_experts(
 ) -> None:
     """For each class the templates of lowest entropy on your pictures (FLOSS), as a class file."""
     from clipseg_ws.pictures.sources import list_sources
-    from clipseg_ws.run.folder import patch_embeddings
+    from clipseg_ws.run.embeddings import patch_embeddings
     from clipseg_ws.text.experts import template_experts
     from clipseg_ws.text.lists import load_templates
     from clipseg_ws.text.vocabulary import write_classes

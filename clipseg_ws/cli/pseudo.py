@@ -82,14 +82,14 @@ def pseudo(
     segmenter = Segmenter(
         model, method=method, device=device, dtype=dtype, offline=offline, **config | parse_settings(settings)
     )
-    vocabulary = segmenter.vocabulary(wanted if wanted is not None else named or None, background)
+    question = segmenter.ask(wanted if wanted is not None else named or None, background)
     summary = make_pseudo(
-        segmenter, found, output, weak, vocabulary, confidence=confidence, maps=maps, shard=part,
+        segmenter, found, output, weak, question, confidence=confidence, maps=maps, shard=part,
         overwrite=overwrite, workers=workers, engine=engine,
     )  # fmt: skip
     for line in summary.lines():
         typer.echo(line)
-    _whole(found, output, vocabulary.names, formats, review, part)
+    _whole(found, output, question.vocabulary.names, formats, review, part)
     if summary.run.failed:
         typer.echo(f"failures are listed in errors*.csv in {output}", err=True)
         raise typer.Exit(1)

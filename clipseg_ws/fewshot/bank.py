@@ -207,7 +207,7 @@ def encode_bank(
     """Encode supports with their masks; a support without a label is called "object".
 
     Args:
-        backbone: ``OpenClipBackbone`` or ``FeatureBackbone``. supports: see ``supports.read_support``.
+        backbone: ``Backbone`` or ``FeatureBackbone``. supports: see ``supports.read_support``.
         kinds: features to keep, see ``activations/featuremaps.py``.
         short_side, long_side, max_patches: picture size, as for queries. batch_size: pictures that go together.
         confidence: place of a support -> [H, W] in [0, 1], for masks that were predicted (weak-few): its pixels count

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from clipseg_ws.fewshot.bank import SupportBank
 from clipseg_ws.output.files import is_done, save
+from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.pictures.reading import read_image
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.segmenter import Segmenter
+from clipseg_ws.stages.question import Question
 from clipseg_ws.structures import IGNORE, Segmentation, WeakLabels
 
 Tags = Callable[[Source], Sequence[str]]
 Weak = Callable[[Source], WeakLabels]
+OnResult = Callable[[Source, Segmentation], None]
 Finish = Callable[[Source, Segmentation], Segmentation]
-Supports = SupportBank | Callable[[], SupportBank]
+Asked = Question | Callable[[], Question]
 
 
 @dataclass(frozen=True)
@@ -72,41 +73,38 @@ class Summary:
 class Job:
     """Everything that is the same for all pictures of a run; a worker process gets it as a whole.
 
-    Attributes: as the arguments of ``run_folder``; ``vocabulary`` is resolved, ``directory`` absolute.
+    Attributes: as the arguments of ``run_folder``; ``directory`` is absolute.
     """
 
     segmenter: Segmenter
     directory: Path
     formats: Sequence[str]
-    vocabulary: Any
+    question: Asked
     tags: Tags | None = None
     weak: Weak | None = None
     finish: Finish | None = None
-    supports: Supports | None = None
 
     def is_done(self, source: Source) -> bool:
         """Whether all its files are there."""
         return is_done(self.directory, source.relative, self.formats)
 
-    def load(self, source: Source) -> Image.Image:
+    def load(self, source: Source) -> Picture:
         """Read and prepared. Raises ImageError."""
-        return self.prepare(read_image(source))
+        return self.prepare(read_image(source), source)
 
-    def prepare(self, picture: Image.Image) -> Image.Image:
-        """The picture, resized for the network where that is known beforehand."""
-        return self.segmenter.prepare(picture) if self.segmenter.config.decision == "maps" else picture
+    def prepare(self, image: Image.Image, source: Source) -> Picture:
+        """The picture, resized for the network."""
+        return self.segmenter.prepare(image, str(source))
 
-    def segment(self, members: list[tuple[Source, Image.Image]]) -> list[Segmentation]:
+    def segment(self, members: list[tuple[Source, Picture]]) -> list[Segmentation]:
         """Results of a batch."""
         names = None if self.tags is None else [self.tags(source) for source, _ in members]
         marks = None if self.weak is None else [self.weak(source) for source, _ in members]
-        pictures = [picture for _, picture in members]
-        examples = self.supports() if callable(self.supports) else self.supports
-        results = self.segmenter(pictures, classes=self.vocabulary, tags=names, supports=examples, weak=marks)
-        named = [replace(r, source=str(s)) for (s, _), r in zip(members, results, strict=True)]  # type: ignore[arg-type]
+        question = self.question() if callable(self.question) else self.question
+        results = self.segmenter.answer(question, [picture for _, picture in members], tags=names, marks=marks)
         if self.finish is None:
-            return named
-        return [self.finish(source, result) for (source, _), result in zip(members, named, strict=True)]
+            return results
+        return [self.finish(source, result) for (source, _), result in zip(members, results, strict=True)]
 
     def write(self, source: Source, result: Segmentation) -> Outcome:
         """Write the files and count."""

@@ -25,6 +25,7 @@ from clipseg_ws.pictures.sources import Source
 from clipseg_ws.run.folder import run_folder
 from clipseg_ws.run.job import Summary
 from clipseg_ws.segmenter import Segmenter
+from clipseg_ws.stages.question import Question
 from clipseg_ws.structures import IGNORE, Segmentation, WeakLabels
 
 MASK_FORMATS = ("confidence", "png")  # in this order: the mask comes last
@@ -77,9 +78,8 @@ def make_pseudo(
     sources: Sequence[Source],
     directory: str | Path,
     weak: Callable[[Source], WeakLabels],
-    classes: Any,
+    question: Question,
     *,
-    background: Any = None,
     confidence: float = MIN_CONFIDENCE,
     maps: bool = False,
     shard: tuple[int, int] = (1, 1),
@@ -92,7 +92,7 @@ def make_pseudo(
     Args:
         sources: the whole data set, also where ``shard`` takes only every n-th. weak: source -> its weak labels; a
             ValueError of it is that picture's failure (errors.csv).
-        classes: as for ``Segmenter``, the same for all shards. confidence: what is less certain becomes 255.
+        question: of ``segmenter.ask``, the same for all shards. confidence: what is less certain becomes 255.
             Instance maps are written where ``segmenter`` has ``instances`` switched on.
         maps: write the class maps as float16 too; ``segmenter`` needs ``keep_maps``.
         shard: (i, n), i from 1: pictures i, i + n, ... engine: as for ``run_folder``.
@@ -101,8 +101,7 @@ def make_pseudo(
         ValueError: a folder that holds masks made with other classes or settings (``overwrite`` replaces them).
     """
     directory = Path(directory)
-    vocabulary = segmenter.vocabulary(classes, background)
-    _claim(directory, vocabulary.names, _settings(segmenter, confidence), overwrite)
+    _claim(directory, question.vocabulary.names, _settings(segmenter, confidence), overwrite)
     summary = PseudoSummary()
 
     def finish(source: Source, result: Segmentation) -> Segmentation:
@@ -116,8 +115,8 @@ def make_pseudo(
 
     number, of = shard
     summary.run = run_folder(
-        segmenter, list(sources)[number - 1 :: of], directory / "masks", formats=MASK_FORMATS, overwrite=overwrite,
-        classes=vocabulary, workers=workers, engine=engine, weak=weak, finish=finish,
+        segmenter, list(sources)[number - 1 :: of], directory / "masks", question, formats=MASK_FORMATS,
+        overwrite=overwrite, workers=workers, engine=engine, weak=weak, finish=finish,
         errors_file=directory / ("errors.csv" if of == 1 else f"errors-{number}-of-{of}.csv"),
     )  # fmt: skip
     summary.pixels, summary.ignored = summary.run.size, summary.run.ignored
@@ -222,7 +221,7 @@ def _settings(segmenter: Segmenter, confidence: float) -> dict[str, Any]:
 
 def _claim(directory: Path, names: Sequence[str], settings: dict[str, Any], overwrite: bool) -> None:
     """Record classes and settings, or check that the folder holds masks made with the same ones."""
-    answers = {k: v for k, v in settings.items() if k not in ("batch_size", "cache_tokens", "compile", "keep_maps")}
+    answers = {k: v for k, v in settings.items() if k not in ("batch_size", "cache_mb", "compile", "keep_maps")}
     text = json.dumps({"classes": list(names), "settings": answers}, indent=2, ensure_ascii=False) + "\n"
     path = directory / "settings.json"
     if path.exists() and not overwrite:

@@ -13,12 +13,11 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from PIL import Image
-
+from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.pictures.reading import ImageError, decode_image, read_bytes
 from clipseg_ws.pictures.sources import Source, is_url
-from clipseg_ws.run.folder import OnResult, run_local
-from clipseg_ws.run.job import Job, Outcome
+from clipseg_ws.run.job import Job, OnResult, Outcome
+from clipseg_ws.run.local import run_local
 from clipseg_ws.run.ray_pool import stream
 
 PAUSES = (1.0, 4.0)  # seconds before a download or an object is tried again
@@ -33,8 +32,6 @@ def run_ray(job: Job, todo: Sequence[Source], workers: int, on_result: OnResult 
     """
     ended = ("WorkerDied", "the worker process ended while it had this picture")
     rest = {source: Outcome(source, ended) for source in todo}
-    if job.vocabulary is not None:
-        job.segmenter.embed_names(job.vocabulary)  # here and once: every worker compares with the very same vectors
     make = partial(_Segmenting, job, workers, job.segmenter.backbone.weights_sha256)
     device, read = str(job.segmenter.recipe["device"]), partial(_read, os.getcwd())
     for batch_size in (4 * job.segmenter.config.batch_size, 1):
@@ -46,7 +43,7 @@ def run_ray(job: Job, todo: Sequence[Source], workers: int, on_result: OnResult 
 
 
 class _Segmenting:
-    """What an actor holds: the job with its Segmenter, loaded on this machine."""
+    """What an actor holds: the job with its question and its Segmenter, loaded on this machine."""
 
     def __init__(self, job: Job, workers: int, weights_sha256: str) -> None:
         self.job, self.workers = job, workers
@@ -58,11 +55,11 @@ class _Segmenting:
         """Outcomes of a few pictures that were read already."""
         contents = dict(items)
 
-        def load(source: Source) -> Image.Image:
+        def load(source: Source) -> Picture:
             data = contents[source]
             if isinstance(data, Exception):
                 raise data
-            return self.job.prepare(decode_image(data, str(source)))
+            return self.job.prepare(decode_image(data, str(source)), source)
 
         return list(run_local(self.job, list(contents), self.workers, load=load))
 

@@ -11,16 +11,18 @@ import numpy as np
 
 from clipseg_ws.fewshot.bank import SupportBank, load_bank
 from clipseg_ws.segmenter import Segmenter
-from clipseg_ws.structures import IGNORE, Segmentation, Support
+from clipseg_ws.stages.question import Question
+from clipseg_ws.structures import IGNORE, Segmentation, Support, Vocabulary
 
 FRAME = "frame "  # begins the names of examples that are frames
 
 
 class Tracker:
-    """A bank that grows with the frames in which the object is sure; hand ``bank`` and ``seen`` to ``run_folder``.
+    """A bank that grows with the frames in which the object is sure; hand ``question`` and ``seen`` to ``run_folder``.
 
     Args:
         segmenter: of the answers that will be seen. bank: the first frame's, never dropped.
+        question: what the first frame was asked, of ``segmenter.ask(..., supports=bank)``.
         every: only each so many-th frame may join. keep: at most so many frames of a class beside the first bank.
         sure: least mean confidence over a class's pixels, in [0, 1]; pixels below it are left out of the example.
         frames: the sequence, so that a frame's turn depends on its place; empty: on how many were seen before.
@@ -31,7 +33,8 @@ class Tracker:
     """
 
     def __init__(
-        self, segmenter: Segmenter, bank: SupportBank, *, every: int = 5, keep: int = 4, sure: float = 0.7,
+        self, segmenter: Segmenter, bank: SupportBank, question: Question, *, every: int = 5, keep: int = 4,
+        sure: float = 0.7,
         frames: Sequence[Any] = (), file: str | Path | None = None,
     ) -> None:  # fmt: skip
         if every < 1 or keep < 0:
@@ -42,6 +45,16 @@ class Tracker:
         self.joined: dict[str, list[SupportBank]] = {}  # one frame more than ``keep``: the last may have to be undone
         self.frames = 0
         self._bank = bank
+        self._question, self._asked_of = question, bank
+
+    def question(self) -> Question:
+        """What the next frame is asked: the same names, with the examples so far."""
+        if self._asked_of is not self._bank:
+            words: Vocabulary | None = self._question.vocabulary
+            if self._question.text is None and words.names == self._asked_of.labels:
+                words = None  # the examples alone
+            self._question, self._asked_of = self.segmenter.ask(words, supports=self._bank), self._bank
+        return self._question
 
     def bank(self) -> SupportBank:
         """The examples for the next frame."""

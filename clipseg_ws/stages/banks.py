@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from clipseg_ws.backbones.features import FeatureBackbone
-from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.config import Config
 from clipseg_ws.fewshot.bank import BankError, SupportBank, encode_bank, load_bank, support_name
 from clipseg_ws.fewshot.labels import VALUES, match_labels
@@ -24,7 +24,7 @@ Segment = Callable[[Sequence[Any], Sequence[str]], Sequence[Segmentation]]  # pi
 
 
 def make_bank(
-    supports: Any, backbone: OpenClipBackbone | FeatureBackbone, config: Config, segment: Segment,
+    supports: Any, backbone: Backbone | FeatureBackbone, config: Config, segment: Segment,
     encode: Callable[[Sequence[Any]], Tokens] | None = None,
 ) -> SupportBank:  # fmt: skip
     """A bank of ``backbone`` from supports, a folder of them, a saved bank, or a bank (checked).

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from clipseg_ws.activations.multiscale import mirror, resized
-from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.config import Config
 from clipseg_ws.heads.base import Head
 from clipseg_ws.heads.features import encode_features, encode_tokens
@@ -49,7 +49,7 @@ class TrainedHead:
         self.module: Head = module
         self.sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
-    def attach(self, backbone: OpenClipBackbone) -> TrainedHead:
+    def attach(self, backbone: Backbone) -> TrainedHead:
         """Check that the head belongs to these weights and move it to their device; returns self."""
         self.card.check(backbone)
         self.module = self.module.to(backbone.device)

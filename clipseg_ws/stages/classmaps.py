@@ -38,5 +38,5 @@ def members(present: Tensor, device: torch.device | str) -> Tensor:
     Where ``present`` lies on the CPU nothing waits for the device; else K is read from it once a batch.
     """
     most = int(present.sum(1).max()) if present.numel() else 0
-    order = (~present).to(torch.uint8).argsort(1, stable=True)[:, :most]
+    order = (~present).to(torch.uint8).argsort(dim=1, stable=True)[:, :most]
     return torch.where(present.gather(1, order), order, -1).to(device)

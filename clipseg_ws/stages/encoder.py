@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clipseg_ws.activations import layers_needed
 from clipseg_ws.backbones.features import FeatureBackbone
-from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.backbones.protocol import Backbone, PictureModel
 from clipseg_ws.config import Config
 from clipseg_ws.pictures.images import to_image, to_pixels
 from clipseg_ws.pictures.picture import Grids, Picture
@@ -21,8 +21,6 @@ from clipseg_ws.stages.dense import needed_layers, proxy_features
 from clipseg_ws.stages.looks import Look, scaled
 from clipseg_ws.stages.map_steps import structure_layers
 from clipseg_ws.structures import Tokens
-
-Model = OpenClipBackbone | FeatureBackbone
 
 
 class Encoder:
@@ -34,7 +32,7 @@ class Encoder:
     """
 
     def __init__(
-        self, backbone: OpenClipBackbone, features: FeatureBackbone | None, config: Config, cache: TokenCache, *,
+        self, backbone: Backbone, features: FeatureBackbone | None, config: Config, cache: TokenCache, *,
         whole: bool = True,
     ) -> None:  # fmt: skip
         self.backbone, self.features, self.config, self._cache = backbone, features, config, cache
@@ -53,7 +51,7 @@ class Encoder:
         pixels = to_pixels(rgb, **self._sizes(self.backbone))
         return Picture(rgb, source, self.grids(rgb.size), pixels, made_for)
 
-    def grid(self, size: tuple[int, int], model: Model | None = None) -> tuple[int, int]:
+    def grid(self, size: tuple[int, int], model: PictureModel | None = None) -> tuple[int, int]:
         """Patch grid (h, w) that a picture of ``size`` (width, height) gets, by default CLIP's."""
         sizes = self._sizes(model or self.backbone)
         height, width = target_size(
@@ -112,7 +110,7 @@ class Encoder:
             wanted = (*wanted, *structure_layers(config, depth), *own)
         return tuple(sorted(set(wanted)))
 
-    def _resized(self, pictures: Sequence[Picture], model: Model, look: Look) -> Tensor:
+    def _resized(self, pictures: Sequence[Picture], model: PictureModel, look: Look) -> Tensor:
         """[B, 3, H, W] for one of the models, from the images themselves."""
         sizes = self._sizes(model)
         if look != (1.0, False):
@@ -125,12 +123,12 @@ class Encoder:
             images = [picture.image for picture in pictures]
         return self._moved(torch.stack([to_pixels(image, **sizes) for image in images]), model)
 
-    def _moved(self, pixels: Tensor, model: Model) -> Tensor:
+    def _moved(self, pixels: Tensor, model: PictureModel) -> Tensor:
         if model.device.type == "cuda":
             return pixels.pin_memory().to(model.device, non_blocking=True)
         return pixels.to(model.device)
 
-    def _sizes(self, model: Model) -> dict[str, Any]:
+    def _sizes(self, model: PictureModel) -> dict[str, Any]:
         """The arguments of ``to_pixels``: all that decides a picture's network input."""
         config = self.config
         most: int | None = config.max_patches

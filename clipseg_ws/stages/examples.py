@@ -11,7 +11,7 @@ from torch import Tensor
 from clipseg_ws.activations.combine import combine
 from clipseg_ws.activations.featuremaps import feature_maps
 from clipseg_ws.backbones.features import FeatureBackbone
-from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.config import Config
 from clipseg_ws.fewshot.labels import VALUES, rivals
 from clipseg_ws.fewshot.matcher import FewShotMaps
@@ -27,9 +27,9 @@ class Query:
     """B pictures as CLIP sees them (None where names take no part), and as the model sees them whose features are
     compared (often the same)."""
 
-    backbone: OpenClipBackbone
+    backbone: Backbone
     tokens: Tokens | None
-    matched_by: OpenClipBackbone | FeatureBackbone
+    matched_by: Backbone | FeatureBackbone
     matched: Tokens
     proxy: Tensor | None = None  # ``class_maps``'s, for the names
 

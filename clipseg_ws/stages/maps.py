@@ -10,7 +10,7 @@ from torch import Tensor
 from clipseg_ws.activations.gradcam import gradcam_and_probabilities, min_max
 from clipseg_ws.activations.last_block import LastBlock, forward_last_block, normalize, pool_embedding
 from clipseg_ws.activations.presence import presence
-from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.config import Config
 from clipseg_ws.stages.classmaps import ClassMaps, members
 from clipseg_ws.stages.dense import on_grid, patch_embeddings, plain_dense, repaired
@@ -28,7 +28,7 @@ def no_marks(classes: Tensor, grid: tuple[int, int]) -> None:
 
 
 def class_maps(
-    backbone: OpenClipBackbone,
+    backbone: Backbone,
     tokens: Tokens,
     text: TextEmbeddings,
     config: Config,
@@ -91,7 +91,7 @@ def _as_they_are(maps: Tensor) -> Tensor:
 
 
 def find_present(
-    backbone: OpenClipBackbone, tokens: Tokens, text: TextEmbeddings, config: Config, block: LastBlock | None,
+    backbone: Backbone, tokens: Tokens, text: TextEmbeddings, config: Config, block: LastBlock | None,
     patches: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Scores [B, C] in [0, 1] and decision [B, C] bool for every name of the vocabulary.
@@ -107,7 +107,7 @@ def find_present(
 
 
 def target_rows(
-    backbone: OpenClipBackbone, block: LastBlock, text: TextEmbeddings, classes: Tensor, pool: str
+    backbone: Backbone, block: LastBlock, text: TextEmbeddings, classes: Tensor, pool: str
 ) -> Tensor:
     """The text row that stands for each present class: [B, K] int64, -1 pads; ``classes`` [B, K] as in ``ClassMaps``.
 
@@ -127,7 +127,7 @@ def competing_rows(text: TextEmbeddings, targets: Tensor) -> Tensor:
 
 
 def activation(
-    backbone: OpenClipBackbone,
+    backbone: Backbone,
     tokens: Tokens,
     text: TextEmbeddings,
     config: Config,
@@ -170,5 +170,5 @@ def tag_scores(probs: Tensor, targets: Tensor, classes: Tensor, count: int) -> T
     return probs.new_zeros(probs.shape[0], count + 1).scatter(1, classes + 1, values)[:, 1:]
 
 
-def _scale(backbone: OpenClipBackbone, config: Config) -> float:
+def _scale(backbone: Backbone, config: Config) -> float:
     return backbone.logit_scale if config.logit_scale is None else config.logit_scale

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.config import Config
 from clipseg_ws.structures import Vocabulary
 from clipseg_ws.text.background import choose_background
@@ -17,7 +17,7 @@ DEFAULT_BACKGROUND = "voc-clip-es"
 
 
 def resolve_names(
-    backbone: OpenClipBackbone,
+    backbone: Backbone,
     config: Config,
     classes: Any = None,
     background: Any = None,
@@ -49,7 +49,7 @@ def resolve_names(
     return replace(vocabulary, background=tuple(w for w in load_background(said) if w.lower() not in taken))
 
 
-def _default_classes(backbone: OpenClipBackbone, tags: Iterable[Sequence[str]] | None) -> list[str]:
+def _default_classes(backbone: Backbone, tags: Iterable[Sequence[str]] | None) -> list[str]:
     if backbone.known_classes:
         return list(backbone.known_classes)
     named = sorted({tag for image in tags or () for tag in image})
