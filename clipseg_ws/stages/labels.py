@@ -106,5 +106,5 @@ def spread_labels(labels: Tensor, classes: Tensor) -> Tensor:
     Returns:
         Same shape: 0 stays background, k becomes ``classes[b, k - 1] + 1``.
     """
-    table = torch.cat([torch.zeros_like(classes[:, :1]), classes + 1], 1)
+    table = torch.cat([classes.new_zeros(len(classes), 1), classes + 1], 1)
     return table.gather(1, labels.flatten(1)).view_as(labels)
