@@ -44,12 +44,6 @@ def kmeans(patches: Tensor, weights: Tensor, count: int, *, iterations: int = 10
     return centres
 
 
-def part_prototypes(patches: Tensor, weights: Tensor, count: int) -> Tensor:
-    """The weighted mean direction and ``count`` parts: [M, D], [M] -> [count + 1, D] (1 + 0 with ``count`` 0 or 1)."""
-    mean = F.normalize((F.normalize(patches.float(), dim=-1) * weights[:, None]).sum(0, keepdim=True), dim=-1)
-    return mean if count <= 1 else torch.cat([mean, kmeans(patches[None], weights[None], count)[0]])
-
-
 def match_parts(features: Tensor, parts: Tensor, *, scale: float = 20.0) -> Tensor:
     """scale x the largest cosine over the parts of each class.
 
