@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clipseg_ws.structures import IGNORE, Vocabulary, WeakLabels
-from clipseg_ws.weak.tags import _canonical
+from clipseg_ws.weak.names import spellings
 
 BACKGROUND = "background"
 Box = tuple[int, int, int, int, int]  # label, x0, y0, x1, y1
@@ -165,7 +165,7 @@ def _indices(names: Sequence[str] | Vocabulary) -> dict[str, int]:
     """Lower-case word -> label."""
     listed = names.names if isinstance(names, Vocabulary) else tuple(names)
     label = {name: i + 1 for i, name in enumerate(listed)}
-    return {word: label[name] for word, name in (_canonical(names) or {}).items()}
+    return {word: label[name] for word, name in (spellings(names) or {}).items()}
 
 
 def _label(index: dict[str, int], name: str, kind: str) -> int:
