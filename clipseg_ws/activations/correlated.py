@@ -92,5 +92,5 @@ def _block_qkv(block: Any, patches: Tensor) -> dict[str, Tensor]:
     """q, k, v [B, heads, N, d] of any block for patch tokens [B, N, D] that enter it."""
     joint = F.linear(block.ln_1(patches), block.attn.in_proj_weight, block.attn.in_proj_bias)
     # [B, N, 3D] -> [B, N, 3, heads, d] -> [3, B, heads, N, d]
-    parts = joint.unflatten(-1, (3, block.attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    parts = torch.unflatten(joint, -1, (3, block.attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
     return dict(zip("qkv", parts, strict=True))

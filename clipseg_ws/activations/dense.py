@@ -61,7 +61,7 @@ def dense_embeddings(
     """
     features = dense_features(backbone, tokens, mode, gaussian_std=gaussian_std, mix=mix, mix_weight=mix_weight)
     h, w = tokens.grid
-    return F.normalize(features, dim=-1).unflatten(1, (h, w))  # [B, N, E] -> [B, h, w, E], row by row
+    return torch.unflatten(F.normalize(features, dim=-1), 1, (h, w))  # [B, N, E] -> [B, h, w, E], row by row
 
 
 def dense_features(
@@ -92,7 +92,8 @@ def dense_features(
     x = backbone.last_project(mixed)
     if settings.keep_block:
         x = backbone.last_mlp(tokens.last_input[:, 1:] + x)
-    return backbone.embed(x)
+    embedded: Tensor = backbone.embed(x)
+    return embedded
 
 
 def value_embeddings(backbone: Any, patches: Tensor, attention: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -106,7 +107,7 @@ def value_embeddings(backbone: Any, patches: Tensor, attention: Tensor, grid: tu
     """
     _, _, v = backbone.last_qkv(backbone.last_norm(patches))
     x = backbone.last_project(attention.to(v.dtype).unsqueeze(1) @ v)  # [B, 1, N, N] x [B, heads, N, d]
-    return F.normalize(backbone.embed(x), dim=-1).unflatten(1, grid)
+    return torch.unflatten(F.normalize(backbone.embed(x), dim=-1), 1, grid)
 
 
 def gaussian_bias(grid: tuple[int, int], std: float, like: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ class PooledGradient:
     def lanes(self) -> list[PooledGradient]:
         """The same in groups of at most ``LANES`` pictures x classes."""
         size = max(1, LANES // max(1, self.vectors.shape[1]))
-        pairs = zip(self.vectors.split(size), self.dots.split(size), strict=True)
+        pairs = zip(torch.split(self.vectors, size), torch.split(self.dots, size), strict=True)
         return [PooledGradient(self.first, vectors, dots, self.hat, self.inv) for vectors, dots in pairs]
 
     def expand(self) -> Tensor:
@@ -120,8 +120,9 @@ def mean_gradient(backbone: OpenClipBackbone, block: LastBlock, d_out: PooledGra
     for lane in d_out.lanes():
         # [D, D] @ [K, B, D, M]: head by head, transposed, as the products with the attention want it
         d_context = out_proj @ mlp(lane).transpose(-2, -1)
-        sums.append(attention(d_context.unflatten(2, (module.attn.num_heads, -1))))
-    return torch.cat(sums) @ module.attn.in_proj_weight / (block.out.shape[1] - 1)  # [K, B, 3D] @ [3D, D]
+        sums.append(attention(torch.unflatten(d_context, 2, (module.attn.num_heads, -1))))
+    weight: Tensor = module.attn.in_proj_weight
+    return torch.cat(sums) @ weight / (block.out.shape[1] - 1)  # [K, B, 3D] @ [3D, D]
 
 
 class _MlpBackward:
@@ -130,7 +131,7 @@ class _MlpBackward:
     def __init__(self, module: Any, block: LastBlock, d_out: PooledGradient) -> None:
         rows = slice(d_out.first, d_out.first + d_out.hat.shape[1])
         self.second = _scaled(module.mlp.c_proj.weight, module.ls_2)  # [D, 4D]
-        self.first = module.mlp.c_fc.weight  # [4D, D]
+        self.first: Tensor = module.mlp.c_fc.weight  # [4D, D]
         self.hat_hidden = d_out.hat @ self.second  # [B, M, 4D]
         self.slope = _slope(module.mlp.gelu, block.hidden[:, rows]).mul_(d_out.inv)
         hat, self.inv = normalised(module.ln_2, block.middle[:, rows])
@@ -168,7 +169,7 @@ class _AttentionBackward:
         row = (d_o * self.context).sum(-2, keepdim=True)  # do_m . o_m
         first = (d_o * self.v[..., :1]).sum(-2, keepdim=True)  # do_m . v_cls
         stacked = torch.cat([d_o, row], -2)  # one product with the attention for both
-        back = (stacked.flatten(2, 3) @ self.probs).unflatten(2, stacked.shape[2:4])  # [B, heads, K, d+1, L]
+        back = torch.unflatten(stacked.flatten(2, 3) @ self.probs, 2, stacked.shape[2:4])  # [B, heads, K, d+1, L]
         back, row_back = back[..., :-1, :], back[..., -1, :]
         cls_column = self.probs[..., 0][:, :, None] * (first - row)[..., 0, :]  # dA[m, cls], [B, heads, K, M]
         dv = back[..., 1:].sum(-1)  # [B, heads, K, d]
@@ -206,8 +207,9 @@ def pool_embedding(backbone: OpenClipBackbone, out: Tensor, pool: str) -> Tensor
     """[B, 1+N, D] -> [B, E] float32: embedding of the class token ("cls") or mean over the patches ("patch")."""
     if pool == "cls":
         return backbone.embed(out[:, 0]).float()
-    normed = backbone.visual.ln_post(out[:, 1:]).float().mean(1)  # the projection is linear: mean first
-    return normed @ backbone.visual.proj.float()
+    normed: Tensor = backbone.visual.ln_post(out[:, 1:]).float().mean(1)  # the projection is linear: mean first
+    projection: Tensor = backbone.visual.proj
+    return normed @ projection.float()
 
 
 def normalize(embedding: Tensor) -> Tensor:

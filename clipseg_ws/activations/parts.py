@@ -55,7 +55,7 @@ def match_parts(features: Tensor, parts: Tensor, *, scale: float = 20.0) -> Tens
     """
     classes, count = parts.shape[-3], parts.shape[-2]
     flat = parts.flatten(-3, -2)  # [(B,) K P, D]
-    return scale * cosine(features, flat).unflatten(1, (classes, count)).amax(2)
+    return scale * torch.unflatten(cosine(features, flat), 1, (classes, count)).amax(2)
 
 
 def _farthest_first(unit: Tensor, weights: Tensor, count: int) -> Tensor:

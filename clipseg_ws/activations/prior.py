@@ -22,7 +22,7 @@ def nearest_cosine(query: Tensor, cells: Tensor, *, chunk: int = 4096) -> Tensor
     """
     asked = F.normalize(query.float().flatten(2), dim=1)  # [B, D, N]
     best = asked.new_full((asked.shape[0], asked.shape[2]), -1.0)
-    for part in F.normalize(cells.float(), dim=-1).split(chunk):
+    for part in torch.split(F.normalize(cells.float(), dim=-1), chunk):
         if len(part):
             best = torch.maximum(best, (part @ asked).amax(1))
-    return best.unflatten(1, query.shape[2:])
+    return torch.unflatten(best, 1, query.shape[2:])

@@ -70,7 +70,7 @@ def background_prototype(vectors: Tensor, ways: Tensor, count: int) -> Tensor:
 def cosine(features: Tensor, prototypes: Tensor) -> Tensor:
     """Cosine [B, P, h, w] in [-1, 1], float32, of features [B, D, h, w] with prototypes [P, D] or [B, P, D]."""
     cells = F.normalize(features.float().flatten(2), dim=1)  # [B, D, N]
-    return (F.normalize(prototypes.float(), dim=-1) @ cells).unflatten(2, features.shape[2:])
+    return torch.unflatten(F.normalize(prototypes.float(), dim=-1) @ cells, 2, features.shape[2:])
 
 
 def match(features: Tensor, prototypes: Tensor, *, scale: float = 20.0) -> Tensor:

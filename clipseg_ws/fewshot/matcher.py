@@ -87,7 +87,7 @@ class FewShotMatcher:
         probabilities = self._suppressed((config.scale * similarity).softmax(1), rivals)
         if config.refit != "none":
             for _ in range(config.rounds):
-                maps = min_max(margins.flatten(2)).unflatten(2, margins.shape[2:])
+                maps = torch.unflatten(min_max(margins.flatten(2)), 2, margins.shape[2:])
                 maps = maps if rivals is None else maps * (1 - rivals)
                 logits = self._refit(joined, maps)
                 margins = self._margins(logits)
