@@ -119,7 +119,7 @@ def smoothed(patch_probabilities: Tensor, attention: Tensor | None) -> Tensor:
         return patch_probabilities
     flat = patch_probabilities.flatten(2).transpose(1, 2)  # [B, C, h, w] -> [B, N, C]
     mixed = row_normalised(attention.to(flat.dtype)) @ flat
-    return mixed.transpose(1, 2).unflatten(2, patch_probabilities.shape[2:])
+    return torch.unflatten(mixed.transpose(1, 2), 2, patch_probabilities.shape[2:])
 
 
 def local_presence(maps: Tensor, top_share: float = TOP_SHARE) -> Tensor:

@@ -86,4 +86,5 @@ def _library() -> ModuleType:
             'the dense CRF needs the package pydensecrf2 (and a C++ compiler): pip install "clipseg_ws[crf]"; '
             "refiners that need nothing: pamr, guided"
         ) from error
-    return densecrf
+    library: ModuleType = densecrf
+    return library

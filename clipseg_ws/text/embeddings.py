@@ -188,7 +188,7 @@ def _encode(words: Sequence[str], templates: Sequence[str], encode_text: EncodeT
     encoded = encode_text(prompts).detach().to("cpu", torch.float32)
     if encoded.ndim != 2 or len(encoded) != len(prompts) or not torch.isfinite(encoded).all():
         raise ValueError(f"encode_text gave {tuple(encoded.shape)}, expected ({len(prompts)}, E), all finite")
-    encoded = normalize(encoded, dim=-1).unflatten(0, (len(words), len(templates)))  # [W * P, E] -> [W, P, E]
+    encoded = torch.unflatten(normalize(encoded, dim=-1), 0, (len(words), len(templates)))  # [W * P, E] -> [W, P, E]
     vectors = normalize(encoded.mean(dim=1), dim=-1)
     return dict(zip(words, vectors.unbind(0), strict=True))
 

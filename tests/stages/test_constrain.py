@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from clipseg_ws.stages.constrain import apply_constraints, box_maps, constrained_label, spread_seeds
 from clipseg_ws.stages.grid_marks import grid_marks
 from clipseg_ws.structures import Vocabulary, WeakLabels
-from clipseg_ws.weak.constraints import LabelConflict, constraints
+from clipseg_ws.weak.constraints import constraints
+from clipseg_ws.weak.placement import LabelConflict
 
 NAMES = ("cat", "dog", "sofa")
 
