@@ -4,10 +4,11 @@ The room from the ground up; each file knows only those in front of it:
 
     protocol, families, errors      what a backbone is, the tables of names, what can go wrong
     attention, last_block, walk     one block: its attention, its weights as a value, open_clip's modules
+    positions, device               a table of positions on another grid; where weights live and in which dtype
     layout, preprocessing, weights  from a configuration and files to a model, or a refusal
     openclip, convert, features     the backbones: open_clip's, transformers' CLIP in that layout, patches without text
     hub, folder, repos, tags        where weights are: the hub and its cache, a folder, a repository, open_clip's table
-    cached, second                  what is in the cache; second models by name
+    cached, second, blocks          what is in the cache; second models by name; every block's attention
 """
 
 from __future__ import annotations
