@@ -56,8 +56,7 @@ def _backbone(model: str, device: str, dtype: str) -> OpenClipBackbone:
     torch.manual_seed(0)
     place = choose_device(device)
     backbone = OpenClipBackbone(open_clip.create_model("ViT-B-16-quickgelu"), name=RANDOM)
-    backbone.model.to(place)
-    backbone.visual.to(choose_dtype(dtype, place))
+    backbone.place(place, choose_dtype(dtype, place))
     return backbone
 
 
