@@ -10,11 +10,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -206,22 +207,20 @@ def speed_up(rows: Sequence[Timing]) -> list[str]:
     return lines
 
 
+def table(rows: Sequence[Any]) -> pd.DataFrame:
+    """Dataclass rows as text, None as an empty cell."""
+    return pd.DataFrame([vars(row) for row in rows], dtype=object).map(lambda v: "" if v is None else str(v))
+
+
 def markdown(rows: Sequence[Any]) -> str:
     """A table of dataclass rows."""
-    names = [field.name for field in fields(rows[0])]
-    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    lines += ["| " + " | ".join(_cell(getattr(row, name)) for name in names) + " |" for row in rows]
-    return "\n".join(lines)
+    cells = table(rows)
+    lines = [list(cells), *cells.to_numpy().tolist()]
+    written = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([written[0], "|" + "---|" * len(lines[0]), *written[1:]])
 
 
 def comma_separated(rows: Sequence[Any]) -> str:
     """The same as CSV, without a last line break."""
-    names = [field.name for field in fields(rows[0])]
-    lines = [",".join(names)] + [
-        ",".join(_cell(getattr(row, name)).replace(",", ";") for name in names) for row in rows
-    ]
-    return "\n".join(lines)
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else str(value)
+    cells = table(rows).map(lambda text: text.replace(",", ";"))
+    return cells.to_csv(index=False, lineterminator="\n").removesuffix("\n")

@@ -35,7 +35,7 @@ from clipseg_ws.eval.bench.model import (
     speed_up,
     words,
 )
-from clipseg_ws.eval.passing import peak_memory_mb
+from clipseg_ws.eval.run.local_engine import peak_memory_mb
 from clipseg_ws.files import write_text
 from clipseg_ws.output.files import save
 from clipseg_ws.pictures.images import decode_image, resize_maps, to_pixels

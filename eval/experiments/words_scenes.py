@@ -25,9 +25,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from clipseg_ws.embedded.nano.scenes import KINDS
-from clipseg_ws.eval.datasets.registry import Dataset, load_dataset
+from clipseg_ws.eval.datasets.dataset import Dataset
+from clipseg_ws.eval.datasets.load import load_dataset
 from clipseg_ws.eval.metrics import ConfusionMatrix
-from clipseg_ws.eval.store import write_table
+from clipseg_ws.eval.tables import write_table
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.encoder import Encoder
 from clipseg_ws.stages.maps import find_present
