@@ -61,6 +61,11 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     return table.astype(object)
 
 
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table, column -> value."""
+    return [{str(column): value for column, value in row.items()} for row in table.to_dict("records")]
+
+
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]] | pd.DataFrame) -> None:
     """Write a whole table: floats exactly (shortest form that reads back), None and not-a-number as an empty cell.
 

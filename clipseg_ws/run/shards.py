@@ -11,7 +11,7 @@ WHOLE = (1, 1)
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """"2/8" -> (2, 8). Raises ValueError for anything else, 0/8 included."""
+    """ "2/8" -> (2, 8). Raises ValueError for anything else, 0/8 included."""
     found = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", text)
     number, of = (int(found[1]), int(found[2])) if found else (0, 0)
     if not 1 <= number <= of:

@@ -76,12 +76,13 @@ def bare(backbone: OpenClipBackbone, pixels: torch.Tensor) -> torch.Tensor:
     x = visual.ln_pre(torch.cat([cls, x], 1) + visual.positional_embedding)
     for block in backbone.blocks:
         attn, a = block.attn, block.ln_1(x)
-        joint = F.linear(a, attn.in_proj_weight, attn.in_proj_bias).unflatten(-1, (3, attn.num_heads, -1))
+        joint = F.linear(a, attn.in_proj_weight, attn.in_proj_bias).reshape(*a.shape[:2], 3, attn.num_heads, -1)
         q, k, v = joint.permute(2, 0, 3, 1, 4)  # [B, L, 3, heads, d] -> 3 x [B, heads, L, d]
         context = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         x = x + block.ls_1(attn.out_proj(context))
         x = x + block.ls_2(block.mlp(block.ln_2(x)))
-    return visual.ln_post(x[:, 0]) @ visual.proj
+    embedding: torch.Tensor = visual.ln_post(x[:, 0]) @ visual.proj
+    return embedding
 
 
 def random_pixels(backbone: OpenClipBackbone, batch: int = 1) -> torch.Tensor:
@@ -121,7 +122,8 @@ def jobs_of(segmenter: Segmenter, batch: int, classes: Sequence[int]) -> dict[st
 
 def _encode_image(backbone: OpenClipBackbone, pixels: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
-        return backbone.model.encode_image(pixels)
+        embedding: torch.Tensor = backbone.model.encode_image(pixels)
+        return embedding
 
 
 def in_turn(

@@ -23,9 +23,7 @@ TREE = """  ADEChallengeData2016/
 FOLDERS = {"train": "training", "val": "validation"}
 
 
-def ade(
-    name: str, root: str | Path, split: str | None, setting: Setting, prompts: str | None = None
-) -> Dataset:
+def ade(name: str, root: str | Path, split: str | None, setting: Setting, prompts: str | None = None) -> Dataset:
     """``ade150``: SceneParse150."""
     split = split or "val"
     if split not in FOLDERS:

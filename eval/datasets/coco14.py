@@ -25,9 +25,7 @@ TREE = """  COCO2014/
     annotations/instances_{train,val}2014.json                  what they are made from"""
 
 
-def coco14(
-    name: str, root: str | Path, split: str | None, setting: Setting, prompts: str | None = None
-) -> Dataset:
+def coco14(name: str, root: str | Path, split: str | None, setting: Setting, prompts: str | None = None) -> Dataset:
     """``coco14``: 80 classes and background, the pictures with at least one object. Default split: val."""
     split = split or "val"
     base = find_root(root, name, "annotations", ("COCO2014", "coco2014"), TREE)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from clipseg_ws.eval.datasets.dataset import DatasetError
+from clipseg_ws.eval.datasets.files import DatasetError
 
 
 def decoder() -> Any:
@@ -36,11 +37,11 @@ def coco_maps(path: Path, *, empty: bool) -> list[tuple[str, Callable[[], np.nda
     label = {category: i + 1 for i, category in enumerate(sorted(c["id"] for c in content["categories"]))}
     if len(label) > 254:
         raise DatasetError(f"{str(path)!r} has {len(label)} categories; 8-bit label maps hold 254")
-    by_image: dict[Any, list[dict]] = defaultdict(list)
+    by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for item in content["annotations"]:
         by_image[item["image_id"]].append(item)
 
-    def draw(image: dict) -> np.ndarray:
+    def draw(image: dict[str, Any]) -> np.ndarray:
         size = (image["height"], image["width"])
         labels = np.zeros(size, np.uint8)
         for item in sorted(by_image[image["id"]], key=lambda item: not item.get("iscrowd", 0)):  # stable
@@ -49,7 +50,7 @@ def coco_maps(path: Path, *, empty: bool) -> list[tuple[str, Callable[[], np.nda
 
     wanted = [image for image in content["images"] if empty or by_image[image["id"]]]
     named = sorted(((Path(image["file_name"]).stem, image) for image in wanted), key=lambda pair: pair[0])
-    return [(stem, lambda image=image: draw(image)) for stem, image in named]  # type: ignore[misc]
+    return [(stem, partial(draw, image)) for stem, image in named]
 
 
 def decode(tool: Any, segmentation: Any, size: tuple[int, int]) -> np.ndarray:
@@ -61,4 +62,4 @@ def decode(tool: Any, segmentation: Any, size: tuple[int, int]) -> np.ndarray:
         code = tool.frPyObjects(segmentation, height, width)
     else:
         code = segmentation
-    return tool.decode(code).astype(bool)
+    return np.asarray(tool.decode(code), bool)

@@ -124,5 +124,5 @@ def _from_json(path: Path) -> tuple[Maps, dict[str, list[str]]]:
     splits: dict[str, list[str]] = defaultdict(list)
     for image in images:
         splits[image["phase"]].append(Path(image["file_name"]).stem)
-    maps = [(Path(image["file_name"]).stem, partial(draw, image)) for image in images]
+    maps: Maps = [(Path(image["file_name"]).stem, partial(draw, image)) for image in images]
     return maps, dict(splits)

@@ -44,7 +44,8 @@ def boxes(labels: np.ndarray, names: Sequence[str]) -> tuple[tuple[str, float, f
 
 def _depth(mask: np.ndarray) -> np.ndarray:
     """[H, W] distance of every pixel of ``mask`` to the outside; the picture's edge is outside."""
-    return ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    depth: np.ndarray = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    return depth
 
 
 def points(labels: np.ndarray, names: Sequence[str]) -> tuple[tuple[str, float, float], ...]:
@@ -82,5 +83,5 @@ def _stroke(mask: np.ndarray) -> np.ndarray:
         steps = int(np.abs(end - start).max()) + 1
         ys, xs = np.rint(np.linspace(start, end, steps)).astype(int).T
         line[ys, xs] = True
-    thick = ndimage.binary_dilation(line, np.ones((STROKE_WIDTH, STROKE_WIDTH)))
-    return thick & mask
+    thick: np.ndarray = ndimage.binary_dilation(line, np.ones((STROKE_WIDTH, STROKE_WIDTH)))
+    return np.asarray(thick & mask)

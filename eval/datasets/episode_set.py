@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from clipseg_ws.eval.datasets.dataset import DatasetError
 from clipseg_ws.eval.datasets.episodes import Episode
+from clipseg_ws.eval.datasets.files import DatasetError
 from clipseg_ws.eval.guard import Labels, Sample, Setting
 from clipseg_ws.structures import IGNORE, Support, Vocabulary
 
@@ -109,7 +109,7 @@ class EpisodeSet:
         if self.size is None:
             return mask
         rows, columns = (np.arange(new) * old // new for new, old in zip(self.size, mask.shape, strict=True))
-        return mask[rows][:, columns]  # nearest as torch does it: index floor(i * old / new)
+        return np.asarray(mask[rows][:, columns])  # nearest as torch does it: index floor(i * old / new)
 
 
 def binary(labels: np.ndarray, value: int) -> np.ndarray:

@@ -64,7 +64,7 @@ class WithoutNetwork:
         if refine not in REFINERS or not 0 < certainty <= 1:
             raise ValueError(f"refine={refine!r}, certainty={certainty}; allowed: {', '.join(REFINERS)}, and (0, 1]")
         self.name = name or start
-        self.options = {"start": start, "refine": refine, "max_side": max_side, "certainty": certainty}
+        self.options: dict[str, Any] = {"start": start, "refine": refine, "max_side": max_side, "certainty": certainty}
 
     def describe(self) -> dict[str, Any]:
         """The options."""
@@ -91,12 +91,12 @@ class WithoutNetwork:
         marks = constraints(weak, sample.classes, picture.shape[:2])
         classes = list(marks.present or ())
         marks = marks.select(classes)
-        scores = apply_constraints(self._start(image, marks, float(self.options["certainty"]))[None], marks)  # type: ignore[arg-type]
+        scores = apply_constraints(self._start(image, marks, float(self.options["certainty"]))[None], marks)
         refined = refine_picture(
             str(self.options["refine"]),
             scores,
             image[None],
-            max_side=self.options["max_side"],  # type: ignore[arg-type]
+            max_side=self.options["max_side"],
         )
         labels = constrained_label(refined, marks)[0][0]
         return spread_labels(labels, torch.tensor(classes, dtype=torch.int64)).numpy().astype(np.uint8)

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from clipseg_ws.eval.protocols import load_protocol
+from clipseg_ws.eval.tables import records
 
 PRESETS = {  # published method -> protocol that holds its constants
     "SCLIP": "sclip",
@@ -127,7 +128,7 @@ def _mean(members: pd.DataFrame, part: str, wanted: Sequence[str]) -> dict[str, 
     latest = members[members["mIoU"] != ""].groupby(part, sort=False, as_index=False).last()
     if {*latest[part]} != {*wanted}:
         return None
-    mean: dict[str, str] = latest.iloc[0].to_dict()
+    mean: dict[str, str] = records(latest)[0]
     mean |= {"run_id": "", "fold": "", "split": "mean" if part == "fold" else "val"}
     mean |= {} if part == "fold" else {"dataset": "avg8"}
     for column in ("mIoU", "pixel_accuracy", "fb_iou", "boundary_iou"):

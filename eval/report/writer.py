@@ -13,7 +13,7 @@ from clipseg_ws.eval.datasets import AVG8
 from clipseg_ws.eval.report import plots
 from clipseg_ws.eval.report.pages import Block, Heading, Picture, Table, Text, Warnings, markdown, page
 from clipseg_ws.eval.report.published import against_presets, means, same_task, warnings
-from clipseg_ws.eval.tables import CLASS_COLUMNS, COLUMNS, SWEEP_COLUMNS, read_table
+from clipseg_ws.eval.tables import CLASS_COLUMNS, COLUMNS, SWEEP_COLUMNS, read_table, records
 from clipseg_ws.files import write_text
 
 HEADER = (
@@ -49,7 +49,7 @@ def write_report(results: str | Path, output: str | Path | None = None) -> tuple
     if not plots.available():
         blocks.append(Text(NO_PLOTS))
     for (dataset, setting), members in whole.groupby(["dataset", "setting"]):
-        blocks += _group(results, folder / "report_files", dataset, setting, members)
+        blocks += _group(results, folder / "report_files", str(dataset), str(setting), members)
     paths = folder / "report.md", folder / "report.html"
     write_text(paths[0], markdown(blocks, folder))
     write_text(paths[1], page(blocks, "clipseg_ws evaluation"))
@@ -74,7 +74,7 @@ def _group(results: Path, files: Path, dataset: str, setting: str, rows: pd.Data
     rows["label"] = _labels(rows)
     blocks: list[Block] = [Heading(f"{dataset}, setting {setting}"), _table(rows, published)]
     cautions = []
-    for row in rows.to_dict("records"):
+    for row in records(rows):
         config = _config(results, row["run_id"])
         cautions += [f"{row['label']}: {line}" for line in warnings(row, config, published)]
         cautions += [f"{row['label']}: differs from {line}" for line in against_presets(row, published)]
@@ -104,13 +104,13 @@ def _percent(text: str) -> str:
 def _table(rows: pd.DataFrame, published: pd.DataFrame) -> Table:
     """Runs and published numbers in one table, best first."""
     lines: list[tuple[float, bool, list[str]]] = []
-    for row in rows.to_dict("records"):
+    for row in records(rows):
         scores = [_percent(row[key]) for key in ("mIoU", "pixel_accuracy", "fb_iou", "boundary_iou")]
         split = f"{row['split']}{', fold ' + row['fold'] if row['fold'] else ''}"
         model = row["backbone"] if row["backbone"] == row["weights"] else f"{row['backbone']} {row['weights']}".strip()
         cells = [row["label"], model, split, *scores, row["n_images"], row["labels_read"], f"this run, {row['commit']}"]
         lines.append((100 * row["score"], True, cells))
-    for p in published.to_dict("records"):
+    for p in records(published):
         method = p["method"] + (f" with {p['extra_models']}" if p["extra_models"] else "")
         cells = [method, p["backbone"], p["split"], f"{p['value']:.2f}", *[""] * 5, f"{p['task']}, {p['source']}"]
         lines.append((p["value"], False, cells))
@@ -131,15 +131,16 @@ def _sweeps(results: Path, path: Path, own: pd.DataFrame) -> list[Block]:
     if swept.empty:
         return []
     lines, curves = [], {}
+    fixed = {row["run_id"]: row for row in records(own.reset_index())}
     for run, entries in swept.groupby("run_id", sort=False):
-        label, fixed = own.loc[run, ["label", "threshold"]]
-        best = entries.loc[entries["mIoU"].idxmax()]
+        label = fixed[run]["label"]
+        best = entries.iloc[int(entries["mIoU"].to_numpy().argmax())]
         kind = "constant" if best["kind"] == "threshold" else "power"
-        of_kind = {name: part[["value", "mIoU"]].to_numpy().tolist() for name, part in entries.groupby("kind")}
-        powers = ", ".join(f"{value:g}: {100 * score:.2f}" for value, score in of_kind.get("power", ()))
-        default = f"{_percent(own.loc[run, 'mIoU'])} at {fixed}"
+        points = {name: [*zip(part["value"], part["mIoU"], strict=True)] for name, part in entries.groupby("kind")}
+        powers = ", ".join(f"{value:g}: {100 * score:.2f}" for value, score in points.get("power", ()))
+        default = f"{_percent(fixed[run]['mIoU'])} at {fixed[run]['threshold']}"
         lines.append([label, default, f"{100 * best['mIoU']:.2f} at {kind} {best['value']:g}", powers])
-        curves[label] = of_kind.get("threshold", [])
+        curves[label] = points.get("threshold", [])
     header = ("background swept in one pass", "fixed default", "swept best", "mIoU at the powers")
     blocks: list[Block] = [Table(header, lines)]
     if plots.available():

@@ -39,7 +39,7 @@ def commit() -> str:
         options: dict[str, Any] = {"capture_output": True, "text": True, "check": True, "timeout": 10}
         top = Path(subprocess.run([*git, "rev-parse", "--show-toplevel"], **options).stdout.strip())
         if top.resolve() == _PACKAGE.parent.resolve():  # not a site-packages inside somebody's repository
-            name = subprocess.run([*git, "rev-parse", "--short", "HEAD"], **options).stdout.strip()
+            name: str = subprocess.run([*git, "rev-parse", "--short", "HEAD"], **options).stdout.strip()
             changed = subprocess.run([*git, "status", "--porcelain", "-uno"], **options).stdout.strip()
             return name + ("+dirty" if changed else "")
     except (OSError, subprocess.SubprocessError):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -85,7 +86,7 @@ class _Scoring:
     def __call__(self, ids: Sequence[str]) -> list[list[RunState]]:
         """One answer: a state a method, with these pictures in it."""
         runs = [
-            _Collected(p.predictor, p.scorer, p.id, {}, p.scorer.new_state(), path=None, save_every=0)  # type: ignore[arg-type]
+            _Collected(p.predictor, p.scorer, p.id, {}, p.scorer.new_state(), path=Path(), save_every=0)
             for p in self.parts
         ]
         started = time.perf_counter()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from clipseg_ws.eval.tables import read_table
+from clipseg_ws.eval import tables
 from clipseg_ws.structures import Segmentation
 
 
 def records(path, columns=None):
     """The rows of a table, column -> text."""
-    return read_table(path, columns).to_dict("records")
+    return tables.records(tables.read_table(path, columns))
 
 
 class FakeBackbone:
