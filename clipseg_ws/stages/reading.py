@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from clipseg_ws.config import Config, flatten, resolve
+from clipseg_ws.config import STEPS, Config, flatten, resolve
 from clipseg_ws.stages.by_head import head_reads
 from clipseg_ws.stages.by_maps import maps_reads
 from clipseg_ws.stages.by_words import words_reads
@@ -24,5 +24,13 @@ def readable(method: str, settings: Mapping[str, Any], head: bool = False) -> di
     Raises ValueError as ``config.resolve``.
     """
     flat = flatten(settings)
+    runs = {spec.name for spec in resolve(method, {k: v for k, v in flat.items() if "." not in k}).steps}
+    flat = {key: value for key, value in flat.items() if "." not in key or _of_step(key) in (None, *runs)}
     reads = reads_of(resolve(method, flat), head)
     return {key: value for key, value in flat.items() if key in reads}
+
+
+def _of_step(key: str) -> str | None:
+    """The step whose parameter a key is."""
+    name = key.partition(".")[0]
+    return name if name in STEPS else None

@@ -25,9 +25,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from clipseg_ws.embedded.nano.scenes import KINDS
-from clipseg_ws.eval.datasets.registry import Dataset, load_dataset
+from clipseg_ws.eval.datasets.dataset import Dataset
+from clipseg_ws.eval.datasets.load import load_dataset
 from clipseg_ws.eval.metrics import ConfusionMatrix
-from clipseg_ws.eval.store import write_table
+from clipseg_ws.eval.tables import write_table
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.cache import TokenCache
 from clipseg_ws.stages.encoder import Encoder
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=60, help="validation scenes for mIoU")
     parser.add_argument("--presence", type=int, default=100, help="validation scenes for presence")
     given = parser.parse_args(arguments)
-    segmenter = Segmenter("nano", dtype="float32", batch_size=8, cache_tokens=given.count)
+    segmenter = Segmenter("nano", dtype="float32", batch_size=8, cache_mb=1000)
     rows = []
     for row in (*background_rows(segmenter, given.count), *presence_rows(segmenter, given.presence)):
         print("  ".join(str(value) for value in row.values()))

@@ -1,11 +1,17 @@
-"""Segmenters for the evaluation tests: fast, deterministic, with the public call of clipseg_ws.Segmenter."""
+"""For the evaluation tests: fast, deterministic Segmenters with the public call of the real one, and tables as rows."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image
 
+from clipseg_ws.eval import tables
 from clipseg_ws.structures import Segmentation
+
+
+def records(path, columns=None):
+    """The rows of a table, column -> text."""
+    return tables.records(tables.read_table(path, columns))
 
 
 class FakeBackbone:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from clipseg_ws.eval import marks
-from clipseg_ws.eval.datasets.registry import load_dataset
+from clipseg_ws.eval.datasets import derived_marks as marks
+from clipseg_ws.eval.datasets.load import load_dataset
 from clipseg_ws.eval.guard import KINDS, ProtocolViolation, parse_setting
 from clipseg_ws.eval.protocols import PROTOCOLS, load_protocol
 
