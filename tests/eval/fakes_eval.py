@@ -34,6 +34,12 @@ class FakeSegmenter:
         kept = {"method": method or self.config["method"]} | config
         return FakeSegmenter(calls=self.calls, **kept)
 
+    def ask(self, classes=None, background=None):
+        return {"classes": classes, "background": background}
+
+    def answer(self, question, pictures, *, tags=None, marks=None):
+        return self(list(pictures), **question, tags=tags, weak=marks)
+
     def __call__(self, images, *, classes=None, background=None, tags=None, weak=None):
         several = isinstance(images, list)
         self.calls.append({"method": self.config["method"], "images": images, "classes": classes, "tags": tags,
