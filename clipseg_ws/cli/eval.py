@@ -58,7 +58,7 @@ def run(
     method: Annotated[
         str,
         typer.Option(
-            help="One or several: default,cam,default+flip=true; without a network box-fill+refine=pamr, seeds; "
+            help="One or several: default,cam,default+refine=none; without a network box-fill+refine=pamr, seeds; "
             "oracle and noise check the harness."
         ),
     ] = "",

@@ -52,7 +52,7 @@ class FakeSegmenter:
         grey = np.asarray(picture.convert("L"), np.float32) / 255
         centres = (np.arange(len(names)) + 0.5) / len(names)
         maps = np.maximum(0, 1 - 3.5 * np.abs(grey[None] - centres[:, None, None])).astype(np.float32)
-        if self.config["method"] == "inverse":
+        if self.config["method"] == "clip-es":
             maps = maps[::-1].copy()
         labels = np.concatenate([1 - maps.max(0)[None], maps]).argmax(0).astype(np.uint8)
         extras = {"maps": maps} if self.config.get("keep_maps") else {}
