@@ -65,7 +65,7 @@ class Vocabulary:
     Attributes:
         names: C display names; label i+1 belongs to ``names[i]``.
         synonyms: for each class the words that stand for it, at least one (by default the name itself).
-        background: words that compete as background; may be empty.
+        background: words that compete as background, () for none; None: not said.
         templates: prompt templates, each with exactly one ``{}``.
         fusion: "string" joins the synonyms inside one prompt (CLIP-ES), "max" encodes each synonym on its own and
             takes the maximum of their scores.
@@ -75,7 +75,7 @@ class Vocabulary:
 
     names: tuple[str, ...]
     synonyms: tuple[tuple[str, ...], ...]
-    background: tuple[str, ...] = ()
+    background: tuple[str, ...] | None = None
     templates: tuple[str, ...] = ("a clean origami {}.",)
     fusion: str = "string"
     prompts: tuple[tuple[str, ...], ...] = ()

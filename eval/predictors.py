@@ -13,7 +13,7 @@ from PIL import Image
 
 from clipseg_ws.eval.guard import ProtocolViolation, Sample, Setting
 from clipseg_ws.structures import Vocabulary
-from clipseg_ws.text.vocabulary import list_backgrounds, list_templates, load_background, load_templates
+from clipseg_ws.text.lists import list_backgrounds, list_templates, load_background, load_templates
 
 
 @dataclass(frozen=True, eq=False)

@@ -123,7 +123,7 @@ class Matchers:
     ) -> tuple[Vocabulary, Examples]:
         """The supports' labels as vocabulary; no names take part."""
         labels = bank.asked or bank.labels
-        words = Vocabulary(labels, tuple((label,) for label in labels))
+        words = Vocabulary(labels, tuple((label,) for label in labels), ())
         own = tuple(range(len(labels)))
         return words, Examples(self._matcher(bank, labels, config), own, len(labels), None, known)
 

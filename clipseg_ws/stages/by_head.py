@@ -76,7 +76,7 @@ class HeadStage:
                     f"are {', '.join(self.card.classes)}"
                 )
         synonyms = tuple((name,) for name in names) if asked is None else asked.synonyms
-        return Vocabulary(tuple(names), synonyms, templates=("{}",))
+        return Vocabulary(tuple(names), synonyms, (), templates=("{}",))
 
     def decide(
         self, backbone: OpenClipBackbone, pictures: Sequence[Image.Image], vocabulary: Vocabulary, config: Config,
