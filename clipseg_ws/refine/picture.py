@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -45,7 +48,7 @@ def refine_picture(
     """
     spec = parse_spec(refiner, REFINERS, "refiner") if isinstance(refiner, str) else refiner
     spec = checked_spec(spec, REFINERS, "refiner")
-    run, parameters = REFINERS[spec.name].load(), dict(spec.parameters)
+    refine = partial(REFINERS[spec.name].load(), **dict(spec.parameters))
     check_inputs(scores, image, same_size=True)
     _check_range(image)
     chosen = _chosen_channels(scores, channels)
@@ -54,14 +57,16 @@ def refine_picture(
     for index, present in enumerate(chosen):
         if not present.any():
             continue
-        part, picture = scores[index : index + 1, present], image[index : index + 1]
-        if small is None:
-            part = run(part, picture, **parameters)
-        else:
-            part = run(_resize(part, small), _resize(picture, small), **parameters)
-            part = _resize(part, scores.shape[-2:])
+        part = _at_size(refine, scores[index : index + 1, present], image[index : index + 1], small)
         refined[index, present] = part[0].to(refined.dtype)
     return refined
+
+
+def _at_size(refine: Callable[..., Tensor], scores: Tensor, image: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """Refined at the working size, enlarged again; ``size`` None: as they are."""
+    if size is None:
+        return refine(scores, image)
+    return _resize(refine(_resize(scores, size), _resize(image, size)), scores.shape[-2:])
 
 
 def _chosen_channels(scores: Tensor, channels: Tensor | None) -> Tensor:
