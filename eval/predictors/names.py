@@ -1,4 +1,4 @@
-"""Methods as the option ``--method`` names them: "default", or with settings "default+looks=[1,1.5]+looks.flip=true"."""
+"""Methods as ``--method`` names them: "default", or with settings "default+looks=[1,1.5]+looks.flip=true"."""
 
 from __future__ import annotations
 

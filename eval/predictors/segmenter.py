@@ -12,7 +12,7 @@ import numpy as np
 from clipseg_ws.eval.guard import ProtocolViolation, Sample, Setting
 from clipseg_ws.eval.predictors import Prediction
 from clipseg_ws.structures import Vocabulary
-from clipseg_ws.text.vocabulary import list_backgrounds, list_templates, load_background, load_templates
+from clipseg_ws.text.lists import list_backgrounds, list_templates, load_background, load_templates
 
 
 class SegmenterPredictor:

@@ -193,7 +193,7 @@ def test_voc21_with_five_methods_in_one_pass_writes_complete_rows(tiny_backbone,
     assert [r["method"] for r in rows] == methods and len({r["run_id"] for r in rows}) == 5
     for row in rows:
         empty = {key for key, value in row.items() if value == ""}
-        assert empty <= {"fold", "shots", "seed"} and row["labels_read"] == "none" and row["n_failed"] == "0"
+        assert empty <= {"fold", "shots", "seed", "stride"} and row["labels_read"] == "none" and row["n_failed"] == "0"
         assert (row["n_images"], row["prompts"], row["background"]) == ("2", "voc-zero", "stuff26")
         assert 0 <= float(row["mIoU"]) <= 1 and float(row["seconds_per_image"]) > 0
     assert rows[2]["refine"] == "pamr" and rows[0]["refine"] == "affinity+guided"

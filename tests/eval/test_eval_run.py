@@ -116,7 +116,10 @@ def test_every_column_and_table_is_written(tmp_path):
             {"decision": "words", "background_threshold": 0.1, "window": 224, "stride": 112, "refine": "pamr"},
             {"threshold": "0.1", "window": 224, "stride": 112, "refine": "pamr"},
         ),
-        ({"window": 224, "stride": 0, "steps": ["affinity"], "refine": "crf"}, {"stride": 112, "refine": "affinity+crf"}),
+        (
+            {"window": 224, "stride": 0, "steps": ["affinity"], "refine": "crf"},
+            {"stride": 112, "refine": "affinity+crf"},
+        ),
         ({"refine": "crf", "short_side": 336, "logit_scale": 40.0}, {"crf": "yes", "resize": 336, "logit_scale": 40.0}),
     ],
 )

@@ -15,7 +15,8 @@ from PIL import Image
 from clipseg_ws import Segmenter, Support, WeakLabels
 from clipseg_ws.backbones.features import FeatureBackbone
 from clipseg_ws.embedded.nano.scenes import KINDS
-from clipseg_ws.fewshot.bank import BankError, SupportBank, encode_bank, load_bank
+from clipseg_ws.fewshot.bank import BankError, SupportBank, load_bank
+from clipseg_ws.fewshot.encoding import encode_bank
 from clipseg_ws.fewshot.matcher import FewShotMatcher
 from clipseg_ws.fewshot.options import FewShotConfig, make_config
 from clipseg_ws.fewshot.supports import SupportError
