@@ -18,6 +18,7 @@ from clipseg_ws.fewshot.bank import BankError, SupportBank, load_bank
 from clipseg_ws.fewshot.encoding import encode_bank
 from clipseg_ws.fewshot.matcher import FewShotMatcher
 from clipseg_ws.fewshot.options import FewShotConfig, make_config
+from clipseg_ws.fewshot.prepared import join_kinds
 from clipseg_ws.fewshot.supports import SupportError
 
 PLAIN = FewShotConfig(prior=0.0, refit="none")
@@ -274,3 +275,14 @@ def test_other_features_match_and_spread_on_their_own_grid(kind, tiny_backbone):
     assert named.extras["maps"].shape == (2, 50, 70) and named.config["features"] == f"tiny-{kind}"
     with pytest.raises(BankError, match="other weights"):
         Segmenter(backbone=tiny_backbone)(pictures[0], supports=bank)
+
+
+def test_the_cosine_of_joined_kinds_is_the_mean_of_theirs():
+    """MSANet's several depths: matching the joined vectors averages what each kind says."""
+    generator = torch.Generator().manual_seed(0)
+    query, support = ({"a": torch.randn(2, 6, 3, 4, generator=generator), "b": torch.randn(2, 9, 3, 4, generator=generator)}
+                    for _ in range(2))  # fmt: skip
+    joined = [join_kinds(features, ("a", "b")) for features in (query, support)]
+    each = [(F.normalize(query[kind], dim=1) * F.normalize(support[kind], dim=1)).sum(1) for kind in ("a", "b")]
+    torch.testing.assert_close((joined[0] * joined[1]).sum(1), torch.stack(each).mean(0))
+    torch.testing.assert_close(joined[0].norm(dim=1), torch.ones(2, 3, 4))
