@@ -280,8 +280,10 @@ def test_other_features_match_and_spread_on_their_own_grid(kind, tiny_backbone):
 def test_the_cosine_of_joined_kinds_is_the_mean_of_theirs():
     """MSANet's several depths: matching the joined vectors averages what each kind says."""
     generator = torch.Generator().manual_seed(0)
-    query, support = ({"a": torch.randn(2, 6, 3, 4, generator=generator), "b": torch.randn(2, 9, 3, 4, generator=generator)}
-                    for _ in range(2))  # fmt: skip
+    query, support = (
+        {kind: torch.randn(2, width, 3, 4, generator=generator) for kind, width in (("a", 6), ("b", 9))}
+        for _ in range(2)
+    )
     joined = [join_kinds(features, ("a", "b")) for features in (query, support)]
     each = [(F.normalize(query[kind], dim=1) * F.normalize(support[kind], dim=1)).sum(1) for kind in ("a", "b")]
     torch.testing.assert_close((joined[0] * joined[1]).sum(1), torch.stack(each).mean(0))
