@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -101,7 +102,7 @@ def _decide_size(
     if marks is not None:
         seen = image_batch(pictures, scores)[0]
         scores = apply_constraints(spread_seeds(scores[0], seen, marks)[None], marks)
-    scores = refined(scores, pictures, config, torch.cat([torch.ones_like(classes[:, :1]), classes + 1], 1) > 0)
+    scores = refined(scores, pictures, config, F.pad(classes, (1, 0)) >= 0)  # the background always
     labels, confidence = _labelled(scores, marks, config.min_area)
     return _on_host(spread_labels(labels, classes), confidence, scores, maps, config, marks)
 
