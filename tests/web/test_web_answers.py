@@ -65,7 +65,7 @@ def test_names_alone(engine, scene):
     assert [stage.title for stage in given.stages] == [
         "softmax-GradCAM",
         "with the dense map",
-        "after affinity",
+        "after affinity and competition",
         "after the picture (guided)",
     ]
     maps = [stage.maps for stage in given.stages]
@@ -159,12 +159,12 @@ def examples():
 
 
 def test_examples_alone_with_names_and_with_marks(engine, scene, examples):
-    segmenter, runs = engine.segmenter(), engine.backbone.runs
+    segmenter, runs = engine.segmenter(), engine.segmenter().encoder_runs
     alone = answer(segmenter, Ask(scene, supports=examples))
     assert alone.result.names == ("butterfly", "tree") and alone.result.setting == "few"
     assert alone.stages[0].title == "likeness to the examples" and len(alone.stages) == 3
     assert rows(alone)["butterfly"].present and rows(alone)["butterfly"].why.endswith("reaches the threshold 0.4")
-    runs, before = engine.backbone.runs, runs
+    runs, before = segmenter.encoder_runs, runs
     assert runs - before <= 3  # the picture, and the examples in batches
     both = answer(segmenter, Ask(scene, "house; butterfly, moth; fish", supports=examples[:2]))
     assert rows(both)["house"].present and rows(both)["house"].why.endswith("reaches the threshold 0.25")
@@ -174,7 +174,7 @@ def test_examples_alone_with_names_and_with_marks(engine, scene, examples):
     all_three = answer(segmenter, Ask(scene, "house; butterfly; tree", marks, supports=examples))
     assert rows(all_three)["tree"].why == rows(all_three)["butterfly"].why == "you marked it"
     assert rows(all_three)["house"].why.startswith("without marks") and all_three.result.labels[30, 220] == 3
-    assert engine.backbone.runs == runs
+    assert segmenter.encoder_runs == runs
     assert "no single command" in command_call(all_three, "nano", {})
     assert "2: butterfly" in supports_html(examples) and "No examples" in supports_html(())
 
