@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from clipseg_ws.activations.last_block import forward_last_block, pool_embedding
-from clipseg_ws.backbones import DEFAULT_MODEL, load_backbone
-from clipseg_ws.backbones.features import FeatureBackbone, load_features
+from clipseg_ws.backbones import DEFAULT_MODEL, load_backbone, load_features
+from clipseg_ws.backbones.features import FeatureBackbone
 from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.config import flatten, resolve
 from clipseg_ws.fewshot.bank import SupportBank

@@ -97,15 +97,18 @@ class Labels:
 
     def tags(self) -> tuple[str, ...]:
         """Names of the classes in the picture."""
-        return self._read("tags")
+        names: tuple[str, ...] = self._read("tags")
+        return names
 
     def boxes(self) -> tuple[tuple[str, float, float, float, float], ...]:
         """(name, x0, y0, x1, y1) per object, ends exclusive."""
-        return self._read("boxes")
+        boxes: tuple[tuple[str, float, float, float, float], ...] = self._read("boxes")
+        return boxes
 
     def points(self) -> tuple[tuple[str, float, float], ...]:
         """(name, x, y) per object."""
-        return self._read("points")
+        points: tuple[tuple[str, float, float], ...] = self._read("points")
+        return points
 
     def scribbles(self) -> Any:
         """[H, W] uint8: 0 background stroke, i+1 class i, 255 unmarked."""

@@ -7,9 +7,11 @@ settings are used and the union average is reported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
+
+from clipseg_ws.registry import Entry, find, registry
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Protocol:
         score_size: (H, W) of queries, supports and scoring; None: original size.
         sweep: whether background thresholds are swept by default.
         more: further Segmenter settings by name.
+        differing: data set -> fields that are otherwise there; see ``of``.
     """
 
     name: str
@@ -46,6 +49,11 @@ class Protocol:
     score_size: tuple[int, int] | None = None
     sweep: bool = False
     more: dict[str, Any] = field(default_factory=dict)
+    differing: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def of(self, dataset: str) -> Protocol:
+        """The protocol on a data set, with the constants that hold there."""
+        return replace(self, differing={}, **self.differing.get(dataset, {}))
 
     def options(self, known: Collection[str]) -> dict[str, Any]:
         """The protocol as Segmenter settings.
@@ -79,76 +87,79 @@ OPTION_NAMES = {  # field of a protocol -> setting of the Segmenter
     "templates": "templates",
     "refine": "refine",
 }
-_BACKGROUND = ("voc21", "context60", "coco-object81")  # data sets whose background is thresholded
 
 
-def _default(dataset: str) -> Protocol:
-    return Protocol("default")
-
-
-def _dense(name: str, dataset: str, **given: Any) -> Protocol:
+def _dense(name: str, **given: Any) -> Protocol:
     """Common part of the dense zero-shot family: 80 templates, long side up to 2048."""
     return Protocol(name, ("zero",), name, long_side=2048, templates="imagenet80", **given)
 
 
-def _sclip(dataset: str) -> Protocol:
-    return _dense(
-        "sclip", dataset, resize={"coco-stuff171": 448, "cityscapes19": 560}.get(dataset, 336), window=224, stride=112,
-        logit_scale={"voc21": 65.0, "context60": 50.0, "coco-object81": 50.0}.get(dataset, 40.0),
-        threshold=0.1 if dataset in _BACKGROUND else None, area_threshold=0.1 if dataset == "voc21" else None,
-    )  # fmt: skip
+DEFAULT = Protocol("default")
+SCLIP = _dense(
+    "sclip", resize=336, window=224, stride=112, logit_scale=40.0,
+    differing={
+        "voc21": {"logit_scale": 65.0, "threshold": 0.1, "area_threshold": 0.1},
+        "context60": {"logit_scale": 50.0, "threshold": 0.1},
+        "coco-object81": {"logit_scale": 50.0, "threshold": 0.1},
+        "coco-stuff171": {"resize": 448},
+        "cityscapes19": {"resize": 560},
+    },
+)  # fmt: skip
+NACLIP = _dense(
+    "naclip", resize=336, window=224, stride=112, logit_scale=40.0, refine="pamr",
+    differing={
+        "voc21": {"window": 0, "stride": 0, "threshold": 0.1},
+        "voc20": {"window": 0, "stride": 0},
+        "context60": {"threshold": 0.1},
+        "coco-object81": {"threshold": 0.1},
+        "cityscapes19": {"resize": 560},
+    },
+)  # fmt: skip
+CLEARCLIP = _dense(
+    "clearclip", resize=448, window=448, stride=224, logit_scale=50.0,
+    differing={
+        "voc21": {"threshold": 0.5},
+        "context60": {"threshold": 0.15},
+        "coco-object81": {"threshold": 0.4},
+        "cityscapes19": {"window": 224},
+    },
+)  # fmt: skip
+PROXYCLIP = _dense(
+    "proxyclip", resize=336, window=336, stride=112, logit_scale=40.0,
+    differing={
+        "voc21": {"threshold": 0.2},
+        "context60": {"threshold": 0.15},
+        "coco-object81": {"threshold": 0.25},
+        "ade150": {"resize": 448},
+        "cityscapes19": {"resize": 448, "window": 224},
+    },
+)  # fmt: skip
+CLIP_ES = Protocol(
+    "clip-es", ("weak",), "clip-es", templates="clip-es", average="truth", sweep=True,
+    more={"affinity.threshold": 0.4},
+    differing={
+        name: {"more": {"affinity.threshold": 0.7}}
+        for name in ("coco14", "coco-object81", "coco-stuff171", "coco20i")
+    },
+)  # fmt: skip
+HSNET = Protocol("hsnet", ("few", "weak-few"), score_size=(400, 400))
+PANET = Protocol("panet", ("few", "weak-few"), score_size=(417, 417))
 
 
-def _naclip(dataset: str) -> Protocol:
-    whole = dataset in ("voc21", "voc20")
-    return _dense(
-        "naclip", dataset, resize=560 if dataset == "cityscapes19" else 336, window=0 if whole else 224,
-        stride=0 if whole else 112, logit_scale=40.0, threshold=0.1 if dataset in _BACKGROUND else None, refine="pamr",
-    )  # fmt: skip
+def _entry(name: str, summary: str, paper: str = "") -> Entry:
+    return Entry(name, summary, f"{__name__}:{name.upper().replace('-', '_')}", paper=paper)
 
 
-def _clearclip(dataset: str) -> Protocol:
-    return _dense(
-        "clearclip", dataset, resize=448, window=224 if dataset == "cityscapes19" else 448, stride=224,
-        logit_scale=50.0,
-        threshold={"voc21": 0.5, "context60": 0.15, "coco-object81": 0.4}.get(dataset),
-    )  # fmt: skip
-
-
-def _proxyclip(dataset: str) -> Protocol:
-    return _dense(
-        "proxyclip", dataset, resize=448 if dataset in ("ade150", "cityscapes19") else 336,
-        window=224 if dataset == "cityscapes19" else 336, stride=112, logit_scale=40.0,
-        threshold={"voc21": 0.2, "context60": 0.15, "coco-object81": 0.25}.get(dataset),
-    )  # fmt: skip
-
-
-def _clip_es(dataset: str) -> Protocol:
-    coco = dataset.startswith("coco")
-    return Protocol(
-        "clip-es", ("weak",), "clip-es", templates="clip-es", average="truth", sweep=True,
-        more={"affinity_threshold": 0.7 if coco else 0.4},
-    )  # fmt: skip
-
-
-def _hsnet(dataset: str) -> Protocol:
-    return Protocol("hsnet", ("few", "weak-few"), score_size=(400, 400))
-
-
-def _panet(dataset: str) -> Protocol:
-    return Protocol("panet", ("few", "weak-few"), score_size=(417, 417))
-
-
-PROTOCOLS: dict[str, Callable[[str], Protocol]] = {
-    "default": _default,
-    "sclip": _sclip,
-    "naclip": _naclip,
-    "clearclip": _clearclip,
-    "proxyclip": _proxyclip,
-    "clip-es": _clip_es,
-    "hsnet": _hsnet,
-    "panet": _panet,
-}
+PROTOCOLS = registry(
+    _entry("default", "imposes nothing: the method's own settings"),
+    _entry("sclip", "zero-shot, sliding windows of 224", "Wang et al., ECCV 2024, arXiv 2312.01597"),
+    _entry("naclip", "zero-shot, sliding windows of 224, PAMR", "Hajimiri et al., WACV 2025, arXiv 2404.08181"),
+    _entry("clearclip", "zero-shot, short side 448", "Lan et al., ECCV 2024, arXiv 2407.12442"),
+    _entry("proxyclip", "zero-shot, windows of 336", "Lan et al., ECCV 2024, arXiv 2408.04883"),
+    _entry("clip-es", "pseudo masks from tags, swept backgrounds", "Lin et al., CVPR 2023, arXiv 2212.09506"),
+    _entry("hsnet", "few-shot at 400 x 400", "Min et al., ICCV 2021, arXiv 2104.01538"),
+    _entry("panet", "few-shot at 417 x 417", "Wang et al., ICCV 2019, arXiv 1908.06391"),
+)
 
 
 def load_protocol(name: str, dataset: str, kind: str | None = None) -> Protocol:
@@ -156,12 +167,10 @@ def load_protocol(name: str, dataset: str, kind: str | None = None) -> Protocol:
 
     Raises ValueError for an unknown name, or a kind of setting that the protocol is not for.
     """
-    if name not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {name!r}; choose from {', '.join(PROTOCOLS)}")
-    protocol = PROTOCOLS[name](dataset)
+    protocol: Protocol = find(PROTOCOLS, name, "protocol").load()
     if kind is not None and kind not in protocol.settings:
         raise ValueError(
             f"protocol {name!r} is for the settings {', '.join(protocol.settings)}, got {kind!r}; "
             f"e.g. --protocol default"
         )
-    return protocol
+    return protocol.of(dataset)

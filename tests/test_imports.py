@@ -30,6 +30,13 @@ FLOORS = (
     ("cli",),
     ("__main__",),
 )
+EVAL_FLOORS = (  # the same inside eval
+    ("metrics", "guard", "tables"),
+    ("datasets", "predictors", "protocols"),
+    ("report",),
+    ("run",),
+    ("bench", "experiments"),
+)
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 GROUND = FLOORS[0]  # rooms that know one another
 DOORS = {("", room) for room in ("structures", "segmenter", "config", "backbones", "output")}  # lazy public names
@@ -86,6 +93,15 @@ def test_no_cycles():
         order.prepare()
     except CycleError as error:
         pytest.fail(f"imports go in a circle: {' -> '.join(error.args[1])}")
+
+
+def test_rooms_of_eval():
+    """Inside ``eval`` a room knows the rooms of the floors below, and nothing else beside itself."""
+    floor = {room: number for number, rooms in enumerate(EVAL_FLOORS) for room in rooms}
+    inside = {name: [other for other in there if other.startswith("eval.")] for name, there in arrows().items()}
+    for name, other in ((name, other) for name, there in inside.items() if name.startswith("eval.") for other in there):
+        here, that = name.split(".")[1], other.split(".")[1]
+        assert here == that or floor[that] < floor[here], f"{name} imports {other}"
 
 
 def test_tensor_layers_do_not_read_files():

@@ -38,7 +38,7 @@ def gated_cosine(features: Tensor, prototypes: Tensor, gates: Tensor) -> Tensor:
     squared = gates**2
     dots = (squared * shown) @ cells  # sum_d g_d^2 p_d f_d, [B, K, N]
     lengths = (squared @ cells**2).sqrt() * (gates * shown).norm(dim=-1, keepdim=True)
-    return (dots / lengths.clamp_min(1e-8)).unflatten(2, features.shape[2:])
+    return torch.unflatten(dots / lengths.clamp_min(1e-8), 2, features.shape[2:])
 
 
 def _standardised(vectors: Tensor) -> Tensor:

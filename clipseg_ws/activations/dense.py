@@ -61,7 +61,7 @@ def dense_embeddings(
     """
     features = dense_features(backbone, tokens, mode, gaussian_std=gaussian_std, mix=mix, mix_weight=mix_weight)
     h, w = tokens.grid
-    return F.normalize(features, dim=-1).unflatten(1, (h, w))  # [B, N, E] -> [B, h, w, E], row by row
+    return torch.unflatten(F.normalize(features, dim=-1), 1, (h, w))  # [B, N, E] -> [B, h, w, E], row by row
 
 
 def dense_features(
@@ -111,7 +111,7 @@ def value_embeddings(backbone: Backbone, patches: Tensor, attention: Tensor, gri
     last = backbone.last_block
     _, _, v = last.qkv(last.ln_1(patches))
     x = last.project(attention.to(v.dtype).unsqueeze(1) @ v)  # [B, 1, N, N] x [B, heads, N, d]
-    return F.normalize(last.embed(x), dim=-1).unflatten(1, grid)
+    return torch.unflatten(F.normalize(last.embed(x), dim=-1), 1, grid)
 
 
 def gaussian_bias(grid: tuple[int, int], std: float, like: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from clipseg_ws.activations import FEATURES, LAYER, layer_index
@@ -79,4 +80,4 @@ def dense(backbone: Any, tokens: Tokens, *, mode: str = "maskclip") -> Tensor:
 
 def _as_map(patches: Tensor, tokens: Tokens) -> Tensor:
     """[B, N, D] -> [B, D, h, w], row by row."""
-    return patches.transpose(1, 2).unflatten(2, tokens.grid)
+    return torch.unflatten(patches.transpose(1, 2), 2, tokens.grid)

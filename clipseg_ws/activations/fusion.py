@@ -63,4 +63,4 @@ def two_pass_embeddings(
     summed = torch.stack([tokens.layers[i] for i in chosen]).sum(0)
     middle = replace(tokens, last_input=torch.cat([tokens.last_input[:, :1], summed], 1), last=None)
     total = dense_features(backbone, tokens, mode, **options) + dense_features(backbone, middle, mode, **options)
-    return F.normalize(total, dim=-1).unflatten(1, tokens.grid)  # [B, N, E] -> [B, h, w, E]
+    return torch.unflatten(F.normalize(total, dim=-1), 1, tokens.grid)  # [B, N, E] -> [B, h, w, E]

@@ -79,7 +79,7 @@ def gradcam_and_probabilities(
     signed = _signed_maps(backbone, block, feature, probs, text.float(), targets, scale, pool)
     maps = min_max(min_max(signed.clamp_min(0)))  # twice, as the reference does: it moves the maximum by 1e-7
     maps = maps * (targets >= 0)[..., None]
-    return maps.unflatten(-1, tokens.grid), probs  # [B, K, N] -> [B, K, h, w]
+    return torch.unflatten(maps, -1, tokens.grid), probs  # [B, K, N] -> [B, K, h, w]
 
 
 def _signed_maps(
@@ -115,7 +115,7 @@ def probability_gradient(feature: Tensor, probs: Tensor, text: Tensor, targets: 
     mean_text = probs @ text  # [B, E]
     d_unit = scale * p[..., None] * (text[picked] - mean_text[:, None])  # d p_c / d unit vector, [B, K, E]
     unit = normalize(feature)[:, None]
-    d_feature = (d_unit - (d_unit * unit).sum(-1, keepdim=True) * unit) / feature.norm(dim=-1)[:, None, None]
+    d_feature: Tensor = (d_unit - (d_unit * unit).sum(-1, keepdim=True) * unit) / feature.norm(dim=-1)[:, None, None]
     return d_feature.transpose(0, 1)
 
 

@@ -75,7 +75,7 @@ class PooledGradient:
     def lanes(self) -> list[PooledGradient]:
         """The same in groups of at most ``LANES`` pictures x classes."""
         size = max(1, LANES // max(1, self.vectors.shape[1]))
-        pairs = zip(self.vectors.split(size), self.dots.split(size), strict=True)
+        pairs = zip(torch.split(self.vectors, size), torch.split(self.dots, size), strict=True)
         return [PooledGradient(self.first, vectors, dots, self.hat, self.inv) for vectors, dots in pairs]
 
     def expand(self) -> Tensor:
@@ -119,7 +119,7 @@ def mean_gradient(backbone: Backbone, block: LastBlock, d_out: PooledGradient) -
     for lane in d_out.lanes():
         # [D, D] @ [K, B, D, M]: head by head, transposed, as the products with the attention want it
         d_context = out_proj @ mlp(lane).transpose(-2, -1)
-        sums.append(attention(d_context.unflatten(2, (weights.heads, -1))))
+        sums.append(attention(torch.unflatten(d_context, 2, (weights.heads, -1))))
     return torch.cat(sums) @ weights.in_proj.weight / (block.out.shape[1] - 1)  # [K, B, 3D] @ [3D, D]
 
 
@@ -167,7 +167,7 @@ class _AttentionBackward:
         row = (d_o * self.context).sum(-2, keepdim=True)  # do_m . o_m
         first = (d_o * self.v[..., :1]).sum(-2, keepdim=True)  # do_m . v_cls
         stacked = torch.cat([d_o, row], -2)  # one product with the attention for both
-        back = (stacked.flatten(2, 3) @ self.probs).unflatten(2, stacked.shape[2:4])  # [B, heads, K, d+1, L]
+        back = torch.unflatten(stacked.flatten(2, 3) @ self.probs, 2, stacked.shape[2:4])  # [B, heads, K, d+1, L]
         back, row_back = back[..., :-1, :], back[..., -1, :]
         cls_column = self.probs[..., 0][:, :, None] * (first - row)[..., 0, :]  # dA[m, cls], [B, heads, K, M]
         dv = back[..., 1:].sum(-1)  # [B, heads, K, d]

@@ -37,7 +37,7 @@ def agree(looks: Sequence[Tensor], size: tuple[int, int], *, doubt: float = 0.0)
         return looks[0].new_zeros(batch, count, *size, dtype=torch.float32)
     stack = torch.stack([resized(look.float(), size) for look in looks])  # [V, B, K, h, w]
     merged = stack.mean(0) - doubt * stack.std(0, unbiased=False)
-    return min_max(merged.clamp_min(0).flatten(2)).unflatten(-1, size)
+    return torch.unflatten(min_max(merged.clamp_min(0).flatten(2)), -1, size)
 
 
 def mirror(maps: Tensor) -> Tensor:

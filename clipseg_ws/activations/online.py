@@ -133,7 +133,7 @@ def classify_online(
     covariance = covariance + penalty[..., None, None] * torch.eye(size, device=cells.device)
     slope = torch.linalg.solve(covariance, (inside - outside)[..., None] / 2)  # [B, K, D, 1]
     offset = (centre[..., None, :] @ slope)[..., 0]  # [B, K, 1]
-    return ((cells[:, None] @ slope)[..., 0] - offset).unflatten(2, features.shape[2:])
+    return torch.unflatten((cells[:, None] @ slope)[..., 0] - offset, 2, features.shape[2:])
 
 
 def _rest(seeds: Seeds) -> Tensor:

@@ -58,8 +58,8 @@ def find_outliers(points: Tensor, fraction: float = 0.05, *, method: str = "lof"
 
 def replace_by_neighbours(points: Tensor, outliers: Tensor, grid: tuple[int, int]) -> Tensor:
     """[B, N, D] with every outlier replaced by the mean of its 3 x 3 neighbours that are none (none left: kept)."""
-    image = points.transpose(1, 2).unflatten(2, grid)  # [B, N, D] -> [B, D, h, w]
-    good = (~outliers).unflatten(1, grid).unsqueeze(1).to(points.dtype)  # [B, 1, h, w]
+    image = torch.unflatten(points.transpose(1, 2), 2, grid)  # [B, N, D] -> [B, D, h, w]
+    good = torch.unflatten(~outliers, 1, grid).unsqueeze(1).to(points.dtype)  # [B, 1, h, w]
     total = F.avg_pool2d(image * good, 3, stride=1, padding=1) * 9
     count = F.avg_pool2d(good, 3, stride=1, padding=1) * 9
     mean = (total / count.clamp_min(1)).flatten(2).transpose(1, 2)  # [B, D, h, w] -> [B, N, D]

@@ -44,12 +44,6 @@ def kmeans(patches: Tensor, weights: Tensor, count: int, *, iterations: int = 10
     return centres
 
 
-def part_prototypes(patches: Tensor, weights: Tensor, count: int) -> Tensor:
-    """The weighted mean direction and ``count`` parts: [M, D], [M] -> [count + 1, D] (1 + 0 with ``count`` 0 or 1)."""
-    mean = F.normalize((F.normalize(patches.float(), dim=-1) * weights[:, None]).sum(0, keepdim=True), dim=-1)
-    return mean if count <= 1 else torch.cat([mean, kmeans(patches[None], weights[None], count)[0]])
-
-
 def match_parts(features: Tensor, parts: Tensor, *, scale: float = 20.0) -> Tensor:
     """scale x the largest cosine over the parts of each class.
 
@@ -61,7 +55,7 @@ def match_parts(features: Tensor, parts: Tensor, *, scale: float = 20.0) -> Tens
     """
     classes, count = parts.shape[-3], parts.shape[-2]
     flat = parts.flatten(-3, -2)  # [(B,) K P, D]
-    return scale * cosine(features, flat).unflatten(1, (classes, count)).amax(2)
+    return scale * torch.unflatten(cosine(features, flat), 1, (classes, count)).amax(2)
 
 
 def _farthest_first(unit: Tensor, weights: Tensor, count: int) -> Tensor:

@@ -119,7 +119,8 @@ def _holds(inside: np.ndarray, piece: np.ndarray, peak: np.ndarray, grid: tuple[
 def _nearest(numbers: np.ndarray) -> np.ndarray:
     """Every zero replaced by the nearest number that is none."""
     places = ndimage.distance_transform_edt(numbers == 0, return_distances=False, return_indices=True)
-    return numbers[tuple(places)]
+    nearest: np.ndarray = numbers[tuple(places)]
+    return nearest
 
 
 def _renumbered(numbers: np.ndarray) -> np.ndarray:
@@ -128,4 +129,5 @@ def _renumbered(numbers: np.ndarray) -> np.ndarray:
     ranked = [int(v) for v in values[np.argsort(first)] if v]
     table = np.zeros(int(numbers.max(initial=0)) + 1, np.int32)
     table[ranked] = np.arange(1, len(ranked) + 1)
-    return table[numbers]
+    renumbered: np.ndarray = table[numbers]
+    return renumbered

@@ -1,14 +1,11 @@
-"""Prototypes of examples: masked average pooling, matching by cosine, N ways, K shots, several layers, votes.
+"""Prototypes of examples: masked average pooling, matching by cosine, N ways, K shots, votes.
 
 * SG-One (Zhang et al., IEEE Trans. Cybernetics 2020, arXiv 1810.09091): masked average pooling, cosine guidance.
 * PANet (Wang et al., ICCV 2019, arXiv 1908.06391): a background prototype, 20 x cosine, mean over the shots.
 * HSNet (Min et al., ICCV 2021, arXiv 2104.01538): one prediction a shot, votes divided by the largest.
-* MSANet (Iqbal et al., arXiv 2206.09667): similarities of several depths.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -73,7 +70,7 @@ def background_prototype(vectors: Tensor, ways: Tensor, count: int) -> Tensor:
 def cosine(features: Tensor, prototypes: Tensor) -> Tensor:
     """Cosine [B, P, h, w] in [-1, 1], float32, of features [B, D, h, w] with prototypes [P, D] or [B, P, D]."""
     cells = F.normalize(features.float().flatten(2), dim=1)  # [B, D, N]
-    return (F.normalize(prototypes.float(), dim=-1) @ cells).unflatten(2, features.shape[2:])
+    return torch.unflatten(F.normalize(prototypes.float(), dim=-1) @ cells, 2, features.shape[2:])
 
 
 def match(features: Tensor, prototypes: Tensor, *, scale: float = 20.0) -> Tensor:
@@ -95,15 +92,6 @@ def match(features: Tensor, prototypes: Tensor, *, scale: float = 20.0) -> Tenso
             "[P, D] or [B, P, D] with the same D are needed"
         )
     return scale * cosine(features, prototypes)
-
-
-def match_layers(layers: Sequence[Tensor], prototypes: Sequence[Tensor], *, scale: float = 20.0) -> Tensor:
-    """``match`` at several depths (MSANet), averaged: L times [B, D_l, h, w] and [P, D_l] -> [B, P, h, w]."""
-    if not layers or len(layers) != len(prototypes):
-        raise ValueError(
-            f"{len(layers)} layers and {len(prototypes)} sets of prototypes; as many are needed, at least 1"
-        )
-    return torch.stack([match(f, p, scale=scale) for f, p in zip(layers, prototypes, strict=True)]).mean(0)
 
 
 def vote(logits: Tensor) -> tuple[Tensor, Tensor]:

@@ -59,7 +59,7 @@ def proxy_embeddings(
     # [B, heads, d, h', w'] -> [B, heads, n, d]; the attention is the same for all heads
     last = backbone.last_block
     x = last.project(attention.unsqueeze(1) @ value.flatten(3).transpose(2, 3))
-    return F.normalize(last.embed(x), dim=-1).unflatten(1, (features.shape[2], features.shape[3]))
+    return torch.unflatten(F.normalize(last.embed(x), dim=-1), 1, (features.shape[2], features.shape[3]))
 
 
 def proxy_values(backbone: Backbone, tokens: Tokens, size: tuple[int, int]) -> Tensor:
@@ -67,9 +67,9 @@ def proxy_values(backbone: Backbone, tokens: Tokens, size: tuple[int, int]) -> T
     last = backbone.last_block
     _, _, v = last.qkv(last.ln_1(tokens.last_input))
     # [B, heads, 1+N, d] -> [B, heads, d, N] -> [B, heads d, h, w]
-    image = v[:, :, 1:].transpose(2, 3).flatten(1, 2).unflatten(2, tokens.grid)
+    image = torch.unflatten(v[:, :, 1:].transpose(2, 3).flatten(1, 2), 2, tokens.grid)
     image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
-    return image.unflatten(1, (v.shape[1], v.shape[3]))
+    return torch.unflatten(image, 1, (v.shape[1], v.shape[3]))
 
 
 @torch.no_grad()
@@ -104,9 +104,11 @@ def patch_features(
         x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
     if is_backbone:
         tokens = source.encode(x, attention_blocks=0)
-        return tokens.last_input[:, 1:].transpose(1, 2).unflatten(2, tokens.grid)  # [B, 1+n, C] -> [B, C, h', w']
+        patches = tokens.last_input[:, 1:].transpose(1, 2)  # [B, 1+n, C] -> [B, C, n]
+        return torch.unflatten(patches, 2, tokens.grid)
     weight = next(source.parameters())
-    return source(x.to(weight.device, weight.dtype)).last_hidden_state
+    hidden: Tensor = source(x.to(weight.device, weight.dtype)).last_hidden_state
+    return hidden
 
 
 def _input_size(source: Any, is_backbone: bool, size: tuple[int, int]) -> tuple[int, int]:

@@ -1,41 +1,58 @@
-"""Frozen CLIP backbones by name. Importing this package imports no torch."""
+"""Frozen text-aligned backbones by name. Importing this package imports no torch.
+
+The room from the ground up; each file knows only those in front of it:
+
+    protocol, families, errors      what a backbone is, the tables of names, what can go wrong
+    attention, last_block, walk     one block: its attention, its weights as a value, open_clip's modules
+    positions, device               a table of positions on another grid; where weights live and in which dtype
+    layout, preprocessing, weights  from a configuration and files to a model, or a refusal
+    openclip, convert, features     the backbones: open_clip's, transformers' CLIP in that layout, patches without text
+    hub, folder, repos, tags        where weights are: the hub and its cache, a folder, a repository, open_clip's table
+    cached, second, blocks          what is in the cache; second models by name; every block's attention
+"""
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipseg_ws.backbones.errors import UnsupportedBackbone, WeightsNotFound
+from clipseg_ws.backbones.families import (
+    DEFAULT_MODEL,
+    FAMILIES,
+    FEATURES,
+    MODELS,
+    embedded,
+    forms,
+    further,
+    parse_name,
+)
+from clipseg_ws.backbones.protocol import Backbone, PictureModel
 
 if TYPE_CHECKING:
     import torch
 
-    from clipseg_ws.backbones.hub import CachedWeights
-    from clipseg_ws.backbones.openclip import OpenClipBackbone
+    from clipseg_ws.backbones.cached import CachedWeights
+    from clipseg_ws.backbones.features import FeatureBackbone
 
 __all__ = [
     "DEFAULT_MODEL",
-    "LOADERS",
+    "FAMILIES",
+    "FEATURES",
+    "MODELS",
+    "Backbone",
     "OpenClipBackbone",
+    "PictureModel",
     "UnsupportedBackbone",
     "WeightsNotFound",
     "cached_weights",
     "download",
     "list_models",
     "load_backbone",
+    "load_features",
     "parse_name",
+    "wrap",
 ]
-
-DEFAULT_MODEL = "ViT-B-16-quickgelu/openai"
-# prefix of the name -> "module:function", called as function(rest of the name, offline=...) -> layout.Checkpoint
-LOADERS = {
-    "tag": "clipseg_ws.backbones.tags:load_tag",  # ARCH/PRETRAINED, written without a prefix
-    "hf": "clipseg_ws.backbones.hub:load_repo",
-    "local-dir": "clipseg_ws.backbones.folder:load_local",
-    "nano": "clipseg_ws.backbones.folder:load_nano",
-}
-_FORMS = "'ARCH/PRETRAINED' (open_clip), 'hf:REPO', 'local-dir:PATH' or 'nano', for example 'ViT-B-16-quickgelu/openai'"
 
 
 def load_backbone(
@@ -44,16 +61,16 @@ def load_backbone(
     dtype: str | torch.dtype = "auto",
     offline: bool = False,
     position_interpolation: str = "bicubic",
-) -> OpenClipBackbone:
+) -> Backbone:
     """A frozen CLIP ViT, ready on its device.
 
     Args:
         name: "ARCH/PRETRAINED" (open_clip's table), "hf:REPO" (transformers' or open_clip's files on the hub),
-            "local-dir:PATH" (a folder in either format) or "nano" (embedded in the package).
+            "local-dir:PATH" (a folder in either format) or "nano" (embedded in the package); see ``FAMILIES``.
         device: "auto", "cpu", "cuda", "cuda:N", "mps" or a torch.device.
         dtype: "auto" (bfloat16 where the hardware is fast at it, else float32), "float32", "bfloat16", "float16".
         offline: never use the network; so does HF_HUB_OFFLINE=1. Cached weights are used without it anyway.
-        position_interpolation: see ``OpenClipBackbone``.
+        position_interpolation: see ``positions.positions``.
 
     Raises:
         UnsupportedBackbone: a tower that is no CLIP ViT (ResNet, ConvNeXt, EVA, SigLIP, CoCa, ...).
@@ -62,50 +79,79 @@ def load_backbone(
         ValueError: an unknown name (the nearest are listed), weights trained with the other GELU, preprocessing or
             weights that contradict the configuration, unsafe files, an unknown device or dtype.
     """
-    import torch
-
     from clipseg_ws.backbones.device import choose_device, choose_dtype
-    from clipseg_ws.backbones.openclip import OpenClipBackbone
 
-    kind, rest = parse_name(name)
+    entry, rest = parse_name(name)
     target = choose_device(device)
     number = choose_dtype(dtype, target)
-    module, function = LOADERS[kind].split(":")
-    checkpoint = getattr(import_module(module), function)(rest, offline=offline)
-    backbone = OpenClipBackbone(  # before the cast, so that the logit scale is read at full precision
+    checkpoint = entry.load()(rest, offline=offline)
+    backbone = wrap(  # before the cast, so that the logit scale is read at full precision
         checkpoint.model,
         position_interpolation=position_interpolation,
         name=name,
-        mean=checkpoint.mean,
-        std=checkpoint.std,
-        tokenizer=checkpoint.tokenizer,
-        recommended=checkpoint.recommended,
-        known_classes=checkpoint.known_classes,
+        **checkpoint.settings(),
     )
-    backbone.model.to(target, torch.float32)
-    if number != torch.float32:
-        _ = backbone.weights_sha256  # before the cast: the same weights have one name in every dtype
-        backbone.visual.to(number)  # names are encoded once and cached: the text tower keeps its precision
+    backbone.place(target, number)
     return backbone
 
 
-def parse_name(name: str) -> tuple[str, str]:
-    """A model name -> (key of ``LOADERS``, the rest). Raises ValueError for an unknown prefix or an empty name."""
-    prefix, colon, rest = name.partition(":")
-    if name == "nano":
-        return "nano", ""
-    if name and not colon:
-        return "tag", name
-    if prefix in ("hf", "local-dir") and rest:
-        return prefix, rest
-    raise ValueError(f"model name {name!r} is not understood; it is one of {_FORMS}")
+def wrap(model: Any, **settings: Any) -> Backbone:
+    """The ``Backbone`` of a model that open_clip or transformers has built, fine-tuned or not, where it is.
+
+        model = open_clip.create_model("ViT-B-16-quickgelu", pretrained="openai")
+        segment = Segmenter(backbone=wrap(model))
+
+    Args:
+        model: see ``MODELS``. It is put into eval mode and frozen; weights are shared where the layout allows.
+        settings: ``name``, ``mean``, ``std``, ``tokenizer``, ``position_interpolation``, ``recommended`` and
+            ``known_classes`` as ``openclip.OpenClipBackbone`` takes them; by default mean and std are what open_clip
+            noted in the model, else CLIP's.
+
+    Raises:
+        UnsupportedBackbone: a class that no family reads, a tower without the CLIP layout, or a text tower whose
+            tokenizer is not CLIP's where none is given.
+    """
+    for kind in type(model).__mro__:
+        entry = MODELS.get(f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}")
+        if entry is not None:
+            backbone: Backbone = entry.load()(model, **settings)
+            return backbone
+    kind = type(model)
+    raise UnsupportedBackbone(
+        f"a {kind.__module__}.{kind.__qualname__} cannot be used: its patches are not known to speak text; what can be "
+        f"is {', '.join(MODELS)} with a CLIP ViT, for example "
+        "wrap(open_clip.create_model('ViT-B-16-quickgelu', pretrained='openai'))"
+    )
+
+
+def load_features(
+    name: str, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto", offline: bool = False
+) -> FeatureBackbone:
+    """A frozen second model by name, which supplies patch features only.
+
+    Args:
+        name: "hf:REPO" (transformers' files on the hub) or "local-dir:PATH" (what ``save_pretrained`` wrote), see
+            ``FEATURES``. Of a model with two towers (CLIP, SigLIP, SAM) the vision tower is taken.
+        device, dtype, offline: as for ``load_backbone``.
+
+    Raises:
+        WeightsNotFound: the files are not here and cannot be fetched. FileNotFoundError: a folder lacks files.
+        UnsupportedBackbone: no vision transformer that transformers knows.
+        ValueError: an unknown form of name, weights that are not safetensors or do not fit the configuration.
+    """
+    from clipseg_ws.backbones.device import choose_device, choose_dtype
+    from clipseg_ws.backbones.second import read_folder
+
+    target = choose_device(device)
+    number = choose_dtype(dtype, target)
+    entry, rest = parse_name(name, FEATURES, "features")
+    return read_folder(entry.load()(rest, offline=offline), name, target, number)
 
 
 def list_models() -> list[str]:
-    """Every name that needs no path: "nano" and the usable "ARCH/PRETRAINED" of the installed open_clip."""
-    from clipseg_ws.backbones.tags import supported_tags
-
-    return ["nano", *(tag.name for tag in supported_tags())]
+    """Every name that needs no path: the embedded models, and what open_clip's table has that can be used."""
+    listers = [lister for entry in FAMILIES.values() if (lister := further(entry, "names"))]
+    return [*embedded(), *(name for lister in listers for name in lister())]
 
 
 def download(name: str) -> list[Path]:
@@ -115,23 +161,19 @@ def download(name: str) -> list[Path]:
         WeightsNotFound: the hub cannot be reached, or has no such model.
         ValueError: an unknown name, a model that cannot be used, or a ``local-dir:`` name (nothing to fetch).
     """
-    from clipseg_ws.backbones import folder, hub, tags
-
-    kind, rest = parse_name(name)
-    if kind == "tag":
-        return [hub.tag_file(tags.resolve_tag(rest), refresh=True)]
-    if kind == "hf":
-        return [hub.repo_folder(rest, refresh=True)]
-    if kind == "nano":
-        return [folder.find_weights(folder.NANO)]
-    raise ValueError(f"{name!r} is on this machine already; 'ARCH/PRETRAINED' and 'hf:REPO' can be downloaded")
+    entry, rest = parse_name(name)
+    fetch = further(entry, "fetch")
+    if fetch is None:
+        raise ValueError(f"{name!r} is on this machine already; {forms(without=entry.name)} can be downloaded")
+    files: list[Path] = fetch(rest)
+    return files
 
 
 def cached_weights() -> list[CachedWeights]:
     """Downloaded CLIP weights as (name, path, size in bytes), sorted by name."""
-    from clipseg_ws.backbones import hub
+    from clipseg_ws.backbones import cached
 
-    return hub.cached_weights()
+    return cached.cached_weights()
 
 
 def __getattr__(attribute: str) -> Any:

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from clipseg_ws.backbones.errors import UnsupportedBackbone
 from clipseg_ws.backbones.layout import CLIP_END_OF_TEXT, build_clip, check_architecture
+from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.backbones.protocol import Backbone
 
 LEGACY_END_OF_TEXT = 2  # written by transformers before 4.31; means "the largest token id", CLIP's end of text
 _QUICK_GELU = {"quick_gelu": True, "gelu": False}
@@ -61,6 +63,12 @@ def convert_clip(config: Any, state: Mapping[str, Tensor], where: str = "transfo
     model_cfg = to_open_clip_config(config, where)
     check_architecture(model_cfg, where)
     return build_clip(model_cfg, to_open_clip_state(state), where)
+
+
+def wrap_transformers(model: Any, **settings: Any) -> Backbone:
+    """For ``backbones.wrap``: that of a ``transformers.CLIPModel``, on its device. Raises as ``convert_clip``."""
+    converted = convert_clip(model.config, model.state_dict(), type(model).__name__)
+    return OpenClipBackbone(converted.to(model.device), **settings)
 
 
 def to_open_clip_config(config: Any, where: str = "transformers checkpoint") -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Patch features of any transformers vision transformer (DINOv2, DINOv3, ViT, CLIP's or SigLIP's vision tower, ...).
 
 Self-supervised features match pictures with pictures better than CLIP's; CLIP goes on supplying the names. The adapter
-has what matching needs of ``OpenClipBackbone``: ``patch_size``, ``mean``, ``std`` and ``encode`` -> ``Tokens``.
+is a ``protocol.PictureModel``: it has what matching needs, and no texts.
 """
 
 from __future__ import annotations
@@ -10,26 +10,19 @@ import hashlib
 import inspect
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipseg_ws.backbones.device import choose_device, choose_dtype
-from clipseg_ws.backbones.errors import UnsupportedBackbone, WeightsNotFound
-from clipseg_ws.backbones.preprocessing import PROCESSOR_FILES, read_json
+from clipseg_ws.backbones.errors import UnsupportedBackbone
+from clipseg_ws.backbones.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from clipseg_ws.structures import Tokens
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-_FORMS = "'hf:REPO' or 'local-dir:PATH', for example 'hf:facebook/dinov2-base'"
-_FILES = ["config.json", *PROCESSOR_FILES, "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
 
 
 class FeatureBackbone:
-    """A frozen vision transformer of ``transformers`` as a source of patch features.
+    """A frozen vision transformer of ``transformers`` as a source of patch features, a ``protocol.PictureModel``.
 
     Args:
         model: gives ``last_hidden_state`` [B, extra + N, D], patches last, row by row, or [B, D, h, w] (SAM); its
@@ -65,12 +58,14 @@ class FeatureBackbone:
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the weights; pixels are cast to it."""
-        return next(self.model.parameters()).dtype
+        dtype: torch.dtype = next(self.model.parameters()).dtype
+        return dtype
 
     @cached_property
     def weights_sha256(self) -> str:
@@ -104,7 +99,7 @@ class FeatureBackbone:
         if self.is_sam:  # attention inside windows is none between all patches
             return self._forward_sam(pixels, keep_layers)
         if attention_blocks:  # every block's attention is held at once: one picture at a time
-            parts = [self._forward(row, attention_blocks, keep_layers) for row in pixels.split(1)]
+            parts = [self._forward(row, attention_blocks, keep_layers) for row in torch.split(pixels, 1)]
             return _join(parts)
         return self._forward(pixels, 0, keep_layers)
 
@@ -149,121 +144,6 @@ class FeatureBackbone:
             raise ValueError(
                 f"keep_layers={tuple(keep_layers)}; indices 0 to {self.depth - 1} of {self.name} can be kept"
             )
-
-
-def load_features(
-    name: str,
-    device: str | torch.device = "auto",
-    dtype: str | torch.dtype = "auto",
-    offline: bool = False,
-) -> FeatureBackbone:
-    """A frozen feature model by name.
-
-    Args:
-        name: "hf:REPO" (transformers' files on the hub) or "local-dir:PATH" (what ``save_pretrained`` wrote). Of a
-            model with two towers (CLIP, SigLIP, SAM) the vision tower is taken.
-        device, dtype, offline: as for ``load_backbone``.
-
-    Raises:
-        WeightsNotFound: the files are not here and cannot be fetched. FileNotFoundError: a folder lacks files.
-        UnsupportedBackbone: no vision transformer that transformers knows.
-        ValueError: an unknown form of name, weights that are not safetensors or do not fit the configuration.
-    """
-    target = choose_device(device)
-    number = choose_dtype(dtype, target)
-    prefix, _, rest = name.partition(":")
-    if prefix not in ("hf", "local-dir") or not rest:
-        raise ValueError(f"features {name!r} are not understood; {_FORMS}")
-    folder = _repo_folder(rest, offline) if prefix == "hf" else _local_folder(rest)
-    model = _load_model(folder, name)
-    mean, std = _mean_std(folder)
-    return FeatureBackbone(model.to(device=target, dtype=number), name=name, mean=mean, std=std)
-
-
-def _load_model(folder: Path, name: str) -> Any:
-    """The vision tower in a folder, read strictly from safetensors."""
-    from transformers import AutoModel
-
-    try:
-        model, report = AutoModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False,
-            attn_implementation="eager", dtype=torch.float32, output_loading_info=True,
-        )  # fmt: skip
-    except Exception as error:  # transformers' own kinds of error differ between releases
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise UnsupportedBackbone(
-            f"features {name!r}: transformers cannot read a model with safetensors from {folder} ({reason}); a vision "
-            "transformer is needed, for example 'hf:facebook/dinov2-base'"
-        ) from error
-    unused = {"pooler", "mask_token", "head"}  # what patch features never pass through
-    missing = [key for key in report["missing_keys"] if not unused & set(key.split("."))]
-    if missing:
-        raise ValueError(
-            f"features {name!r}: {len(missing)} weights are missing in {folder}, such as {sorted(missing)[0]!r}; they "
-            "would be random. Fetch the model again"
-        )
-    return getattr(model, "vision_model", getattr(model, "vision_encoder", model))
-
-
-def _repo_folder(repo: str, offline: bool) -> Path:
-    """The snapshot folder of a repository; cached files are used without asking the network."""
-    from huggingface_hub import snapshot_download
-
-    from clipseg_ws.backbones.hub import TIMEOUT, is_offline
-
-    try:
-        folder = Path(snapshot_download(repo, allow_patterns=_FILES, local_files_only=True))
-        if _complete(folder):
-            return folder
-    except Exception:  # not cached: fetched below
-        pass
-    if is_offline(offline):
-        raise WeightsNotFound(
-            f"the weights of 'hf:{repo}' are not on this machine and offline mode is on; run once without --offline"
-        )
-    try:
-        folder = Path(snapshot_download(repo, allow_patterns=_FILES, etag_timeout=TIMEOUT))
-    except Exception as error:  # the hub's and its HTTP library's errors differ between releases
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise WeightsNotFound(
-            f"the weights of 'hf:{repo}' could not be fetched from the hub ({reason}); check name and connection "
-            "(HTTPS_PROXY, HF_ENDPOINT), or accept the model's licence and log in with: hf auth login"
-        ) from error
-    if not _complete(folder):
-        raise WeightsNotFound(f"'hf:{repo}' on the hub has no config.json with model.safetensors (or its shards)")
-    return folder
-
-
-def _local_folder(path: str) -> Path:
-    folder = Path(path).expanduser()
-    if not folder.is_dir() or not _complete(folder):
-        found = ", ".join(sorted(f.name for f in folder.iterdir())[:8]) if folder.is_dir() else "no such folder"
-        raise FileNotFoundError(
-            f"local-dir:{path}: {found or 'nothing there'}; expected is what transformers' save_pretrained writes: "
-            "config.json, model.safetensors, preprocessor_config.json"
-        )
-    return folder
-
-
-def _complete(folder: Path) -> bool:
-    names = {f.name for f in folder.iterdir()}
-    if "model.safetensors.index.json" in names and "model.safetensors" not in names:
-        shards = set(read_json(folder / "model.safetensors.index.json").get("weight_map", {}).values())
-        return "config.json" in names and bool(shards) and shards <= names
-    return {"config.json", "model.safetensors"} <= names
-
-
-def _mean_std(folder: Path) -> tuple[Sequence[float], Sequence[float]]:
-    """Of the processor's file; ImageNet's, which the self-supervised models use, where the folder has none."""
-    path = next((folder / name for name in PROCESSOR_FILES if (folder / name).is_file()), None)
-    config = {} if path is None else read_json(path)
-    config = config.get("image_processor", config)
-    if not config.get("do_normalize", True):
-        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    mean, std = config.get("image_mean", IMAGENET_MEAN), config.get("image_std", IMAGENET_STD)
-    if len(mean) != 3 or len(std) != 3 or not all(0 <= m <= 1 for m in mean) or not all(0 < s <= 1 for s in std):
-        raise ValueError(f"{path}: mean {mean} and std {std}; three numbers each for RGB pixels in [0, 1] are expected")
-    return mean, std
 
 
 def _patch_size(model: Any) -> int:

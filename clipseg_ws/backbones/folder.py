@@ -1,10 +1,11 @@
-"""Models in a folder: open_clip's format and transformers' format, and the embedded ``nano``."""
+"""Models in a folder: open_clip's format and transformers' format, and the embedded ones."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from clipseg_ws.backbones.convert import convert_clip
 from clipseg_ws.backbones.errors import UnsupportedBackbone
 from clipseg_ws.backbones.layout import Checkpoint, build_clip, check_architecture, make_tokenizer
 from clipseg_ws.backbones.preprocessing import check_tokenizer, from_open_clip, from_transformers, read_json
@@ -24,7 +25,7 @@ TRANSFORMERS_WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-NANO = Path(__file__).resolve().parents[1] / "embedded" / "nano"
+EMBEDDED = Path(__file__).resolve().parents[1] / "embedded"
 _TREE = f"""one of
   open_clip's format: {OPEN_CLIP_CONFIG} + open_clip_model.safetensors (or open_clip_pytorch_model.bin, or one *.pt)
   transformers' format: {TRANSFORMERS_CONFIG} + model.safetensors (or model.safetensors.index.json and its shards)
@@ -47,13 +48,20 @@ def load_local(path: str, *, offline: bool = False) -> Checkpoint:
     return load_folder(folder)
 
 
-def load_nano(_: str = "", *, offline: bool = False) -> Checkpoint:
-    """The embedded model. Raises FileNotFoundError where the package was installed without its data files."""
-    if not (NANO / OPEN_CLIP_CONFIG).is_file() or not (NANO / "nano.safetensors").is_file():
+def load_embedded(name: str, *, offline: bool = False) -> Checkpoint:
+    """The embedded model of that name. Raises as ``embedded_files``. ``offline`` changes nothing."""
+    return load_folder(embedded_files(name)[0].parent)
+
+
+def embedded_files(name: str) -> list[Path]:
+    """The weights of an embedded model. Raises FileNotFoundError where the package came without its data files."""
+    folder = EMBEDDED / name
+    weights = folder / f"{name}.safetensors"
+    if not (folder / OPEN_CLIP_CONFIG).is_file() or not weights.is_file():
         raise FileNotFoundError(
-            f"the embedded model is not in {NANO} ({OPEN_CLIP_CONFIG}, nano.safetensors); install clipseg_ws again"
+            f"the embedded model is not in {folder} ({OPEN_CLIP_CONFIG}, {weights.name}); install clipseg_ws again"
         )
-    return load_folder(NANO)
+    return [weights]
 
 
 def load_folder(folder: Path) -> Checkpoint:
@@ -101,7 +109,8 @@ def _is_open_clip_only(folder: Path) -> bool:
 
 def _open_clip_model_cfg(folder: Path) -> dict[str, Any]:
     content = read_json(folder / OPEN_CLIP_CONFIG)
-    return content.get("model_cfg", content)
+    model_cfg: dict[str, Any] = content.get("model_cfg", content)
+    return model_cfg
 
 
 def _load_open_clip(folder: Path, weights: Path) -> Checkpoint:
@@ -139,8 +148,6 @@ def _transformers_config(folder: Path) -> Any:
 
 
 def _load_transformers(folder: Path, weights: Path) -> Checkpoint:
-    from clipseg_ws.backbones.convert import convert_clip
-
     config = _transformers_config(folder)
     check_tokenizer(folder)
     mean, std = from_transformers(folder, config.vision_config.image_size)

@@ -29,7 +29,7 @@ class Checkpoint:
         model: an ``open_clip.CLIP``, weights in the dtype of the file.
         mean, std: RGB normalisation of pixels in [0, 1] that the weights were trained with.
         tokenizer: list of T strings -> [T, context] int64.
-        recommended, known_classes: see ``OpenClipBackbone``.
+        recommended, known_classes: see ``protocol.Backbone``.
     """
 
     model: Any
@@ -38,6 +38,10 @@ class Checkpoint:
     tokenizer: Callable[[list[str]], Tensor]
     recommended: Mapping[str, Any] = field(default_factory=dict)
     known_classes: tuple[str, ...] = ()
+
+    def settings(self) -> dict[str, Any]:
+        """All but the model, as ``backbones.wrap`` takes them."""
+        return {key: value for key, value in vars(self).items() if key != "model"}
 
 
 def check_architecture(model_cfg: Mapping[str, Any], name: str) -> None:

@@ -12,10 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clipseg_ws.backbones.errors import UnsupportedBackbone
 from clipseg_ws.backbones.last_block import LastBlockWeights
-from clipseg_ws.backbones.layout import check_layout
+from clipseg_ws.backbones.layout import CLIP_VOCABULARY, check_layout
 from clipseg_ws.backbones.positions import check_interpolation, positions
 from clipseg_ws.backbones.preprocessing import CLIP_MEAN, CLIP_STD
+from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.backbones.walk import RunBlock, block_qkv, compiled_block, forward_block, last_block_weights
 from clipseg_ws.structures import Tokens
 
@@ -193,3 +195,18 @@ class OpenClipBackbone:
         table = positions(self.visual.positional_embedding, self.native_grid, grid, self.position_interpolation)
         tokens: Tensor = self.visual.ln_pre(torch.cat([cls, x], 1) + table.to(x.dtype))
         return tokens
+
+
+def wrap_open_clip(model: Any, **settings: Any) -> Backbone:
+    """For ``backbones.wrap``: mean and std as open_clip noted them in the model, unless they are given.
+
+    Raises UnsupportedBackbone for another layout, or for another vocabulary than CLIP's without a ``tokenizer``.
+    """
+    check_layout(model)
+    if settings.get("tokenizer") is None and model.vocab_size != CLIP_VOCABULARY:
+        raise UnsupportedBackbone(
+            f"this model cannot be used: its text tower knows {model.vocab_size} tokens, CLIP's tokenizer has "
+            f"{CLIP_VOCABULARY}; give its own, for example wrap(model, tokenizer=open_clip.get_tokenizer(name))"
+        )
+    noted = {key: getattr(model.visual, f"image_{key}", None) for key in ("mean", "std")}
+    return OpenClipBackbone(model, **{key: value for key, value in noted.items() if value} | settings)

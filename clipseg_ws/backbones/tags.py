@@ -12,9 +12,12 @@ from typing import Any
 import open_clip
 from open_clip.pretrained import get_pretrained_cfg
 
-from clipseg_ws.backbones.errors import UnsupportedBackbone
+from clipseg_ws.backbones import hub
+from clipseg_ws.backbones.errors import UnsupportedBackbone, WeightsNotFound
+from clipseg_ws.backbones.families import forms
 from clipseg_ws.backbones.layout import Checkpoint, build_clip, check_architecture, make_tokenizer
 from clipseg_ws.backbones.preprocessing import CLIP_MEAN, CLIP_STD
+from clipseg_ws.backbones.weights import read_weights
 
 _QUICK = "-quickgelu"
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # open_clip's defaults, the safe one first
@@ -40,14 +43,43 @@ class Tag:
 
 
 def load_tag(name: str, *, offline: bool = False) -> Checkpoint:
-    """The model ``ARCH/PRETRAINED``, fetched where it is not cached. Raises as ``resolve_tag`` and ``hub.tag_file``."""
-    from clipseg_ws.backbones.hub import tag_file
-    from clipseg_ws.backbones.weights import read_weights
-
+    """The model ``ARCH/PRETRAINED``, fetched where it is not cached. Raises as ``resolve_tag`` and ``tag_file``."""
     tag = resolve_tag(name)
-    path: Path = tag_file(tag, offline=offline)
+    path = tag_file(tag, offline=offline)
     model = build_clip(tag.model_cfg, read_weights(path), f"{tag.name} ({path})")
     return Checkpoint(model, tag.mean, tag.std, make_tokenizer(tag.model_cfg["text_cfg"]))
+
+
+def fetch_tag(name: str) -> list[Path]:
+    """The weight file of ``ARCH/PRETRAINED``, brought up to date. Raises as ``resolve_tag`` and ``tag_file``."""
+    return [tag_file(resolve_tag(name), refresh=True)]
+
+
+def tag_names() -> list[str]:
+    """Every "ARCH/PRETRAINED" that can be used, in the table's order."""
+    return [tag.name for tag in supported_tags()]
+
+
+def tag_file(tag: Tag, *, offline: bool = False, refresh: bool = False) -> Path:
+    """The weight file of a tag, downloaded where it is not cached (``refresh`` asks the hub anyway).
+
+    Raises:
+        WeightsNotFound: not cached and offline, or the hub cannot be reached or has no such file.
+    """
+    cached = cached_tag(tag)
+    if cached and (not refresh or hub.is_offline(offline)):
+        return cached
+    hub.require_network(tag.name, tag.repo, tag.files, offline)
+    present = hub.list_files(tag.name, tag.repo)
+    wanted = next((file for file in tag.files if file in present), None)
+    if wanted is None:
+        raise WeightsNotFound(f"{tag.name!r}: {tag.repo} on the hub has none of {', '.join(tag.files)}")
+    return hub.fetch(tag.name, tag.repo, [wanted]) / wanted
+
+
+def cached_tag(tag: Tag) -> Path | None:
+    """The weight file of a tag where it is in the hub's cache."""
+    return next((path for file in tag.files if (path := hub.cached_file(tag.repo, file))), None)
 
 
 def resolve_tag(name: str) -> Tag:
@@ -103,7 +135,7 @@ def _unknown_architecture(name: str, architecture: str) -> str:
     folder = f" A folder is named 'local-dir:{name}'." if Path(name).exists() else ""
     return (
         f"model {name!r}: open_clip has no architecture {architecture!r}; the nearest are {', '.join(near)}; "
-        f"for example 'ViT-B-16-quickgelu/openai'. Other names are 'nano', 'hf:REPO' and 'local-dir:PATH'.{folder}"
+        f"for example 'ViT-B-16-quickgelu/openai'. Other names are {forms(without='open_clip')}.{folder}"
     )
 
 

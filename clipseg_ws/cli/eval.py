@@ -12,6 +12,9 @@ import typer
 from typer.core import TyperGroup
 
 from clipseg_ws.cli.options import Device, Dtype, Engine, Model, Offline, Setting
+from clipseg_ws.eval.datasets import DATASETS, PREPARATIONS
+from clipseg_ws.eval.protocols import PROTOCOLS
+from clipseg_ws.registry import table_of
 
 
 class ModelByDefault(TyperGroup):
@@ -48,21 +51,21 @@ Output = Annotated[Path, typer.Option("-o", "--output", help="Folder for results
 
 @eval_app.command("run")
 def run(
-    dataset: Annotated[str, typer.Argument(help="Name of a data set: clipseg-ws eval list.")],
+    dataset: Annotated[str, typer.Argument(help=f"One of {', '.join(DATASETS)}.")],
     setting: Annotated[
         str | None, typer.Option(help="zero, weak, boxes, points, scribbles, few-K, weak-few-K or oracle.")
     ] = None,
     method: Annotated[
         str,
         typer.Option(
-            help="One or several: default,cam,default+flip=true; without a network box-fill+refine=pamr, seeds; "
+            help="One or several: default,cam,default+refine=none; without a network box-fill+refine=pamr, seeds; "
             "oracle and noise check the harness."
         ),
     ] = "",
     root: Root = None,
     output: Output = Path("results"),
     split: Annotated[str | None, typer.Option(help="Official split; val, for weak VOC train, by default.")] = None,
-    protocol: Annotated[str, typer.Option(help="Preset of a paper: clipseg-ws eval list.")] = "default",
+    protocol: Annotated[str, typer.Option(help=f"Preset of a paper: {', '.join(PROTOCOLS)}.")] = "default",
     model: Model = "",
     features: Annotated[
         str | None, typer.Option(help='Second vision model for patch features, e.g. "hf:facebook/dinov2-base".')
@@ -76,7 +79,9 @@ def run(
     size: Annotated[int | None, typer.Option(help="Side of the scenes in pixels.")] = None,
     seed: Annotated[int, typer.Option(help="Of drawn episodes and of noise.")] = 0,
     limit: Annotated[int | None, typer.Option(help="First pictures only.")] = None,
-    shard: Annotated[str, typer.Option(metavar="I/N", help="Every N-th picture from the I-th on, I from 0.")] = "0/1",
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="Do only every N-th picture, from the I-th; I counts from 1.")
+    ] = "1/1",
     save_every: Annotated[int, typer.Option(help="Pictures between two saved states.")] = 50,
     batch_size: Annotated[int, typer.Option(help="Pictures a call.")] = 1,
     boundary: Annotated[bool, typer.Option(help="Boundary IoU.")] = True,
@@ -93,7 +98,7 @@ def run(
 ) -> None:
     """Evaluate one or several methods; a rerun of the same command goes on where the last one ended."""
     options = dict(locals())  # the parameters, by the names that Request has
-    from clipseg_ws.eval.command import Request, run_request
+    from clipseg_ws.eval.run.request import Request, run_request
 
     code = run_request(Request(**options), typer.echo)
     if code:
@@ -102,7 +107,7 @@ def run(
 
 @eval_app.command("prepare")
 def prepare_command(
-    task: Annotated[str, typer.Argument(help="voc-aug, coco-stuff, coco-object, coco14 or context.")],
+    task: Annotated[str, typer.Argument(help=f"One of {', '.join(PREPARATIONS)}.")],
     root: Annotated[Path, typer.Option(help="Folder of the data set.")],
     source: Annotated[
         str | None,
@@ -131,8 +136,9 @@ def episodes_command(
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
 ) -> None:
     """Draw a few-shot episode list, the same on every machine, and write it for --episodes."""
+    from clipseg_ws.eval.datasets.episode_set import EpisodeSet
     from clipseg_ws.eval.datasets.episodes import write_episodes
-    from clipseg_ws.eval.datasets.registry import EpisodeSet, load_dataset
+    from clipseg_ws.eval.datasets.load import load_dataset
 
     found = load_dataset(dataset, root, setting=f"few-{shots}", fold=fold, count=count, seed=seed)
     if isinstance(found, EpisodeSet):
@@ -142,11 +148,13 @@ def episodes_command(
 
 @eval_app.command("list")
 def list_command() -> None:
-    """Names of the data sets and protocols."""
-    from clipseg_ws.eval.command import listing
-
-    for line in listing():
-        typer.echo(line)
+    """The data sets and the protocols."""
+    sets = table_of(DATASETS, ("name", "kind", "summary", "paper"))
+    for title, rows in (("data sets", sets), ("protocols", table_of(PROTOCOLS))):
+        typer.echo(f"{title}:")
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows[1:]:
+            typer.echo("  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
 
 
 def report(
@@ -156,7 +164,7 @@ def report(
     ] = None,
 ) -> None:
     """A Markdown and an HTML page: the runs beside the published numbers, with warnings where protocols differ."""
-    from clipseg_ws.eval.report.report import write_report
+    from clipseg_ws.eval.report.writer import write_report
 
     for path in write_report(results, output):
         typer.echo(str(path))

@@ -67,7 +67,8 @@ def pseudo(
 ) -> None:
     """Pseudo masks for a data set from tags, boxes, points or scribbles; a killed run continues where it was."""
     from clipseg_ws.pictures.sources import list_sources
-    from clipseg_ws.run.pseudo import check_exports, make_pseudo, parse_shard
+    from clipseg_ws.run.pseudo import check_exports, make_pseudo
+    from clipseg_ws.run.shards import parse_shard
     from clipseg_ws.segmenter import Segmenter
     from clipseg_ws.text.vocabulary import parse_classes
 

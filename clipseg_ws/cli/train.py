@@ -170,7 +170,8 @@ def bench_heads(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="CSV to write the table to.")] = None,
 ) -> None:
     """Tokens cached and a head trained: pictures a second against the bare forward, and memory, by batch size."""
-    from clipseg_ws.eval.bench.heads import bench, write_table
+    from clipseg_ws.eval.bench.heads import bench
+    from clipseg_ws.eval.tables import write_table
 
     sizes = _numbers("batches", batches, int, "1,4")
     rows = []
@@ -180,4 +181,4 @@ def bench_heads(
         rows.append(row)
         typer.echo("  ".join(f"{key} {value}" for key, value in row.items()))
         if output is not None:
-            write_table(output, rows)
+            write_table(output, tuple(row), rows)

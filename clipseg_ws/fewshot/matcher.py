@@ -88,7 +88,7 @@ class FewShotMatcher:
         presence = self._presence(margins)
         probabilities = self._suppressed((config.scale * similarity).softmax(1), rivals)
         for _ in range(self.refit.get("rounds", 0)):
-            maps = min_max(margins.flatten(2)).unflatten(2, margins.shape[2:])
+            maps = torch.unflatten(min_max(margins.flatten(2)), 2, margins.shape[2:])
             maps = maps if rivals is None else maps * (1 - rivals)
             logits = self._refit(joined, maps)
             margins = self._margins(logits)

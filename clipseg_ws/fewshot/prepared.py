@@ -55,7 +55,7 @@ class Prepared:
 
 def join_kinds(features: Mapping[str, Tensor], kinds: Sequence[str]) -> Tensor:
     """Several kinds of features as one: unit vectors of each, joined; the cosine is then about the mean of the kinds'
-    (MSANet). kind -> [B, D, h, w] gives [B, sum of D, h, w] float32, unit vectors."""
+    (MSANet, Iqbal et al., arXiv 2206.09667). kind -> [B, D, h, w] gives [B, sum of D, h, w] float32, unit vectors."""
     parts = [F.normalize(features[kind].float(), dim=1) for kind in kinds]
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1) / len(parts) ** 0.5
 

@@ -218,7 +218,8 @@ def _rle(rle: Mapping[str, Any], name: str) -> np.ndarray:
             coded = coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)
         else:
             coded = {"size": [height, width], "counts": counts.encode() if isinstance(counts, str) else counts}
-        return coco.decode(coded)
+        decoded: np.ndarray = coco.decode(coded)
+        return decoded
     except (ValueError, TypeError, AttributeError) as error:
         raise SupportError(f"{name}: its RLE cannot be decoded: {error}") from error
 
@@ -232,7 +233,8 @@ def _object(values: np.ndarray, value: int | None, grey: bool) -> np.ndarray:
         return np.where(values == value, 1, np.where(ignored, IGNORE, 0)).astype(np.uint8)
     kinds, counts = np.unique(values[values != 0], return_counts=True)
     if len(kinds) == 1 and kinds[0] == IGNORE:
-        return (values == IGNORE).astype(np.uint8)
+        whole: np.ndarray = values == IGNORE
+        return whole.astype(np.uint8)
     if grey and len(kinds) > 3 and kinds[counts.argmax()] == IGNORE:
         return (values >= 128).astype(np.uint8)
     return np.where(values == IGNORE, IGNORE, values != 0).astype(np.uint8)

@@ -41,7 +41,8 @@ def read_object(uri: str, max_bytes: int) -> bytes:
     if size is not None and size > max_bytes:
         raise ValueError(f"{size} bytes are more than max_bytes={max_bytes}")
     with system.open_input_stream(path) as stream:
-        return stream.read()
+        data: bytes = stream.read()
+        return data
 
 
 def read_paths(path: str) -> list[str]:
@@ -65,7 +66,8 @@ def _open(uri: str) -> tuple[Any, str]:
     _pyarrow()
     from pyarrow.fs import FileSystem
 
-    return FileSystem.from_uri(uri)
+    system, path = FileSystem.from_uri(uri)
+    return system, str(path)
 
 
 def _pyarrow() -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from clipseg_ws import __version__
 from clipseg_ws.pictures.objects import is_object_store, read_object
@@ -90,7 +90,7 @@ def reason(error: Exception) -> str:
     """What to say of an error that reading or decoding raised."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "empty, or not an image of a known format (JPEG, PNG, WebP, TIFF, BMP, GIF, ...)"
     return f"{type(error).__name__}: {error}" if not isinstance(error, (OSError, ValueError)) else str(error)
 

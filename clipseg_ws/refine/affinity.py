@@ -47,7 +47,7 @@ def class_aware_affinity(
         )
     sources = (maps.float() * box_mask(maps, threshold, exclude_last=exclude_last)).flatten(2)
     spread = apply_affinity(attention, sources.transpose(1, 2), sinkhorn_iterations).transpose(1, 2)
-    return min_max(spread).unflatten(-1, (height, width))  # [B, K, N] -> [B, K, h, w]
+    return torch.unflatten(min_max(spread), -1, (height, width))  # [B, K, N] -> [B, K, h, w]
 
 
 def apply_affinity(attention: Tensor, vectors: Tensor, sinkhorn_iterations: int = 3) -> Tensor:
@@ -92,4 +92,4 @@ def box_mask(maps: Tensor, threshold: float = 0.4, *, exclude_last: bool = False
             ys = slice(ys.start, min(ys.stop, regions.shape[1] - 1))
             xs = slice(xs.start, min(xs.stop, regions.shape[2] - 1))
         mask[index, ys, xs] = 1
-    return torch.from_numpy(mask).to(maps.device).unflatten(0, maps.shape[:2])
+    return torch.unflatten(torch.from_numpy(mask).to(maps.device), 0, maps.shape[:2])

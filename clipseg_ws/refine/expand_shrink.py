@@ -40,4 +40,4 @@ def expand_shrink(maps: Tensor, features: Tensor, *, power: float = 0.5, sharpne
     ground = F.normalize(unclaimed @ features, dim=-1)
     nearer = (core - ground) @ features.transpose(1, 2)  # difference of the cosines, [B, K, N]
     out = flat**power * torch.sigmoid(sharpness * nearer)
-    return (out / out.amax(-1, keepdim=True).clamp_min(1e-7)).unflatten(-1, grid)
+    return torch.unflatten(out / out.amax(-1, keepdim=True).clamp_min(1e-7), -1, grid)

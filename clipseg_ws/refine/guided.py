@@ -53,7 +53,7 @@ def guided_filter(
     window = max(1, round(radius / subsample))
     small = _resize(guide, coarse)
     inverse = _inverse_covariance(small, window, epsilon)
-    parts = [_filtered(part, guide, small, inverse, window, iterations) for part in maps.split(CHANNELS, dim=1)]
+    parts = [_filtered(part, guide, small, inverse, window, iterations) for part in torch.split(maps, CHANNELS, dim=1)]
     return torch.cat(parts, 1).to(scores.dtype)
 
 
@@ -62,7 +62,7 @@ def _filtered(maps: Tensor, guide: Tensor, small: Tensor, inverse: Tensor, windo
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
     for _ in range(iterations):
         model = _fit(_resize(maps, small.shape[-2:]), small, inverse, window)
-        slopes, offset = _resize(model, guide.shape[-2:]).unflatten(1, (4, -1)).split((3, 1), dim=1)
+        slopes, offset = torch.split(torch.unflatten(_resize(model, guide.shape[-2:]), 1, (4, -1)), [3, 1], dim=1)
         maps = (slopes * guide.unsqueeze(2)).sum(1) + offset[:, 0]  # [B, 3, c, H, W] -> [B, c, H, W]
         maps = maps.clamp(low, high)
     return maps

@@ -48,8 +48,8 @@ def refine_picture(
         ValueError: unknown name or parameter, shapes that do not fit, a float picture outside [0, 1].
         ImportError: the refiner's extra is not installed.
     """
-    parse = checked_spec if isinstance(refiner, Spec) else parse_spec
-    spec = parse(refiner, REFINERS, "refiner")
+    spec = parse_spec(refiner, REFINERS, "refiner") if isinstance(refiner, str) else refiner
+    spec = checked_spec(spec, REFINERS, "refiner")
     run, parameters = REFINERS[spec.name].load(), dict(spec.parameters)
     check_inputs(scores, image, same_size=True)
     _check_range(image)
@@ -60,6 +60,8 @@ def refine_picture(
     if channels is None:
         return whole(scores, image).to(scores.dtype)
     return _some_channels(whole, scores, image, _chosen_channels(scores, channels))
+
+
 def _sized(run: Run, small: tuple[int, int] | None, scores: Tensor, image: Tensor) -> Tensor:
     """The refiner at full size, or at a smaller one and enlarged."""
     if small is None:

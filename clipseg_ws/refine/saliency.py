@@ -46,7 +46,7 @@ def attention_saliency(graph: Tensor, grid: tuple[int, int], *, rounds: int = RO
     outside = ((side > mean) * border).sum(1, keepdim=True) > border.sum() / 2
     side = torch.where(outside, -side, side)
     side = side - side.amin(1, keepdim=True)
-    return (side / side.amax(1, keepdim=True).clamp_min(1e-12)).unflatten(1, grid)
+    return torch.unflatten(side / side.amax(1, keepdim=True).clamp_min(1e-12), 1, grid)
 
 
 def apply_saliency(maps: Tensor, saliency: Tensor, strength: float) -> Tensor:

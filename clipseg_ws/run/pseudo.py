@@ -9,7 +9,6 @@ What is complete is never done again.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,6 +23,7 @@ from clipseg_ws.output.palette import ignored_label
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.run.folder import run_folder
 from clipseg_ws.run.job import Summary
+from clipseg_ws.run.shards import WHOLE, shard_of
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.question import Question
 from clipseg_ws.structures import IGNORE, Segmentation, WeakLabels
@@ -82,7 +82,7 @@ def make_pseudo(
     *,
     confidence: float = MIN_CONFIDENCE,
     maps: bool = False,
-    shard: tuple[int, int] = (1, 1),
+    shard: tuple[int, int] = WHOLE,
     overwrite: bool = False,
     workers: int = 2,
     engine: str = "local",
@@ -115,7 +115,7 @@ def make_pseudo(
 
     number, of = shard
     summary.run = run_folder(
-        segmenter, list(sources)[number - 1 :: of], directory / "masks", question, formats=MASK_FORMATS,
+        segmenter, shard_of(sources, shard), directory / "masks", question, formats=MASK_FORMATS,
         overwrite=overwrite, workers=workers, engine=engine, weak=weak, finish=finish,
         errors_file=directory / ("errors.csv" if of == 1 else f"errors-{number}-of-{of}.csv"),
     )  # fmt: skip
@@ -123,15 +123,6 @@ def make_pseudo(
     if of == 1:
         remove_unfinished(directory)
     return summary
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """ "2/8" -> (2, 8). Raises ValueError for anything else."""
-    found = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", text)
-    number, of = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not 1 <= number <= of:
-        raise ValueError(f"shard {text!r} is none; write i/n with i from 1 to n, for example 2/8")
-    return number, of
 
 
 def write_maps(seg: Segmentation, path: Path) -> None:

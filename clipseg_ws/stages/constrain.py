@@ -10,7 +10,8 @@ from torch import Tensor
 
 from clipseg_ws.refine.geodesic import colour_distances, geodesic_distances
 from clipseg_ws.stages.labels import label
-from clipseg_ws.weak.constraints import Constraints, place_in_boxes
+from clipseg_ws.weak.constraints import Constraints
+from clipseg_ws.weak.placement import place_in_boxes
 
 BOX_PRIOR = 0.15  # least score of a class inside its box; the map, stretched inside the box, adds the rest
 SEED_RANGE = 0.8  # geodesic distance over which a seed's evidence falls to 1/e

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -89,9 +88,11 @@ def _decide_size(
     pictures: Sequence[Picture], maps: ClassMaps, config: Config, marks: Constraints | None
 ) -> list[Decision]:
     """Pictures of one size; with ``marks`` there is one of them."""
-    size, classes = pictures[0].size, maps.classes
+    size = pictures[0].size
     if marks is not None:
-        marks = marks.select([c for c in classes[0].tolist() if c >= 0])
+        own = [c for c in maps.classes[0].tolist() if c >= 0]
+        marks = marks.select(own)
+        maps = replace(maps, classes=maps.classes[:, : len(own)], maps=maps.maps[:, : len(own)])
     kept = resize_maps(maps.maps.float(), size)
     if marks is not None:
         kept = box_maps(kept[0], marks)[None]
@@ -102,9 +103,9 @@ def _decide_size(
     if marks is not None:
         seen = image_batch(pictures, scores)[0]
         scores = apply_constraints(spread_seeds(scores[0], seen, marks)[None], marks)
-    scores = refined(scores, pictures, config, F.pad(classes, (1, 0)) >= 0)  # the background always
+    scores = refined(scores, pictures, config)
     labels, confidence = _labelled(scores, marks, config.min_area)
-    return _on_host(spread_labels(labels, classes), confidence, scores, maps, config, marks)
+    return _on_host(spread_labels(labels, maps.classes), confidence, scores, maps, config, marks)
 
 
 def _on_host(
@@ -136,7 +137,7 @@ def narrow(labels: Tensor, classes: int) -> NDArray[Any]:
 def refined(scores: Tensor, pictures: Sequence[Picture], config: Config, channels: Tensor | None = None) -> Tensor:
     """``refine_picture`` with the configured refiner; scores [B, C, H, W] of pictures of one size.
 
-    ``channels``: [B, C] bool, those that hold something; None: all.
+    ``channels``: [B, C] bool, those to refine; None: all that hold something.
     """
     if config.refine == "none" or not scores.shape[1]:
         return scores

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from clipseg_ws.activations.textscores import class_labels, drop_small_classes
@@ -107,5 +106,5 @@ def spread_labels(labels: Tensor, classes: Tensor) -> Tensor:
     Returns:
         Same shape: 0 stays background, k becomes ``classes[b, k - 1] + 1``.
     """
-    table = F.pad(classes + 1, (1, 0))
+    table = torch.cat([classes.new_zeros(len(classes), 1), classes + 1], 1)
     return table.gather(1, labels.flatten(1)).view_as(labels)

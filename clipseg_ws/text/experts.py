@@ -33,7 +33,7 @@ def class_entropy(patches: torch.Tensor, text: torch.Tensor, owner: torch.Tensor
 
     count = int(owner.max()) + 1
     total, won = torch.zeros(count + 1), torch.zeros(count + 1)
-    for part in patches.split(CHUNK):
+    for part in torch.split(patches, CHUNK):
         logs = (scale * part.float() @ text.float().T).log_softmax(-1)  # [m, T]
         entropy = -(logs.exp() * logs).sum(-1)
         winner = owner[logs.argmax(-1)] + 1  # 0: background

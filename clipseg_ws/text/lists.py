@@ -69,7 +69,9 @@ def load_background(name_or_list: str | Sequence[str]) -> tuple[str, ...]:
 
 def read_prompts(stem: str) -> dict[str, Any]:
     """The mapping in ``prompts/<stem>.yaml``."""
-    return yaml.safe_load((resources.files("clipseg_ws.prompts") / f"{stem}.yaml").read_text("utf-8"))
+    text = (resources.files("clipseg_ws.prompts") / f"{stem}.yaml").read_text("utf-8")
+    content: dict[str, Any] = yaml.safe_load(text)
+    return content
 
 
 def clean_word(text: Any, where: str) -> str:
@@ -102,4 +104,5 @@ def _named_list(stem: str, name: str, hint: str) -> list[str]:
     lists = read_prompts(stem)
     if name not in lists:
         raise ValueError(f"{stem}: unknown list {name!r}; choices are {', '.join(lists)}; {hint}")
-    return lists[name]
+    words: list[str] = lists[name]
+    return words

@@ -7,18 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from clipseg_ws.structures import IGNORE, Vocabulary, WeakLabels
-from clipseg_ws.weak.tags import _canonical
+from clipseg_ws.weak.names import Names, spellings
+from clipseg_ws.weak.placement import Box, LabelConflict, Labels, place_in_boxes
 
 BACKGROUND = "background"
-Box = tuple[int, int, int, int, int]  # label, x0, y0, x1, y1
-
-
-class LabelConflict(ValueError):
-    """Labels of one picture that no segmentation can satisfy."""
+Allowed = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +53,7 @@ class Constraints:
         return Constraints(self.allow.to(device), self.seed.to(device), self.boxes, self.present)
 
 
-def constraints(
-    weak: WeakLabels, names: Sequence[str] | Vocabulary, size: tuple[int, int], *, point_radius: int = 1
-) -> Constraints:
+def constraints(weak: WeakLabels, names: Names, size: tuple[int, int], *, point_radius: int = 1) -> Constraints:
     """Weak labels of one picture -> where each label may lie, and the fixed pixels.
 
     * Classes that may appear: the tags; without tags those that boxes, points or scribbles name; without any, all.
@@ -93,8 +89,12 @@ def constraints(
 
 
 def _fixed(
-    seed: np.ndarray, allow: np.ndarray, points: Sequence[tuple[int, int, int]], boxes: Sequence[Box], radius: int
-) -> tuple[np.ndarray, np.ndarray]:
+    seed: Labels,
+    allow: Allowed,
+    points: Sequence[tuple[int, int, int]],
+    boxes: Sequence[Box],
+    radius: int,
+) -> tuple[Labels, Allowed]:
     """Seed and allow maps with the points in and only the seed's own label at every seed; raises LabelConflict."""
     seed, allow = seed.copy(), allow.copy()
     _fix_points(seed, points, allow, radius)
@@ -109,63 +109,11 @@ def _fixed(
     return seed, allow
 
 
-def place_in_boxes(scores: np.ndarray, labels: np.ndarray, boxes: Sequence[Box]) -> list[tuple[int, int, int]]:
-    """(label, y, x) of a pixel for every box that has none of its label yet: the best one that is free.
-
-    A pixel is free for a box if its label may be there (score above 0) and ``labels`` does not fix another one. Boxes
-    take turns from the smallest to the largest, and give way to one another where pixels are few (augmenting paths);
-    a box that holds another box of its class needs no pixel of its own; boxes of a class that merely overlap get one
-    each. Equal scores: the first pixel in reading order.
-
-    Args:
-        scores: [C+1, H, W], 0 where a label must not be. labels: [H, W] fixed labels, -1 elsewhere.
-
-    Raises:
-        LabelConflict: not all boxes can hold a pixel of their class.
-    """
-    order = sorted(range(len(boxes)), key=lambda i: ((boxes[i][3] - boxes[i][1]) * (boxes[i][4] - boxes[i][2]), i))
-    needy: list[Box] = []
-    for box in (boxes[i] for i in order):
-        label, x0, y0, x1, y1 = box
-        holds = (b[0] == label and x0 <= b[1] and y0 <= b[2] and b[3] <= x1 and b[4] <= y1 for b in needy)
-        if not (labels[y0:y1, x0:x1] == label).any() and not any(holds):
-            needy.append(box)
-    choices = [_best_free(scores, labels, box, len(needy)) for box in needy]
-    taken: dict[tuple[int, int], int] = {}
-    for number, box in enumerate(needy):
-        if not _assign(number, choices, taken, set()):
-            raise LabelConflict(f"box (label, x0, y0, x1, y1) = {box} has no pixel left for its class")
-    return [(needy[number][0], y, x) for (y, x), number in taken.items()]
-
-
-def _best_free(scores: np.ndarray, labels: np.ndarray, box: Box, count: int) -> list[tuple[int, int]]:
-    """The ``count`` best pixels (y, x) of a box: with as many boxes more are never needed."""
-    label, x0, y0, x1, y1 = box
-    inside = scores[label, y0:y1, x0:x1]
-    ys, xs = np.nonzero((inside > 0) & (labels[y0:y1, x0:x1] == -1))
-    best = np.argsort(-inside[ys, xs], kind="stable")[:count]
-    return [(int(ys[i]) + y0, int(xs[i]) + x0) for i in best]
-
-
-def _assign(
-    number: int, choices: list[list[tuple[int, int]]], taken: dict[tuple[int, int], int], tried: set[tuple[int, int]]
-) -> bool:
-    """Give box ``number`` a pixel, moving others where they have another choice (Kuhn's algorithm)."""
-    for pixel in choices[number]:
-        if pixel in tried:
-            continue
-        tried.add(pixel)
-        if pixel not in taken or _assign(taken[pixel], choices, taken, tried):
-            taken[pixel] = number
-            return True
-    return False
-
-
-def _indices(names: Sequence[str] | Vocabulary) -> dict[str, int]:
+def _indices(names: Names) -> dict[str, int]:
     """Lower-case word -> label."""
     listed = names.names if isinstance(names, Vocabulary) else tuple(names)
     label = {name: i + 1 for i, name in enumerate(listed)}
-    return {word: label[name] for word, name in (_canonical(names) or {}).items()}
+    return {word: label[name] for word, name in (spellings(names) or {}).items()}
 
 
 def _label(index: dict[str, int], name: str, kind: str) -> int:
@@ -197,7 +145,7 @@ def _pixel(name: str, x: float, y: float, size: tuple[int, int]) -> tuple[int, i
     return min(int(y), size[0] - 1), min(int(x), size[1] - 1)
 
 
-def _scribbled(scribbles: np.ndarray | None, count: int, size: tuple[int, int]) -> np.ndarray:
+def _scribbled(scribbles: npt.NDArray[np.uint8] | None, count: int, size: tuple[int, int]) -> Labels:
     """[H, W] int64 labels of the strokes, -1 elsewhere."""
     if scribbles is None:
         return np.full(size, -1, np.int64)
@@ -209,9 +157,7 @@ def _scribbled(scribbles: np.ndarray | None, count: int, size: tuple[int, int]) 
     return seed
 
 
-def _present(
-    weak: WeakLabels, index: dict[str, int], marked: set[int], names: Sequence[str] | Vocabulary
-) -> set[int] | None:
+def _present(weak: WeakLabels, index: dict[str, int], marked: set[int], names: Names) -> set[int] | None:
     """Labels that may appear; None: all."""
     if weak.tags is None:
         return marked or None
@@ -224,7 +170,7 @@ def _present(
     return tags
 
 
-def _allowed(boxes: Sequence[Box], present: set[int] | None, count: int, size: tuple[int, int]) -> np.ndarray:
+def _allowed(boxes: Sequence[Box], present: set[int] | None, count: int, size: tuple[int, int]) -> Allowed:
     """[C+1, H, W] bool from tags and boxes alone; the background may be anywhere."""
     allow = np.ones((count + 1, *size), dtype=bool)
     boxed = {box[0] for box in boxes}
@@ -235,7 +181,7 @@ def _allowed(boxes: Sequence[Box], present: set[int] | None, count: int, size: t
     return allow
 
 
-def _fix_points(seed: np.ndarray, points: Sequence[tuple[int, int, int]], allow: np.ndarray, radius: int) -> None:
+def _fix_points(seed: Labels, points: Sequence[tuple[int, int, int]], allow: Allowed, radius: int) -> None:
     """Write the points' pixels and discs into the new array ``seed``."""
     for label, y, x in points:
         if seed[y, x] not in (-1, label):

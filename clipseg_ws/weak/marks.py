@@ -11,19 +11,20 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
-from PIL import Image
+import numpy.typing as npt
+from PIL import Image, ImageDraw
 
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.structures import IGNORE, Vocabulary, WeakLabels
-from clipseg_ws.weak.json_marks import JSON_FORMS, Drawn, read_json_marks
-from clipseg_ws.weak.tags import Tags, _canonical, _checked, _normal, _stem, lookup_tags
+from clipseg_ws.weak import MARK_FORMATS, titles
+from clipseg_ws.weak.names import Names, normal_name, spellings, spelt, stem
+from clipseg_ws.weak.readers.forms import Drawn, Marked, read_file, readers
+from clipseg_ws.weak.readers.scribbles import read_scribbles
+from clipseg_ws.weak.tags import Tags, lookup_tags
 
 STROKE_WIDTH = 3  # pixels, of line strips that are drawn as scribbles
-KINDS = f"VOC XML, {JSON_FORMS}, scribble PNG (a file or a folder of one kind)"
-Box = tuple[str, float, float, float, float]
 
 
 class Marks(Mapping[str, WeakLabels]):
@@ -58,7 +59,7 @@ class Marks(Mapping[str, WeakLabels]):
         return tuple(sorted({name for entry in marks for name in mark_names(entry)}))
 
 
-def read_marks(path: str | Path, names: Sequence[str] | Vocabulary | None = None) -> Marks:
+def read_marks(path: str | Path, names: Names | None = None) -> Marks:
     """Read the marks of many pictures; the kind is told by suffix and content.
 
     * VOC XML, a file or a folder with sub-folders: ``bndbox`` of every object.
@@ -76,26 +77,39 @@ def read_marks(path: str | Path, names: Sequence[str] | Vocabulary | None = None
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"no marks at {str(path)!r}; allowed: {KINDS}")
+        raise FileNotFoundError(f"no marks at {str(path)!r}; allowed: {_allowed()}")
     root = path if path.is_dir() else path.parent
+    listed = None if names is None else _listed(names)
+    entries: dict[str, WeakLabels | Path] = {}
+    for file in _files(path):
+        pairs: Marked = read_file(file, file.relative_to(root).with_suffix("").as_posix(), MARK_FORMATS)
+        for image, drawn in pairs:
+            if isinstance(drawn, Path):
+                entries[image] = drawn
+                continue
+            found = _finished(drawn, names, f"{file}, picture {image!r}")
+            key = stem(normal_name(image))
+            before = entries.get(key)
+            entries[key] = merge_marks(before, found) if isinstance(before, WeakLabels) else found
+    return Marks(entries, listed)
+
+
+def _allowed() -> str:
+    return f"{titles(MARK_FORMATS)} (a file or a folder of one kind)"
+
+
+def _files(path: Path) -> list[Path]:
+    """The files of one kind at a path, sorted. Raises ValueError where there is none, or several kinds."""
     files = [p for p in sorted(path.rglob("*")) if p.is_file()] if path.is_dir() else [path]
-    kinds = sorted({p.suffix.lower() for p in files} & {".xml", ".json", ".png"})
+    kinds = sorted({p.suffix.lower() for p in files} & set(readers(MARK_FORMATS)))
     if len(kinds) != 1:
         found = f"holds {' and '.join(kinds)} files" if kinds else "holds no file of a known kind"
-        raise ValueError(f"{str(path)!r} {found}; allowed: {KINDS}")
-    files = [p for p in files if p.suffix.lower() == kinds[0]]
-    if kinds == [".png"]:
-        class_names = names.names if isinstance(names, Vocabulary) else names
-        return Marks({p.relative_to(root).with_suffix("").as_posix(): p for p in files}, class_names)
-    entries: dict[str, WeakLabels] = {}
-    for file in files:
-        place = file.relative_to(root).with_suffix("").as_posix()
-        pairs = [(place, _voc_marks(file))] if kinds == [".xml"] else read_json_marks(file, place)
-        for image, drawn in pairs:
-            found_marks = _finished(drawn, names, f"{file}, picture {image!r}")
-            key = _stem(_normal(image))
-            entries[key] = merge_marks(entries[key], found_marks) if key in entries else found_marks
-    return Marks(entries)
+        raise ValueError(f"{str(path)!r} {found}; allowed: {_allowed()}")
+    return [p for p in files if p.suffix.lower() == kinds[0]]
+
+
+def _listed(names: Names) -> list[str]:
+    return list(names.names if isinstance(names, Vocabulary) else names)
 
 
 def lookup_marks(marks: Marks, source: Source | str | Path) -> WeakLabels | None:
@@ -130,49 +144,14 @@ def mark_names(marks: WeakLabels) -> set[str]:
     return named - {"background"}
 
 
-def read_scribbles(path: str | Path, names: Sequence[str] | None = None) -> np.ndarray:
-    """[H, W] uint8 of a palette or grey PNG: 0 background stroke, i + 1 class i, 255 unmarked.
-
-    Raises ValueError for a colour picture, or a label beyond ``names``.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("P", "L"):
-                raise ValueError(f"mode {image.mode}")
-            values = np.asarray(image)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{str(path)!r} is no palette or 8-bit grey PNG of scribbles ({error})") from error
-    strange = [] if names is None else sorted(set(np.unique(values).tolist()) - {*range(len(names) + 1), IGNORE})
-    if strange:
-        raise ValueError(f"{str(path)!r} has labels {strange[:5]}; allowed: 0 to {len(names or ())}, 255 for unmarked")
-    return values
-
-
-def _voc_marks(path: Path) -> Drawn:
-    """Boxes of one annotation; VOC counts pixels from 1, ends inclusive."""
-    try:
-        root = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
-        raise ValueError(f"{str(path)!r} is not XML: {error}") from error
-    boxes: list[Box] = []
-    for item in root.iterfind("object"):
-        values = [item.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
-        try:
-            x0, y0, x1, y1 = (float(value) for value in values)  # type: ignore[arg-type]
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{str(path)!r}: an object's bndbox has {values}; four numbers are needed") from error
-        boxes.append((item.findtext("name", ""), x0 - 1, y0 - 1, x1, y1))
-    return Drawn(WeakLabels(tags=None if boxes else (), boxes=tuple(boxes)))
-
-
-def _finished(drawn: Drawn, names: Sequence[str] | Vocabulary | None, where: str) -> WeakLabels:
+def _finished(drawn: Drawn, names: Names | None, where: str) -> WeakLabels:
     """Names checked and spelt as in ``names``, lines drawn."""
-    canonical = _canonical(names)
+    known = spellings(names)
 
-    def spelt(name: str, ground: bool = True) -> str:
+    def one(name: str, ground: bool = True) -> str:
         if ground and name.strip().casefold() == "background":
             return "background"
-        found = _checked([name], canonical, names, where)
+        found = spelt([name], known, names, where)
         if not found:
             raise ValueError(f"{where}: a mark without a name")
         return found[0]
@@ -180,26 +159,23 @@ def _finished(drawn: Drawn, names: Sequence[str] | Vocabulary | None, where: str
     marks = drawn.marks
     result = replace(
         marks,
-        tags=None if marks.tags is None else tuple(spelt(tag, False) for tag in marks.tags),
-        boxes=tuple((spelt(name, False), x0, y0, x1, y1) for name, x0, y0, x1, y1 in marks.boxes),
-        points=tuple((spelt(name), x, y) for name, x, y in marks.points),
+        tags=None if marks.tags is None else tuple(one(tag, False) for tag in marks.tags),
+        boxes=tuple((one(name, False), x0, y0, x1, y1) for name, x0, y0, x1, y1 in marks.boxes),
+        points=tuple((one(name), x, y) for name, x, y in marks.points),
     )
-    lines = [(spelt(name), points) for name, points in drawn.lines]
+    lines = [(one(name), points) for name, points in drawn.lines]
     if not lines:
         return result
     if names is None or drawn.size is None:
         missing = "the classes (names=)" if names is None else "imageWidth and imageHeight"
         raise ValueError(f"{where}: lines become scribbles, which needs {missing}")
-    listed = list(names.names if isinstance(names, Vocabulary) else names)
-    return replace(result, scribbles=draw_lines(lines, listed, drawn.size))
+    return replace(result, scribbles=draw_lines(lines, _listed(names), drawn.size))
 
 
 def draw_lines(
     lines: Iterable[tuple[str, Sequence[tuple[float, float]]]], names: Sequence[str], size: tuple[int, int]
-) -> np.ndarray:
+) -> npt.NDArray[np.uint8]:
     """Scribble map [H, W] uint8 of (name, corners (x, y)) lines, each ``STROKE_WIDTH`` wide; later ones lie on top."""
-    from PIL import ImageDraw
-
     sheet = Image.new("L", (size[1], size[0]), IGNORE)
     pen = ImageDraw.Draw(sheet)
     label: dict[str, Any] = {name: i + 1 for i, name in enumerate(names)} | {"background": 0}

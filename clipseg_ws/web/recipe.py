@@ -44,7 +44,7 @@ def python_call(answer: Answer, model: str, options: Mapping[str, Any]) -> str:
     lines = [f"from clipseg_ws import {', '.join(names)}"]
     lined = weak is not None and weak.scribbles is not None
     if lined:
-        lines.append("from clipseg_ws.weak.marks import read_scribbles")
+        lines.append("from clipseg_ws.weak.readers.scribbles import read_scribbles")
     given = {"method": ask.method, **_unusual(options), **_arguments(ask.settings)}
     lines += ["", f"segment = Segmenter({model!r}, {_keywords(given)})", "result = segment(", f'    "{STEM}.png",']
     if ask.classes is not None:

@@ -44,10 +44,7 @@ def bench_fewshot(
     """Time a query of ``ways`` present classes by names, by names and examples, and by examples alone.
 
     The bank of ``ways`` x ``shots`` supports is encoded before; picture refinement, decision and everything else of the
-    default method are part of every call.
-
-    Raises:
-        ValueError: an unknown architecture or device.
+    default method are part of every call. Raises ValueError for an unknown architecture or device.
     """
     chosen = choose_device(device)
     backbone = random_backbone(architecture, dtype, chosen, short_side)

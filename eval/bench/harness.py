@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from clipseg_ws.eval.datasets.registry import load_dataset
-from clipseg_ws.eval.predictors import Oracle
-from clipseg_ws.eval.run import Options, evaluate
+from clipseg_ws.eval.datasets.load import load_dataset
+from clipseg_ws.eval.predictors.checks import Oracle
+from clipseg_ws.eval.run.evaluation import Options, evaluate
 from clipseg_ws.output.files import write_label_png
 
 VOC_SIZE = (375, 500)  # h, w

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +15,6 @@ from PIL import Image
 from clipseg_ws.backbones import load_backbone
 from clipseg_ws.backbones.device import choose_device, choose_dtype
 from clipseg_ws.backbones.openclip import OpenClipBackbone
-from clipseg_ws.files import write_text
 from clipseg_ws.heads import make_head
 from clipseg_ws.heads.data import Targets
 from clipseg_ws.heads.features import FeatureSpec, grid_of, pixel_batch
@@ -56,8 +53,7 @@ def _backbone(model: str, device: str, dtype: str) -> OpenClipBackbone:
     torch.manual_seed(0)
     place = choose_device(device)
     backbone = OpenClipBackbone(open_clip.create_model("ViT-B-16-quickgelu"), name=RANDOM)
-    backbone.model.to(place)
-    backbone.visual.to(choose_dtype(dtype, place))
+    backbone.place(place, choose_dtype(dtype, place))
     return backbone
 
 
@@ -106,12 +102,3 @@ def _seconds(work: Any, cuda: bool) -> float:
     if cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - started
-
-
-def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """The rows as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

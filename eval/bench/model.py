@@ -10,11 +10,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -75,12 +76,13 @@ def bare(backbone: OpenClipBackbone, pixels: torch.Tensor) -> torch.Tensor:
     x = visual.ln_pre(torch.cat([cls, x], 1) + visual.positional_embedding)
     for block in backbone.blocks:
         attn, a = block.attn, block.ln_1(x)
-        joint = F.linear(a, attn.in_proj_weight, attn.in_proj_bias).unflatten(-1, (3, attn.num_heads, -1))
+        joint = F.linear(a, attn.in_proj_weight, attn.in_proj_bias).reshape(*a.shape[:2], 3, attn.num_heads, -1)
         q, k, v = joint.permute(2, 0, 3, 1, 4)  # [B, L, 3, heads, d] -> 3 x [B, heads, L, d]
         context = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         x = x + block.ls_1(attn.out_proj(context))
         x = x + block.ls_2(block.mlp(block.ln_2(x)))
-    return visual.ln_post(x[:, 0]) @ visual.proj
+    embedding: torch.Tensor = visual.ln_post(x[:, 0]) @ visual.proj
+    return embedding
 
 
 def random_pixels(backbone: OpenClipBackbone, batch: int = 1) -> torch.Tensor:
@@ -120,7 +122,8 @@ def jobs_of(segmenter: Segmenter, batch: int, classes: Sequence[int]) -> dict[st
 
 def _encode_image(backbone: OpenClipBackbone, pixels: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
-        return backbone.model.encode_image(pixels)
+        embedding: torch.Tensor = backbone.model.encode_image(pixels)
+        return embedding
 
 
 def in_turn(
@@ -206,22 +209,20 @@ def speed_up(rows: Sequence[Timing]) -> list[str]:
     return lines
 
 
+def table(rows: Sequence[Any]) -> pd.DataFrame:
+    """Dataclass rows as text, None as an empty cell."""
+    return pd.DataFrame([vars(row) for row in rows], dtype=object).map(lambda v: "" if v is None else str(v))
+
+
 def markdown(rows: Sequence[Any]) -> str:
     """A table of dataclass rows."""
-    names = [field.name for field in fields(rows[0])]
-    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    lines += ["| " + " | ".join(_cell(getattr(row, name)) for name in names) + " |" for row in rows]
-    return "\n".join(lines)
+    cells = table(rows)
+    lines = [list(cells), *cells.to_numpy().tolist()]
+    written = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([written[0], "|" + "---|" * len(lines[0]), *written[1:]])
 
 
 def comma_separated(rows: Sequence[Any]) -> str:
     """The same as CSV, without a last line break."""
-    names = [field.name for field in fields(rows[0])]
-    lines = [",".join(names)] + [
-        ",".join(_cell(getattr(row, name)).replace(",", ";") for name in names) for row in rows
-    ]
-    return "\n".join(lines)
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else str(value)
+    cells = table(rows).map(lambda text: text.replace(",", ";"))
+    return cells.to_csv(index=False, lineterminator="\n").removesuffix("\n")

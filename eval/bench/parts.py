@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ from clipseg_ws.eval.bench.model import (
     speed_up,
     words,
 )
-from clipseg_ws.eval.passing import peak_memory_mb
+from clipseg_ws.eval.run.local_engine import peak_memory_mb
 from clipseg_ws.files import write_text
 from clipseg_ws.output.files import save
 from clipseg_ws.pictures.images import to_pixels
@@ -226,7 +226,7 @@ def agreement(model: str = "nano", *, scenes: int = 40, pictures: Path | None = 
     for name, images in sets.items():
         equal = pixels = 0
         for image in images:
-            one, other = (segmenter(image).labels for segmenter in both)  # type: ignore[union-attr]
+            one, other = (cast(Segmentation, segmenter(image)).labels for segmenter in both)
             equal, pixels = equal + int((one == other).sum()), pixels + one.size
         shares[name] = equal / pixels
     return shares

@@ -1,13 +1,17 @@
-"""PASCAL VOC 2012 (voc21, voc20, voc-animals) and PASCAL Context (context60, context59) in their official layouts."""
+"""PASCAL VOC 2012 (voc21, voc20, voc-animals) in its official layout, and its augmented masks."""
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from clipseg_ws.eval.datasets.base import (
-    Dataset,
+import numpy as np
+
+from clipseg_ws.eval.datasets import official_count
+from clipseg_ws.eval.datasets.dataset import Dataset, subset_of, vocabulary_of
+from clipseg_ws.eval.datasets.files import (
     DatasetError,
     check_files,
     find_root,
@@ -15,38 +19,32 @@ from clipseg_ws.eval.datasets.base import (
     need,
     read_list,
     read_truth,
-    subset_of,
     unrotated,
-    vocabulary_of,
+    write_list,
 )
+from clipseg_ws.eval.datasets.prepare import Plan
 from clipseg_ws.eval.guard import Setting
 
-VOC_TREE = """  VOC2012/  (or VOCdevkit/VOC2012/)
+TREE = """  VOC2012/  (or VOCdevkit/VOC2012/)
     JPEGImages/<id>.jpg
     SegmentationClass/<id>.png       labels 0…20, 255 ignored (val)
     SegmentationClassAug/<id>.png    the same for train and train_aug: clipseg-ws eval prepare voc-aug
     ImageSets/Segmentation/{train,train_aug,val}.txt
     Annotations/<id>.xml             optional: official tags and boxes"""
-CONTEXT_TREE = """  VOC2010/  (or VOCdevkit/VOC2010/)
-    JPEGImages/<id>.jpg
-    SegmentationClassContext/<id>.png    labels 0…59, 0 = background: clipseg-ws eval prepare context
-    ImageSets/SegmentationContext/{train,val}.txt"""
-VOC_SIZES = {"train": 1464, "train_aug": 10582, "val": 1449, "trainval": 2913}
-CONTEXT_SIZES = {"train": 4998, "val": 5105}
 ANIMALS = (8, 10, 12, 13, 15, 17)  # VOC labels of cat, cow, dog, horse, person, sheep
 SPLIT_FILES = {"train_aug": ("train_aug", "trainaug")}
 
 
-def voc(name: str, root: str | Path | None, split: str | None, setting: Setting, prompts: str | None = None) -> Dataset:
+def voc(name: str, root: str | Path, split: str | None, setting: Setting, prompts: str | None = None) -> Dataset:
     """``voc21`` (21 classes), ``voc20`` (background ignored), ``voc-animals`` (six animals and people, background;
     the other 14 classes are ignored). The default split is train for the weak setting, else val.
     """
     split = split or ("train" if setting.kind == "weak" else "val")
-    base = find_root(root, name, "JPEGImages", ("VOC2012", "VOCdevkit/VOC2012"), VOC_TREE)
+    base = find_root(root, name, "JPEGImages", ("VOC2012", "VOCdevkit/VOC2012"), TREE)
     files = [base / "ImageSets" / "Segmentation" / f"{stem}.txt" for stem in SPLIT_FILES.get(split, (split,))]
-    ids = read_list(need(next((f for f in files if f.exists()), files[0]), name, VOC_TREE))
+    ids = read_list(need(next((f for f in files if f.exists()), files[0]), name, TREE))
     masks = _mask_folder(base, split, name)
-    check_files(ids, [(base / "JPEGImages", ".jpg"), (masks, ".png")], name, VOC_TREE, _aug_hint(masks))
+    check_files(ids, [(base / "JPEGImages", ".jpg"), (masks, ".png")], name, TREE, _aug_hint(masks))
     prompts = prompts or ("voc-zero" if setting.kind == "zero" else "voc")
     whole = vocabulary_of(prompts, 20, background=name != "voc20")
     vocabulary, table = whole, None
@@ -61,7 +59,7 @@ def voc(name: str, root: str | Path | None, split: str | None, setting: Setting,
         image=lambda id: unrotated(base / "JPEGImages" / f"{id}.jpg"),
         truth=lambda id: read_truth(masks / f"{id}.png", table),
         background=name != "voc20", prompts=prompts, root=base,
-        expected=VOC_SIZES.get(split), official=official,
+        expected=official_count(name, split), official=official,
         notes={"masks": masks.name, "tags": "annotations" if official else "masks"},
     )  # fmt: skip
 
@@ -72,7 +70,7 @@ def _mask_folder(base: Path, split: str, name: str) -> Path:
     for folder in order if split == "val" else order[::-1]:
         if (base / folder).is_dir():
             return base / folder
-    raise DatasetError(f"{name}: {str(base)!r} holds neither {order[0]} nor {order[1]}; expected:\n{VOC_TREE}")
+    raise DatasetError(f"{name}: {str(base)!r} holds neither {order[0]} nor {order[1]}; expected:\n{TREE}")
 
 
 def _aug_hint(masks: Path) -> str:
@@ -110,22 +108,51 @@ def read_boxes(path: Path) -> tuple[tuple[str, float, float, float, float], ...]
     return tuple(out)
 
 
-def context(
-    name: str, root: str | Path | None, split: str | None, setting: Setting, prompts: str | None = None
-) -> Dataset:
-    """``context60`` (59 classes and background) and ``context59`` (background ignored)."""
-    split = split or "val"
-    base = find_root(root, name, "JPEGImages", ("VOC2010", "VOCdevkit/VOC2010"), CONTEXT_TREE)
-    ids = read_list(need(base / "ImageSets" / "SegmentationContext" / f"{split}.txt", name, CONTEXT_TREE, _CONTEXT))
-    masks = need(base / "SegmentationClassContext", name, CONTEXT_TREE, _CONTEXT)
-    check_files(ids, [(base / "JPEGImages", ".jpg"), (masks, ".png")], name, CONTEXT_TREE, _CONTEXT)
-    table = lookup({i: i for i in range(0 if name == "context60" else 1, 60)})
-    return Dataset(
-        name, split, setting, vocabulary_of(prompts or "context", 59, background=name == "context60"), ids,
-        image=lambda id: unrotated(base / "JPEGImages" / f"{id}.jpg"),
-        truth=lambda id: read_truth(masks / f"{id}.png", table),
-        background=name == "context60", prompts=prompts or "context", root=base, expected=CONTEXT_SIZES.get(split),
-    )  # fmt: skip
+def augmented(root: Path, source: str | Path | None) -> Plan:
+    """``voc-aug``: SegmentationClassAug and train_aug.txt. ``source``: SBD's folder, or a folder of ready masks."""
+    base = find_root(root, "voc-aug", "JPEGImages", ("VOC2012", "VOCdevkit/VOC2012"), TREE)
+    if source is None:
+        raise DatasetError("voc-aug needs --source: SBD's folder (with cls/*.mat), or a folder of ready .png masks")
+    folder = Path(source).expanduser()
+    mats = next((f for f in (folder / "cls", folder / "dataset" / "cls", folder) if any(f.glob("*.mat"))), None)
+    if mats is not None:
+        found = {path.stem: partial(_read_sbd, path) for path in sorted(mats.glob("*.mat"))}
+    else:
+        found = {path.stem: partial(_checked, path) for path in sorted(folder.glob("*.png"))}
+    if not found:
+        raise DatasetError(
+            f"voc-aug: neither cls/*.mat nor *.png in {str(folder)!r}; SBD holds benchmark_RELEASE/dataset/cls"
+        )
+    own = {path.stem: partial(_checked, path) for path in sorted((base / "SegmentationClass").glob("*.png"))}
+    lists = base / "ImageSets" / "Segmentation"
+    train, val = (read_list(lists / f"{s}.txt") if (lists / f"{s}.txt").exists() else () for s in ("train", "val"))
+    if not train or not val:
+        raise DatasetError(f"voc-aug: {str(lists)!r} holds no train.txt and val.txt; expected:\n{TREE}")
+    everything = found | own  # VOC's own masks win
+    target = base / "SegmentationClassAug"
+    augmented = sorted((set(found) | set(train)) - set(val))
+
+    def finish() -> None:
+        if not (lists / "train_aug.txt").exists():
+            write_list(lists / "train_aug.txt", augmented)
+
+    return [(target / f"{id}.png", make) for id, make in sorted(everything.items())], finish
 
 
-_CONTEXT = "made by: clipseg-ws eval prepare context"
+def _read_sbd(path: Path) -> np.ndarray:
+    """[H, W] uint8 labels of a semantic SBD annotation (GTcls.Segmentation)."""
+    from scipy.io import loadmat
+
+    content = loadmat(str(path), squeeze_me=True, struct_as_record=False)
+    if "GTcls" not in content:
+        raise DatasetError(f"{str(path)!r} holds no GTcls; SBD's cls/ is needed, not inst/")
+    return np.asarray(content["GTcls"].Segmentation, np.uint8)
+
+
+def _checked(path: Path) -> np.ndarray:
+    """A ready mask. Raises DatasetError for labels that VOC does not have."""
+    labels = read_truth(path)
+    strange = set(np.unique(labels).tolist()) - {*range(21), 255}
+    if strange:
+        raise DatasetError(f"{str(path)!r} holds labels {sorted(strange)[:5]}; VOC has 0…20 and 255")
+    return labels

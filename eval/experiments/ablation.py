@@ -12,10 +12,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from clipseg_ws.eval.datasets.registry import Dataset, load_dataset
-from clipseg_ws.eval.predictors import SegmenterPredictor
-from clipseg_ws.eval.run import Options, evaluate
-from clipseg_ws.eval.store import read_table, write_table
+import pandas as pd
+
+from clipseg_ws.eval.datasets.dataset import Dataset
+from clipseg_ws.eval.datasets.load import load_dataset
+from clipseg_ws.eval.predictors.segmenter import SegmenterPredictor
+from clipseg_ws.eval.run.evaluation import Options, evaluate
+from clipseg_ws.eval.tables import COLUMNS as RUN_COLUMNS
+from clipseg_ws.eval.tables import read_table, write_table
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -44,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=200, help="held-out scenes")
     parser.add_argument("--only", nargs="*", help="data sets: scenes, scenes100")
     given = parser.parse_args(arguments)
-    segmenter = Segmenter("nano", dtype="float32", batch_size=8, cache_tokens=64)
+    segmenter = Segmenter("nano", dtype="float32", batch_size=8, cache_mb=200)
     options = Options(batch_size=8, boundary=False)
     for name in given.only or ("scenes", "scenes100"):
         for setting in ("weak", "zero"):
@@ -56,23 +60,20 @@ def main(arguments: list[str] | None = None) -> None:
                 for v in chosen
             ]
             evaluate(data, predictors, given.output, options=options, say=print)
-    write_table(given.output / "zero_ablation.csv", COLUMNS, _summary(read_table(given.output / "results.csv")))
+    rows = read_table(given.output / "results.csv", RUN_COLUMNS)
+    write_table(given.output / "zero_ablation.csv", COLUMNS, _summary(rows))
 
 
 def _common(variant: str) -> dict[str, Any]:
-    return {"batch_size": 8, "cache_tokens": 64} | VARIANTS[variant]
+    return {"batch_size": 8, "cache_mb": 200} | VARIANTS[variant]
 
 
-def _summary(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+def _summary(rows: pd.DataFrame) -> pd.DataFrame:
     """One line a row of the results: what differs from the default, and what came out."""
-    return [
-        {key: row[key] for key in COLUMNS if key in row}
-        | {
-            "variant": row["method"] if row["setting"] == "zero" else "default, told the classes",
-            "settings": " ".join(f"{k}={v}" for k, v in VARIANTS[row["method"]].items()),
-        }
-        for row in rows
-    ]
+    written = {name: " ".join(f"{k}={v}" for k, v in settings.items()) for name, settings in VARIANTS.items()}
+    told = "default, told the classes"
+    named = rows["method"].where(rows["setting"] == "zero", told)
+    return rows.assign(variant=named, settings=rows["method"].map(written))
 
 
 if __name__ == "__main__":

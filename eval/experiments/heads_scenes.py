@@ -12,11 +12,11 @@ Another kind of training wants another FOLDER; masks of several refiners share o
 from __future__ import annotations
 
 import argparse
-import csv
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 from PIL import Image
 
 from clipseg_ws.embedded.nano.scenes import KINDS, draw_scene
@@ -29,14 +29,13 @@ UNREFINED = "+refine=none+affinity=false"  # a head's own answer, one forward pa
 def draw(folder: Path, count: int) -> None:
     """``images/SEED.png`` and ``tags.csv`` of the training scenes; what is there is not drawn again."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    rows = [("image", "tags")]
+    rows = []
     for seed in range(FIRST_SEED, FIRST_SEED + count):
         scene = draw_scene(seed, 224)
-        rows.append((f"{seed}.png", ";".join(scene.tags)))
+        rows.append({"image": f"{seed}.png", "tags": ";".join(scene.tags)})
         if not (path := folder / "images" / f"{seed}.png").exists():
             Image.fromarray(scene.image).save(path)
-    with open(folder / "tags.csv", "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
+    pd.DataFrame(rows).to_csv(folder / "tags.csv", index=False, lineterminator="\r\n")
 
 
 def command(*words: object) -> None:

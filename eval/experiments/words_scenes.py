@@ -25,13 +25,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from clipseg_ws.embedded.nano.scenes import KINDS
-from clipseg_ws.eval.datasets.registry import Dataset, load_dataset
+from clipseg_ws.eval.datasets.dataset import Dataset
+from clipseg_ws.eval.datasets.load import load_dataset
 from clipseg_ws.eval.metrics import ConfusionMatrix
-from clipseg_ws.eval.store import write_table
+from clipseg_ws.eval.tables import write_table
 from clipseg_ws.segmenter import Segmenter
+from clipseg_ws.stages.cache import TokenCache
 from clipseg_ws.stages.encoder import Encoder
 from clipseg_ws.stages.maps import find_present
-from clipseg_ws.stages.token_cache import TokenCache
 from clipseg_ws.structures import Segmentation, TextEmbeddings, Vocabulary
 from clipseg_ws.text.experts import template_experts
 from clipseg_ws.text.lists import load_templates
@@ -50,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=60, help="validation scenes for mIoU")
     parser.add_argument("--presence", type=int, default=100, help="validation scenes for presence")
     given = parser.parse_args(arguments)
-    segmenter = Segmenter("nano", dtype="float32", batch_size=8, cache_tokens=given.count)
+    segmenter = Segmenter("nano", dtype="float32", batch_size=8, cache_mb=1000)
     rows = []
     for row in (*background_rows(segmenter, given.count), *presence_rows(segmenter, given.presence)):
         print("  ".join(str(value) for value in row.values()))
@@ -98,7 +99,7 @@ def presence_rows(segmenter: Segmenter, count: int) -> Iterator[dict[str, Any]]:
         text = nouns if cosine is None else look_alikes(kinds, len(nouns.vocabulary.names), cosine)
         found, true, right = 0, 0, 0
         for name in tqdm(data.ids, desc="presence", disable=None):
-            tokens = encoder.clip([Image.fromarray(data.image(name))])
+            tokens = encoder.clip(encoder.pixels([encoder.picture(data.image(name))]))
             kept = find_present(segmenter.backbone, tokens, text, segmenter.config, None)[1][0]
             answer = {text.vocabulary.names[i] for i in kept.nonzero().flatten().tolist()}
             present = {data.vocabulary.names[label - 1] for label in set(data.truth(name).flatten().tolist()) if label}

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from clipseg_ws.eval.datasets.base import Dataset
-from clipseg_ws.eval.datasets.episode_sets import EpisodeSet
+from clipseg_ws.eval.datasets.dataset import Dataset
+from clipseg_ws.eval.datasets.episode_set import EpisodeSet
 from clipseg_ws.eval.predictors import Predictor
 from clipseg_ws.files import atomic_write
 from clipseg_ws.structures import Segmentation

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+import pandas as pd
+
 from clipseg_ws.eval.protocols import load_protocol
+from clipseg_ws.eval.tables import records
 
 PRESETS = {  # published method -> protocol that holds its constants
     "SCLIP": "sclip",
@@ -26,39 +27,24 @@ COMPARED = ("resize", "window", "stride", "logit_scale", "threshold", "templates
 FOLDS = ("0", "1", "2", "3")
 
 
-@dataclass(frozen=True)
-class Published:
-    """One published number; ``value`` in percent.
+def load_published() -> pd.DataFrame:
+    """All rows of published.csv: text, and ``value`` in percent.
 
-    ``task`` "wsss-seed" are pseudo masks, "wsss" a head trained on them.
+    Columns: task ("wsss-seed" are pseudo masks, "wsss" a head trained on them), setting, method, backbone, dataset,
+    split, metric, value, extra_models, source.
     """
-
-    task: str
-    setting: str
-    method: str
-    backbone: str
-    dataset: str
-    split: str
-    metric: str
-    value: float
-    extra_models: str
-    source: str
+    with (resources.files("clipseg_ws.eval") / "published.csv").open(encoding="utf-8") as file:
+        return pd.read_csv(file, dtype=str, na_filter=False).astype({"value": float})
 
 
-def load_published() -> tuple[Published, ...]:
-    """All rows of published.csv."""
-    text = (resources.files("clipseg_ws.eval") / "published.csv").read_text("utf-8")
-    rows = csv.DictReader(text.splitlines())
-    return tuple(Published(**(row | {"value": float(row["value"])})) for row in rows)  # type: ignore[arg-type]
-
-
-def same_task(dataset: str, setting: str) -> tuple[Published, ...]:
+def same_task(dataset: str, setting: str) -> pd.DataFrame:
     """Published numbers on a data set in a setting, best first."""
-    found = [p for p in load_published() if (p.dataset, p.setting) == (dataset, setting)]
-    return tuple(sorted(found, key=lambda p: -p.value))
+    table = load_published()
+    found = table[(table["dataset"] == dataset) & (table["setting"] == setting)]
+    return found.sort_values("value", ascending=False, kind="stable")
 
 
-def warnings(row: Mapping[str, str], config: Mapping[str, Any], published: Sequence[Published]) -> list[str]:
+def warnings(row: Mapping[str, str], config: Mapping[str, Any], published: pd.DataFrame) -> list[str]:
     """In plain words: why a results row may not be compared with the published numbers beside it.
 
     ``row``: of results.csv. ``config``: its resolved configuration, may be empty.
@@ -72,9 +58,9 @@ def warnings(row: Mapping[str, str], config: Mapping[str, Any], published: Seque
         out.append(f"{row['n_failed']} pictures failed and are not in the number")
     if row["setting"] == "oracle":
         out.append("reads the truth: a check of the harness, no result")
-    if not published:
+    if published.empty:
         return out
-    splits = sorted({p.split for p in published} - {"mean"})
+    splits = sorted({*published["split"]} - {"mean"})
     if splits and row["split"] not in splits and row["split"] != "mean":
         out.append(f"split {row['split']}, published on {' and '.join(splits)}")
     if row["split"] != "mean" and row["fold"]:
@@ -83,7 +69,7 @@ def warnings(row: Mapping[str, str], config: Mapping[str, Any], published: Seque
         out.append(f"{row['labels_read']}: published runs read the official annotations")
     if str(data.get("notes", {}).get("episodes", "")).startswith("drawn"):
         out.append("episodes drawn here, not the published list")
-    backbones = {p.backbone for p in published}
+    backbones = {*published["backbone"]}
     if _backbone(row["backbone"]) not in {name.split(" ")[0] for name in backbones}:
         out.append(f"backbone {row['backbone'] or 'none'}, published with {', '.join(sorted(backbones))}")
     elif row["weights"] != "openai" and row["backbone"].startswith("ViT"):
@@ -98,10 +84,10 @@ def _backbone(name: str) -> str:
     return name.removesuffix("-quickgelu").replace("ViT-B-", "ViT-B/").replace("ViT-L-", "ViT-L/")
 
 
-def against_presets(row: Mapping[str, str], published: Sequence[Published]) -> list[str]:
+def against_presets(row: Mapping[str, str], published: pd.DataFrame) -> list[str]:
     """One line a published method whose constants are known: what the run does otherwise."""
     out = []
-    for preset in dict.fromkeys(PRESETS[p.method] for p in published if p.method in PRESETS):
+    for preset in published["method"].map(PRESETS).dropna().unique():
         protocol = load_protocol(preset, row["dataset"])
         wanted = {key: getattr(protocol, key) for key in COMPARED}
         if wanted["window"] == 0:
@@ -123,33 +109,31 @@ def _equal(text: str, value: Any) -> bool:
         return text == str(value)
 
 
-def means(rows: Sequence[dict[str, str]], avg8: Sequence[str]) -> list[dict[str, str]]:
+def means(rows: pd.DataFrame, avg8: Sequence[str]) -> pd.DataFrame:
     """Rows that papers report as means: over the four folds, and over the eight zero-shot data sets ("avg8").
 
     Made only where all parts are there for one method with one configuration of model and refinement.
     """
-    out = []
-    same = ("setting", "method", "backbone", "weights", "prompts", "templates", "refine", "crf", "dtype")
-    groups: dict[tuple[str, ...], list[dict[str, str]]] = {}
-    for row in rows:
-        if row["fold"]:
-            groups.setdefault(("fold", row["dataset"], *(row[k] for k in same)), []).append(row)
-        if row["dataset"] in avg8 and row["setting"] == "zero":
-            groups.setdefault(("avg8", *(row[k] for k in same if k not in ("prompts", "templates"))), []).append(row)
-    for key, members in groups.items():
-        part = "fold" if key[0] == "fold" else "dataset"
-        latest = {row[part]: row for row in members if row["mIoU"]}
-        if set(latest) != set(FOLDS if part == "fold" else avg8):
-            continue
-        mean = dict(next(iter(latest.values()))) | {
-            "run_id": "",
-            "split": "mean" if part == "fold" else "val",
-            "fold": "",
-        }
-        for column in ("mIoU", "pixel_accuracy", "fb_iou", "boundary_iou"):
-            values = [float(row[column]) for row in latest.values() if row[column]]
-            mean[column] = repr(sum(values) / len(values)) if len(values) == len(latest) else ""
-        for column in ("n_images", "n_failed"):
-            mean[column] = str(sum(int(row[column]) for row in latest.values()))
-        out.append(mean | ({"dataset": "avg8"} if part == "dataset" else {}))
-    return out
+    same = ["setting", "method", "backbone", "weights", "prompts", "templates", "refine", "crf", "dtype"]
+    model = [column for column in same if column not in ("prompts", "templates")]
+    folds = rows[rows["fold"] != ""]
+    eight = rows[rows["dataset"].isin(avg8) & (rows["setting"] == "zero")]
+    found = [_mean(members, "fold", FOLDS) for _, members in folds.groupby(["dataset", *same], sort=False)]
+    found += [_mean(members, "dataset", avg8) for _, members in eight.groupby(model, sort=False)]
+    return pd.DataFrame([mean for mean in found if mean is not None], columns=rows.columns, dtype=object)
+
+
+def _mean(members: pd.DataFrame, part: str, wanted: Sequence[str]) -> dict[str, str] | None:
+    """The latest row of every ``part`` as one row, None where a part is missing."""
+    latest = members[members["mIoU"] != ""].groupby(part, sort=False, as_index=False).last()
+    if {*latest[part]} != {*wanted}:
+        return None
+    mean: dict[str, str] = records(latest)[0]
+    mean |= {"run_id": "", "fold": "", "split": "mean" if part == "fold" else "val"}
+    mean |= {} if part == "fold" else {"dataset": "avg8"}
+    for column in ("mIoU", "pixel_accuracy", "fb_iou", "boundary_iou"):
+        whole = (latest[column] != "").all()
+        mean[column] = repr(sum(latest[column].astype(float).tolist()) / len(latest)) if whole else ""
+    for column in ("n_images", "n_failed"):
+        mean[column] = str(latest[column].astype(int).sum())
+    return mean

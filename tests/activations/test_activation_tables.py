@@ -55,7 +55,7 @@ def test_every_kind_of_features_is_a_map(name, tiny_backbone, pixels):
             feature_maps(model, tokens, [kind])
 
 
-@pytest.mark.parametrize("module", ["activations", "refine", "regions"])
+@pytest.mark.parametrize("module", ["activations", "refine", "regions", "weak", "text", "text.lists"])
 def test_tables_are_light(module):
     code = f"import sys, clipseg_ws.{module}; print(sorted({{'torch', 'numpy', 'pandas', 'PIL'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

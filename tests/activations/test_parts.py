@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clipseg_ws.activations.parts import kmeans, match_parts, part_prototypes
+from clipseg_ws.activations.parts import kmeans, match_parts
 
 
 def clusters(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,14 +57,6 @@ def test_fewer_patches_than_centres_and_none():
 def test_kmeans_refuses_nonsense():
     with pytest.raises(ValueError, match="count=0"):
         kmeans(torch.ones(1, 2, 3), torch.ones(1, 2), 0)
-
-
-def test_part_prototypes_hold_the_mean_first():
-    patches, _ = clusters()
-    weights = torch.ones(60)
-    parts = part_prototypes(patches[0], weights, 3)
-    assert parts.shape == (4, 8) and part_prototypes(patches[0], weights, 1).shape == (1, 8)
-    assert torch.allclose(parts[0], F.normalize(F.normalize(patches[0], dim=-1).mean(0), dim=0), atol=1e-5)
 
 
 def test_match_parts_takes_the_best_part_per_image():

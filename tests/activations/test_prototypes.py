@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 from clipseg_ws.activations.prototypes import (
     background_prototype,
     class_prototypes,
-    cosine,
     masked_average_pooling,
     match,
-    match_layers,
     pooling_weights,
     vote,
 )
@@ -85,14 +83,6 @@ def test_match_is_scaled_cosine_per_image():
 def test_match_refuses_another_width():
     with pytest.raises(ValueError, match="same D"):
         match(noise(1, 6, 3, 4), noise(5, 7))
-
-
-def test_layers_are_averaged():
-    layers, prototypes = [noise(2, 6, 3, 4), noise(2, 9, 3, 4, seed=1)], [noise(5, 6, seed=2), noise(5, 9, seed=3)]
-    want = (cosine(layers[0], prototypes[0]) + cosine(layers[1], prototypes[1])) / 2 * 20
-    assert torch.allclose(match_layers(layers, prototypes), want, atol=1e-5)
-    with pytest.raises(ValueError, match="1 layers and 2"):
-        match_layers(layers[:1], prototypes)
 
 
 def test_vote_divides_by_the_largest_that_occurs():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from clipseg_ws.backbones.errors import UnsupportedBackbone, WeightsNotFound
-from clipseg_ws.backbones.features import FeatureBackbone, load_features
+from clipseg_ws.backbones import UnsupportedBackbone, WeightsNotFound, load_features
+from clipseg_ws.backbones.features import FeatureBackbone
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
 

@@ -113,12 +113,11 @@ def test_a_tag_is_downloaded_once_and_then_used_without_the_network(hub):
     (path,) = download("ViT-B-16-quickgelu/openai")
     assert path.read_bytes() == b"open_clip_model.safetensors"  # the safe file, and only it
     assert [f.name for f in path.parent.iterdir()] == [path.name]
-    from clipseg_ws.backbones import hub as module
     from clipseg_ws.backbones import tags
 
     hub.asked.clear()
-    assert module.tag_file(tags.resolve_tag("ViT-B-16-quickgelu/openai")) == path
-    assert module.tag_file(tags.resolve_tag("ViT-B-16-quickgelu/openai"), offline=True, refresh=True) == path
+    assert tags.tag_file(tags.resolve_tag("ViT-B-16-quickgelu/openai")) == path
+    assert tags.tag_file(tags.resolve_tag("ViT-B-16-quickgelu/openai"), offline=True, refresh=True) == path
     assert not hub.asked
     assert cached_weights() == [("ViT-B-16-quickgelu/openai", path, 27)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import socket
@@ -23,17 +22,19 @@ from open_clip.pretrained import get_pretrained_cfg
 from safetensors.torch import save_file
 
 from clipseg_ws.backbones import (
-    LOADERS,
+    FAMILIES,
+    FEATURES,
+    MODELS,
     UnsupportedBackbone,
     WeightsNotFound,
     download,
     folder,
-    hub,
     list_models,
     load_backbone,
     parse_name,
     tags,
 )
+from clipseg_ws.backbones.families import further
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 
 TEXTS = ["a clean origami cat.", "a photo of a dog"]
@@ -103,33 +104,37 @@ def test_importing_the_package_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 
 
-def test_every_loader_of_the_registry_exists():
-    for target in LOADERS.values():
-        module, function = target.split(":")
-        assert callable(getattr(importlib.import_module(module), function))
+@pytest.mark.parametrize("entry", [*FAMILIES.values(), *MODELS.values(), *FEATURES.values()], ids=lambda e: e.home)
+def test_every_function_of_the_registries_exists(entry):
+    assert callable(entry.load())
+    for what in ("fetch", "names"):
+        assert what not in entry.about or callable(further(entry, what))
+    if entry in FAMILIES.values():
+        assert parse_name(entry.about["example"])[0] is entry
 
 
 @pytest.mark.parametrize(
     ("name", "parsed"),
     [
-        ("nano", ("nano", "")),
-        ("ViT-B-16-quickgelu/openai", ("tag", "ViT-B-16-quickgelu/openai")),
+        ("nano", ("nano", "nano")),
+        ("ViT-B-16-quickgelu/openai", ("open_clip", "ViT-B-16-quickgelu/openai")),
         ("hf:openai/clip-vit-base-patch16", ("hf", "openai/clip-vit-base-patch16")),
         ("local-dir:/a:b/c", ("local-dir", "/a:b/c")),
     ],
 )
 def test_the_four_forms_of_a_name(name, parsed):
-    assert parse_name(name) == parsed
+    entry, rest = parse_name(name)
+    assert (entry.name, rest) == parsed
 
 
 @given(st.text(max_size=30))
 def test_any_text_is_parsed_or_refused_with_the_forms(name):
     try:
-        kind, _ = parse_name(name)
+        entry, _ = parse_name(name)
     except ValueError as error:
         assert all(form in str(error) for form in ("ARCH/PRETRAINED", "hf:REPO", "local-dir:PATH", "nano"))
     else:
-        assert kind in LOADERS
+        assert FAMILIES[entry.name] is entry
 
 
 @pytest.mark.parametrize("name", ["", "hf:", "local-dir:", "hf-hub:a/b", "nano:x"])
@@ -233,7 +238,7 @@ def test_a_tag_is_loaded_from_its_file_with_its_preprocessing(tmp_path, monkeypa
     model = write_folder(tmp_path)
     row = tags.Tag("A/b", {**MODEL_CFG, "quick_gelu": True}, "some/repo", ("w",), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
     monkeypatch.setattr(tags, "resolve_tag", {"A/b": row}.__getitem__)
-    monkeypatch.setattr(hub, "tag_file", lambda tag, offline: tmp_path / "open_clip_model.safetensors")
+    monkeypatch.setattr(tags, "tag_file", lambda tag, offline: tmp_path / "open_clip_model.safetensors")
     backbone = load_backbone("A/b", device="cpu", dtype="float32")
     assert_same_numbers(backbone, model)
     assert (backbone.name, backbone.mean, backbone.std) == ("A/b", row.mean, row.std)
@@ -316,14 +321,15 @@ def test_position_interpolation_is_passed_on(tmp_path):
 
 
 def test_nano_is_read_from_the_package(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder, "NANO", tmp_path)
+    monkeypatch.setattr(folder, "EMBEDDED", tmp_path)
     with pytest.raises(FileNotFoundError, match="install clipseg_ws again"):
         load_backbone("nano")
     model = deepcopy(noisy_clip()).half()
-    write_folder(tmp_path, model, weights="nano.safetensors")
+    (tmp_path / "nano").mkdir()
+    write_folder(tmp_path / "nano", model, weights="nano.safetensors")
     backbone = load_backbone("nano", device="cpu", dtype="float32")
     assert_same_numbers(backbone, model.float())
-    assert download("nano") == [tmp_path / "nano.safetensors"]
+    assert download("nano") == [tmp_path / "nano" / "nano.safetensors"]
 
 
 # ---- refusals ------------------------------------------------------------------------------------------------------

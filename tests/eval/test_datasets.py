@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipseg_ws.eval.datasets import coco
-from clipseg_ws.eval.datasets.registry import DATASETS, DatasetError, load_dataset
+from clipseg_ws.eval.datasets import coco17
+from clipseg_ws.eval.datasets.files import DatasetError
+from clipseg_ws.eval.datasets.load import load_dataset
 from clipseg_ws.eval.protocols import Protocol
-from clipseg_ws.eval.scoring import Scorer
+from clipseg_ws.eval.run.scorer import Scorer
 from clipseg_ws.text.vocabulary import load_vocabulary
 
 VOC = load_vocabulary("voc").names
@@ -60,19 +61,6 @@ def test_voc_official_tags_and_boxes(tmp_path):
         weak.sample("a").labels.tags()
 
 
-@pytest.mark.parametrize("name", sorted(set(DATASETS) - {"scenes", "scenes100"}))
-def test_a_missing_root_shows_the_expected_tree(name, tmp_path):
-    setting = "few-1" if name in ("pascal5i", "coco20i", "fss1000") else "zero"
-    fold = 0 if name in ("pascal5i", "coco20i") else None
-    with pytest.raises(DatasetError, match=r"expected there:\n  \S") as missing:
-        load_dataset(name, None, setting=setting, fold=fold)
-    tree = str(missing.value).split("\n", 1)[1]
-    for root in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(DatasetError) as error:
-            load_dataset(name, root, setting=setting, fold=fold)
-        assert tree in str(error.value)
-
-
 def test_a_half_complete_root_counts_what_is_missing(tmp_path):
     base = make.voc(tmp_path, {"a": make.stripes(0, 8), "b": make.stripes(0, 9), "c": make.stripes(0, 9)})
     (base / "JPEGImages" / "b.jpg").unlink()
@@ -109,7 +97,7 @@ def test_coco_stuff_and_object(tmp_path):
     assert stuff.vocabulary.names[0] == "person" and stuff.vocabulary.names[170] == "wood"
     assert sorted(np.unique(objects.truth("000000000139"))) == [0, 80] and objects.background
     assert objects.vocabulary.names[79] == "toothbrush" and objects.prompts == "coco-object-zero"
-    assert len(coco.RAW_STUFF) == 171 and coco.RAW_STUFF[:12] == (*range(11), 12) and coco.RAW_STUFF[-1] == 181
+    assert len(coco17.RAW_STUFF) == 171 and coco17.RAW_STUFF[:12] == (*range(11), 12) and coco17.RAW_STUFF[-1] == 181
 
 
 def test_official_masks_know_no_exif(tmp_path):
@@ -176,7 +164,7 @@ def test_scenes_are_drawn_without_files():
 
 
 def test_unknown_names_list_the_choices(tmp_path):
-    with pytest.raises(ValueError, match="choose from voc21, voc20"):
+    with pytest.raises(ValueError, match=r"did you mean 'voc21'.* choose one of voc21, voc20"):
         load_dataset("voc2012")
     with pytest.raises(ValueError, match="few-shot settings only"):
         load_dataset("pascal5i", tmp_path)

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from clipseg_ws.eval.datasets.episodes import Episode, draw_episodes, read_episodes, write_episodes
-from clipseg_ws.eval.datasets.registry import DatasetError, load_dataset
+from clipseg_ws.eval.datasets.files import DatasetError
+from clipseg_ws.eval.datasets.load import load_dataset
 from clipseg_ws.eval.guard import ProtocolViolation
 from clipseg_ws.text.vocabulary import load_vocabulary
 

@@ -8,15 +8,14 @@ import sys
 import layouts_eval as make
 import pytest
 import typer
-from fakes_eval import FakeFewShot, FakeSegmenter
+from fakes_eval import FakeFewShot, FakeSegmenter, records
 from typer.testing import CliRunner
 
 from clipseg_ws.cli import eval as cli
 from clipseg_ws.config import parse_settings
 from clipseg_ws.eval.bench import harness as bench
-from clipseg_ws.eval.command import Request, parse_shard, run_request
 from clipseg_ws.eval.datasets.episodes import read_episodes
-from clipseg_ws.eval.store import read_table
+from clipseg_ws.eval.run.request import Request, run_request
 
 APP = typer.Typer()
 APP.add_typer(cli.eval_app, name="eval")
@@ -41,7 +40,7 @@ def test_eval_on_scenes_then_report(tmp_path):
     assert first.exit_code == 0 and "mIoU" in first.output and "3 pictures" in first.output
     assert "going on after 3 finished" in invoke(*run).output
     assert invoke("eval", "scenes", "--method=oracle", "--count", 2, "-o", tmp_path).exit_code == 0
-    rows = read_table(tmp_path / "results.csv")
+    rows = records(tmp_path / "results.csv")
     assert [(r["method"], r["setting"]) for r in rows] == [("noise", "zero"), ("oracle", "oracle")]
     assert rows[1]["mIoU"] == "1.0"
     assert invoke("report", tmp_path).exit_code == 0 and (tmp_path / "report.html").is_file()
@@ -49,8 +48,8 @@ def test_eval_on_scenes_then_report(tmp_path):
 
 def test_shards_through_the_command(tmp_path):
     run = ("eval", "scenes", "--method", "noise", "--count", 3, "--size", 64, "-o", tmp_path, "--shard")
-    assert "still missing: 1-of-2" in invoke(*run, "0/2").output and not (tmp_path / "results.csv").exists()
-    assert invoke(*run, "1/2").exit_code == 0 and read_table(tmp_path / "results.csv")[0]["n_images"] == "3"
+    assert "still missing: 1-of-2" in invoke(*run, "2/2").output and not (tmp_path / "results.csv").exists()
+    assert invoke(*run, "1/2").exit_code == 0 and records(tmp_path / "results.csv")[0]["n_images"] == "3"
 
 
 def test_list_prepare_and_episodes(tmp_path):
@@ -75,16 +74,16 @@ def test_methods_share_one_segmenter_and_get_the_protocol(tmp_path):
         return FakeSegmenter(model, **{k: v for k, v in given.items() if k not in ("device", "dtype", "offline")})
 
     request = Request(
-        "folder", setting="weak", method="cam,inverse", root=tmp_path / "data", output=tmp_path / "out",
+        "folder", setting="weak", method="cam,clip-es", root=tmp_path / "data", output=tmp_path / "out",
         protocol="clip-es", set_=["alpha=2"], batch_size=2,
     )  # fmt: skip
     assert run_request(request, said.append, factory) == 0
     ((model, given),) = made
     assert model == "ViT-B-16-quickgelu/openai" and given["method"] == "cam" and given["alpha"] == 2
-    assert given["affinity_threshold"] == 0.4 and given["templates"] == "clip-es" and given["keep_maps"]
-    assert given["cache_tokens"] >= 2 and given["batch_size"] == 2
-    rows = read_table(tmp_path / "out" / "results.csv")
-    assert [r["method"] for r in rows] == ["cam", "inverse"] and rows[0]["threshold"] == "(1-max)^2"
+    assert "affinity.threshold" not in given and given["templates"] == "clip-es" and given["keep_maps"]
+    assert given["cache_mb"] >= 64 and given["batch_size"] == 2
+    rows = records(tmp_path / "out" / "results.csv")
+    assert [r["method"] for r in rows] == ["cam", "clip-es"] and rows[0]["threshold"] == "(1-max)^2"
     assert any("best of 14 backgrounds" in line for line in said)
 
 
@@ -108,7 +107,7 @@ def test_few_shot_through_the_request(tmp_path):
         return FakeFewShot(model, **given)
 
     assert run_request(request, print, factory) == 0
-    (row,) = read_table(tmp_path / "out" / "results.csv")
+    (row,) = records(tmp_path / "out" / "results.csv")
     assert (row["shots"], row["seed"], row["mIoU"], row["n_images"]) == ("1", "0", "1.0", "4")
 
 
@@ -119,10 +118,11 @@ def test_failures_make_the_exit_code_one(tmp_path):
     assert done.exit_code == 1 and "1 pictures failed, listed in" in done.output
 
 
-@pytest.mark.parametrize("text", ["1", "2/2", "a/b", "-1/2", "1/0", ""])
-def test_shards_are_checked(text):
-    with pytest.raises(ValueError, match="write I/N"):
-        parse_shard(text)
+def test_shards_count_from_one(tmp_path):
+    for wrong in ("0/4", "5/4", "1"):
+        with pytest.raises(ValueError, match="counting starts at 1"):
+            run_request(Request("scenes", method="noise", shard=wrong, output=tmp_path), print)
+    assert "counts from 1" in " ".join(invoke("eval", "run", "--help").output.replace("│", " ").split())
 
 
 def test_settings_are_read_as_yaml():
@@ -131,10 +131,9 @@ def test_settings_are_read_as_yaml():
         "affinity": False,
         "refine": "pamr",
     }
-    assert parse_shard("3/4") == (3, 4)
     with pytest.raises(ValueError, match="has no '='"):
         parse_settings(["alpha"])
-    with pytest.raises(ValueError, match="unknown data set 'voc'; choose from voc21"):
+    with pytest.raises(ValueError, match=r"data set 'voc' is unknown; .*choose one of voc21"):
         run_request(Request("voc"), print)
 
 
@@ -155,10 +154,10 @@ def test_the_real_segmenter_encodes_a_picture_once_for_several_methods(tmp_path,
 
     request = Request("scenes", setting="weak", method="cam,clip-es", count=3, size=64, output=tmp_path, gallery=0)
     assert run_request(request, print, factory) == 0
-    rows = read_table(tmp_path / "results.csv")
+    rows = records(tmp_path / "results.csv")
     assert len(encoded) == 3 and [r["method"] for r in rows] == ["cam", "clip-es"]
     assert [r["refine"] for r in rows] == ["none", "affinity"] and rows[0]["templates"] == "clip-es"
-    assert all(r["weights_sha256"] for r in rows) and len(read_table(tmp_path / "thresholds.csv")) == 28
+    assert all(r["weights_sha256"] for r in rows) and len(records(tmp_path / "thresholds.csv")) == 28
 
 
 @pytest.mark.parametrize("setting", ["zero", "weak"])
@@ -169,7 +168,7 @@ def test_the_embedded_model_on_scenes(tmp_path, setting):
         pytest.skip("the embedded model is not trained yet")
     for method in ("default", "noise"):
         assert run_request(Request("scenes", setting, method, count=4, output=tmp_path, gallery=0), print) == 0
-    own, floor = read_table(tmp_path / "results.csv")
+    own, floor = records(tmp_path / "results.csv")
     assert own["backbone"] == "nano" and own["labels_read"] == ("tags" if setting == "weak" else "none")
     assert float(own["mIoU"]) > 5 * float(floor["mIoU"]) and float(own["pixel_accuracy"]) > 0.5
 
@@ -190,11 +189,11 @@ def test_voc21_with_five_methods_in_one_pass_writes_complete_rows(tiny_backbone,
         set_=["templates=plain", "short_side=64", "window=48", "stride=24", "attention_blocks=2"],
     )  # fmt: skip
     assert run_request(request, print, factory) == 0
-    rows = read_table(tmp_path / "out" / "results.csv")
+    rows = records(tmp_path / "out" / "results.csv")
     assert [r["method"] for r in rows] == methods and len({r["run_id"] for r in rows}) == 5
     for row in rows:
         empty = {key for key, value in row.items() if value == ""}
-        assert empty <= {"fold", "shots", "seed"} and row["labels_read"] == "none" and row["n_failed"] == "0"
+        assert empty <= {"fold", "shots", "seed", "stride"} and row["labels_read"] == "none" and row["n_failed"] == "0"
         assert (row["n_images"], row["prompts"], row["background"]) == ("2", "voc-zero", "stuff26")
         assert 0 <= float(row["mIoU"]) <= 1 and float(row["seconds_per_image"]) > 0
     assert rows[2]["refine"] == "pamr" and rows[0]["refine"] == "affinity+guided"

@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from fakes_eval import FakeFewShot, FakeSegmenter
+from fakes_eval import FakeFewShot, FakeSegmenter, records
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from clipseg_ws.eval.datasets.registry import load_dataset
+from clipseg_ws.eval.datasets.load import load_dataset
 from clipseg_ws.eval.guard import ProtocolViolation, parse_setting
-from clipseg_ws.eval.predictors import Noise, Oracle, Prediction, SegmenterPredictor
+from clipseg_ws.eval.predictors import Prediction
+from clipseg_ws.eval.predictors.checks import Noise, Oracle
+from clipseg_ws.eval.predictors.segmenter import SegmenterPredictor
 from clipseg_ws.eval.protocols import load_protocol
-from clipseg_ws.eval.run import Options, RunFailed, evaluate
-from clipseg_ws.eval.store import COLUMNS, put_rows, read_table
+from clipseg_ws.eval.run.evaluation import Options, RunFailed, evaluate
+from clipseg_ws.eval.tables import COLUMNS, put_rows
 
 
 def random_folder(root: Path, count: int = 12, setting: str = "zero"):
@@ -66,7 +68,7 @@ def test_real_masks_as_predictions_score_one_and_shifted_ones_agree_with_torchme
         truth = torch.from_numpy(data.truth(id).astype(np.int64))
         moved = torch.roll(truth, (3, 5), (0, 1))
         metric.update(torch.where(moved == 255, 0, moved)[None], truth[None])
-    seen = [r for r in read_table(tmp_path / "per_class.csv") if r["run_id"] == shifted["run_id"]]
+    seen = [r for r in records(tmp_path / "per_class.csv") if r["run_id"] == shifted["run_id"]]
     counted = [
         (float(row["iou"]), oracle.item()) for row, oracle in zip(seen, metric.compute(), strict=True) if row["iou"]
     ]
@@ -89,18 +91,18 @@ def test_every_column_and_table_is_written(tmp_path):
     assert row["dtype"] == "float32" and row["device"] == "cpu" and row["templates"] == "clip-es"
     assert row["boundary_iou"] and row["seconds_per_image"] > 0 and row["peak_memory_mb"] > 0
     out, run = tmp_path / "out", row["run_id"]
-    classes = read_table(out / "per_class.csv")
+    classes = records(out / "per_class.csv")
     assert [r["class"] for r in classes] == ["background", "cat", "dog"]
     assert np.mean([float(r["iou"]) for r in classes]) == pytest.approx(row["mIoU"])
     total = sum((data.truth(id) != 255).sum() for id in data.ids)
     assert sum(int(r["pixels"]) for r in classes) == total
-    assert len(read_table(out / "thresholds.csv")) == 14
-    assert {r["id"] for r in read_table(out / "images" / f"{run}.csv")} == set(data.ids)
+    assert len(records(out / "thresholds.csv")) == 14
+    assert {r["id"] for r in records(out / "images" / f"{run}.csv")} == set(data.ids)
     config = yaml.safe_load((out / "configs" / f"{run}.yaml").read_text())
     assert config["predictor"]["config"]["alpha"] == 1.0 and config["setting"] == "weak" and config["made_with"]["code"]
     names = sorted(p.name for p in (out / "gallery" / run).glob("*.jpg"))
     assert len(names) == 4 and names[0].startswith("best-1") and not (out / "errors.csv").exists()
-    stored = read_table(out / "results.csv")[0]
+    stored = records(out / "results.csv")[0]
     assert float(stored["mIoU"]) == row["mIoU"]  # exact
 
 
@@ -114,7 +116,10 @@ def test_every_column_and_table_is_written(tmp_path):
             {"decision": "words", "background_threshold": 0.1, "window": 224, "stride": 112, "refine": "pamr"},
             {"threshold": "0.1", "window": 224, "stride": 112, "refine": "pamr"},
         ),
-        ({"window": 224, "stride": 0, "affinity": True, "refine": "crf"}, {"stride": 112, "refine": "affinity+crf"}),
+        (
+            {"window": 224, "stride": 0, "steps": ["affinity"], "refine": "crf"},
+            {"stride": 112, "refine": "affinity+crf"},
+        ),
         ({"refine": "crf", "short_side": 336, "logit_scale": 40.0}, {"crf": "yes", "resize": 336, "logit_scale": 40.0}),
     ],
 )
@@ -159,13 +164,13 @@ def test_several_methods_in_one_pass_equal_single_runs(tmp_path):
     ]
     single = [evaluate(data, [segmenter(data, method=m)], tmp_path / m)[0] for m in ("default", "inverse")]
     assert [r["mIoU"] for r in both] == [r["mIoU"] for r in single] and both[0]["mIoU"] != both[1]["mIoU"]
-    assert [r["method"] for r in read_table(tmp_path / "both" / "results.csv")] == ["default", "inverse"]
+    assert [r["method"] for r in records(tmp_path / "both" / "results.csv")] == ["default", "inverse"]
 
 
 def test_the_sweep_equals_runs_at_each_threshold(tmp_path):
     data = random_folder(tmp_path / "data", setting="weak")
     evaluate(data, [segmenter(data, keep_maps=True)], tmp_path / "out", options=Options(sweep=True))
-    swept = {(r["kind"], float(r["value"])): float(r["mIoU"]) for r in read_table(tmp_path / "out" / "thresholds.csv")}
+    swept = {(r["kind"], float(r["value"])): float(r["mIoU"]) for r in records(tmp_path / "out" / "thresholds.csv")}
 
     class At(FakeSegmenter):
         def _one(self, image, names):
@@ -197,7 +202,7 @@ def test_failures_are_listed_and_tried_again(tmp_path):
     fake = Flaky()
     (row,) = evaluate(data, [segmenter(data, fake)], tmp_path / "out", options=Options(batch_size=4))
     assert (row["n_images"], row["n_failed"]) == (10, 2)
-    errors = read_table(tmp_path / "out" / "errors.csv")
+    errors = records(tmp_path / "out" / "errors.csv")
     assert [(e["id"], e["error"]) for e in errors] == [(i, "OSError: cannot read this one") for i in Flaky.broken]
     rest = replace(data, ids=tuple(id for id in data.ids if id not in Flaky.broken))
     assert evaluate(rest, [segmenter(data)], tmp_path / "rest")[0]["mIoU"] == row["mIoU"]
@@ -207,7 +212,7 @@ def test_failures_are_listed_and_tried_again(tmp_path):
     assert mended["run_id"] == row["run_id"] and (mended["n_images"], mended["n_failed"]) == (12, 0)
     assert [Path(i).stem for call in fake.calls for i in call["images"]] == list(Flaky.broken)
     assert mended["mIoU"] == evaluate(data, [segmenter(data)], tmp_path / "whole")[0]["mIoU"]
-    assert not read_table(tmp_path / "out" / "errors.csv") and len(read_table(tmp_path / "out" / "results.csv")) == 1
+    assert not records(tmp_path / "out" / "errors.csv") and len(records(tmp_path / "out" / "results.csv")) == 1
 
 
 def test_a_damaged_truth_or_a_wrong_size_is_a_failure_of_that_picture(tmp_path):
@@ -221,7 +226,7 @@ def test_a_damaged_truth_or_a_wrong_size_is_a_failure_of_that_picture(tmp_path):
 
     (row,) = evaluate(data, [Cropping()], tmp_path / "out")
     assert (row["mIoU"], row["n_images"], row["n_failed"]) == (1.0, 10, 2)
-    text = " ".join(e["error"] for e in read_table(tmp_path / "out" / "errors.csv"))
+    text = " ".join(e["error"] for e in records(tmp_path / "out" / "errors.csv"))
     assert "cannot read" in text and "p001.png" in text and "the prediction is" in text
 
 
@@ -239,9 +244,9 @@ def test_shards_are_merged_by_the_last_one(tmp_path):
     said: list[str] = []
     rows = [
         evaluate(data, [Noise()], tmp_path / "out", options=Options(shard=(i, 3)), say=said.append)[0]
-        for i in (2, 0, 1)
+        for i in (3, 1, 2)
     ]
-    assert rows[:2] == [None, None] and "still missing: 1-of-3" in said[-1]
+    assert rows[:2] == [None, None] and "still missing: 2-of-3" in said[-1]
     (whole,) = evaluate(data, [Noise()], tmp_path / "whole")
     changing = {"time", "seconds_per_image", "images_per_second", "peak_memory_mb"}
     assert {k: v for k, v in rows[2].items() if k not in changing} == {
@@ -288,7 +293,7 @@ def test_another_program_or_another_configuration_begins_anew(tmp_path, monkeypa
     (row,) = evaluate(data, [Noise()], tmp_path)
     assert evaluate(data, [Noise(seed=1)], tmp_path)[0]["run_id"] != row["run_id"]
     assert evaluate(data, [Noise()], tmp_path, options=Options(limit=3))[0]["run_id"] != row["run_id"]
-    monkeypatch.setattr("clipseg_ws.eval.scoring.code_hash", lambda: "other")
+    monkeypatch.setattr("clipseg_ws.eval.run.scorer.code_hash", lambda: "other")
     said: list[str] = []
     anew = Stops(99)
     evaluate(data, [anew], tmp_path, say=said.append)
@@ -299,9 +304,9 @@ KILLED = """
 import glob, os, signal, sys, time
 import torch
 torch.set_num_threads(1)
-from clipseg_ws.eval.datasets.registry import load_dataset
-from clipseg_ws.eval.predictors import Noise
-from clipseg_ws.eval.run import Options, evaluate
+from clipseg_ws.eval.datasets.load import load_dataset
+from clipseg_ws.eval.predictors.checks import Noise
+from clipseg_ws.eval.run.evaluation import Options, evaluate
 root, out, delays = sys.argv[1], sys.argv[2], [float(v) for v in sys.argv[3:]]
 
 class Slow(Noise):
@@ -310,7 +315,7 @@ class Slow(Noise):
         return super().predict(samples)
 
 def saved():
-    return [os.stat(path).st_mtime_ns for path in glob.glob(out + "/state/*/0-of-1.npz")]
+    return [os.stat(path).st_mtime_ns for path in glob.glob(out + "/state/*/1-of-1.npz")]
 
 data = load_dataset("folder", root)
 for number, delay in enumerate(delays):
@@ -337,7 +342,7 @@ def test_a_run_killed_five_times_gives_the_undisturbed_number(tmp_path):
     assert done.returncode == 0, f"{delays}: {done.stderr}"
     assert "going on after" in done.stdout and "another version" not in done.stdout, done.stdout
     (row,) = evaluate(data, [Noise()], tmp_path / "whole")
-    (stored,) = read_table(tmp_path / "out" / "results.csv")
+    (stored,) = records(tmp_path / "out" / "results.csv")
     for key in ("run_id", "mIoU", "pixel_accuracy", "fb_iou", "boundary_iou", "n_images"):
         assert stored[key] == str(row[key]), delays
     for name in ("per_class.csv", f"images/{row['run_id']}.csv"):
@@ -348,9 +353,9 @@ def test_two_runs_at_once_on_one_table(tmp_path):
     data = random_folder(tmp_path / "data", 3)
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda seed: evaluate(data, [Noise(seed)], tmp_path / "out"), range(8)))
-    rows = read_table(tmp_path / "out" / "results.csv", COLUMNS)
+    rows = records(tmp_path / "out" / "results.csv", COLUMNS)
     assert sorted(int(row["seed"]) for row in rows) == list(range(8))
-    assert len(read_table(tmp_path / "out" / "per_class.csv")) == 24
+    assert len(records(tmp_path / "out" / "per_class.csv")) == 24
 
 
 def test_a_table_with_other_columns_is_not_touched(tmp_path):
@@ -387,7 +392,7 @@ def test_few_shot_runs(tmp_path, setting):
             union[e.class_id, fg] += ((support == fg) | (truth == fg)).sum()
     assert row["mIoU"] == pytest.approx((inter / union)[:, 1].mean())
     assert row["fb_iou"] == pytest.approx((inter.sum(0) / union.sum(0)).mean())
-    assert [r["class"] for r in read_table(tmp_path / "out" / "per_class.csv")] == ["cat", "dog"]
+    assert [r["class"] for r in records(tmp_path / "out" / "per_class.csv")] == ["cat", "dog"]
 
 
 def test_hsnet_scores_at_its_own_size(tmp_path):
@@ -417,5 +422,5 @@ def test_a_data_set_without_background_asks_for_none(tmp_path):
     calls: list = []
     (row,) = evaluate(data, [segmenter(data, calls=calls)], tmp_path / "out")
     assert calls[0]["background"] == () and row["background"] == "none" and row["fb_iou"] != row["fb_iou"]
-    assert read_table(tmp_path / "out" / "results.csv")[0]["fb_iou"] == ""
-    assert len(read_table(tmp_path / "out" / "per_class.csv")) == 59
+    assert records(tmp_path / "out" / "results.csv")[0]["fb_iou"] == ""
+    assert len(records(tmp_path / "out" / "per_class.csv")) == 59

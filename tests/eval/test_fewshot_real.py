@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from clipseg_ws import Segmenter
-from clipseg_ws.eval.datasets.registry import load_dataset
+from clipseg_ws.eval.datasets.load import load_dataset
 from clipseg_ws.eval.guard import parse_setting
-from clipseg_ws.eval.predictors import SegmenterPredictor
-from clipseg_ws.eval.run import Options, evaluate
+from clipseg_ws.eval.predictors.segmenter import SegmenterPredictor
+from clipseg_ws.eval.run.evaluation import Options, evaluate
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from clipseg_ws.eval.boundary import BoundaryIoU, boundary_strip
-from clipseg_ws.eval.metrics import ConfusionMatrix, FewShotMeter, joint_counts
-from clipseg_ws.eval.sweep import ThresholdSweep
+from clipseg_ws.eval.metrics.boundary import BoundaryIoU, boundary_strip
+from clipseg_ws.eval.metrics.confusion import ConfusionMatrix, joint_counts
+from clipseg_ws.eval.metrics.fewshot import FewShotMeter
+from clipseg_ws.eval.metrics.thresholds import ThresholdSweep
 
 
 def random_labels(seed: int, *, classes: int = 6, absent: int = 4, shape=(2, 13, 17), ignored: float = 0.1):

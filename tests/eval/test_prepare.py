@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from clipseg_ws.eval.datasets.prepare import TASKS, object_table, prepare, stuff_table
-from clipseg_ws.eval.datasets.prepare_context import CONTEXT_IDS
-from clipseg_ws.eval.datasets.registry import DatasetError, load_dataset
+from clipseg_ws.eval.datasets import PREPARATIONS
+from clipseg_ws.eval.datasets.coco17 import object_table, stuff_table
+from clipseg_ws.eval.datasets.context import CONTEXT_IDS
+from clipseg_ws.eval.datasets.files import DatasetError
+from clipseg_ws.eval.datasets.load import load_dataset
+from clipseg_ws.eval.datasets.prepare import prepare
 from clipseg_ws.output.files import read_label_png
 from clipseg_ws.text.vocabulary import load_vocabulary
 
@@ -164,7 +167,7 @@ def test_context_ids():
     assert (named["person"], named["sky"], named["boat"], named["bottle"]) == (284, 360, 31, 34)
 
 
-@pytest.mark.parametrize("task", sorted(TASKS))
+@pytest.mark.parametrize("task", sorted(PREPARATIONS))
 def test_missing_annotations_show_the_expected_tree(task, tmp_path):
     with pytest.raises(DatasetError, match=r"expected:\n  \S|--source"):
         prepare(task, tmp_path)

@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from conftest import golden_cases
 
 from clipseg_ws.activations.alignment import check_alignment
-from clipseg_ws.activations.prior import dense_prior, soft_masks
+from clipseg_ws.activations.gradcam import min_max
+from clipseg_ws.activations.parts import match_parts
+from clipseg_ws.activations.prior import nearest_cosine
 from clipseg_ws.activations.prototypes import (
     background_prototype,
     class_prototypes,
@@ -52,7 +54,9 @@ def test_panet(name, golden, golden_manifest):
     assert_close("fg_prototypes", fg_prototypes, case, entry)
     assert_close("bg_prototype", bg_prototype, case, entry)
     prototypes = torch.cat([bg_prototype, fg_prototypes])
-    low = match(case["query_features"][None], prototypes, scale=parameters["scale"])
+    query, scale = case["query_features"][None], parameters["scale"]
+    low = match_parts(query, prototypes[:, None], scale=scale)  # what the matcher runs: the means are parts of one
+    assert torch.equal(low, match(query, prototypes, scale=scale))
     assert_close("logits_low", low, case, entry)
     large = F.interpolate(low, size=parameters["mask_size"], mode="bilinear", align_corners=False)
     assert_close("logits", large, case, entry)
@@ -96,9 +100,13 @@ def test_hsnet_vote(name, golden, golden_manifest):
 
 @pytest.mark.parametrize("name", golden_cases("prior"))
 def test_pfenet_prior(name, golden, golden_manifest):
+    """The matcher's ``nearest_cosine`` with masked supports, and the stretch that the paper puts on each map."""
     case, entry = golden(name), golden_manifest[name]
-    masks = (case["support_masks"] == 1).float()
-    assert_close("masks_small", soft_masks(masks, case["support_features"].shape[2:]), case, entry)
-    prior = dense_prior(case["query_features"][None], case["support_features"], masks)
+    masks, features = (case["support_masks"] == 1).float(), case["support_features"]
+    soft = F.interpolate(masks[:, None], size=features.shape[2:], mode="bilinear", align_corners=True)
+    assert_close("masks_small", soft[:, 0], case, entry)
+    cells = (features * soft).flatten(2).transpose(1, 2)  # [S, M, D]
+    best = torch.cat([nearest_cosine(case["query_features"][None], mine) for mine in cells])  # [S, h, w]
+    prior = min_max(best.flatten(1)).view_as(best)
     assert_close("prior_per_shot", prior, case, entry)
-    assert_close("prior", prior.mean(1), case, entry)
+    assert_close("prior", prior.mean(0), case, entry)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 
-from clipseg_ws.eval.bench.heads import bench, write_table
+from clipseg_ws.eval.bench.heads import bench
+from clipseg_ws.eval.tables import write_table
 
 
 def test_rows(tmp_path):
@@ -14,7 +15,7 @@ def test_rows(tmp_path):
     for row in rows:
         assert min(row["forward_per_second"], row["caching_per_second"], row["training_per_second"]) > 0
         assert row["head_parameters"] == 3 * 192 * 21 + 21
-    write_table(tmp_path / "table.csv", rows)
+    write_table(tmp_path / "table.csv", tuple(rows[0]), rows)
     with open(tmp_path / "table.csv", newline="") as file:
         assert [int(row["batch"]) for row in csv.DictReader(file)] == [1, 2]
 

@@ -113,15 +113,15 @@ def test_examples_travel(cluster, segmenter, photos, tmp_path):
 
 
 def test_evaluation_merges_confusion_matrices(cluster, tmp_path):
-    from clipseg_ws.eval.command import Request, run_request
-    from clipseg_ws.eval.store import read_table
+    from clipseg_ws.eval.run.request import Request, run_request
+    from clipseg_ws.eval.tables import read_table
 
     for engine in ("local", "ray"):
         request = Request("scenes", "weak", "default", output=tmp_path / engine, count=6, size=64, batch_size=2,
                           gallery=0, dtype="float32", device="cpu", engine=engine)  # fmt: skip
         assert run_request(request, lambda text: None) == 0
     varying = ("time", "seconds_per_image", "images_per_second", "peak_memory_mb")
-    rows = [read_table(tmp_path / engine / "results.csv")[0] for engine in ("local", "ray")]
+    rows = [read_table(tmp_path / engine / "results.csv").iloc[0] for engine in ("local", "ray")]
     assert float(rows[0]["mIoU"]) > 0
     assert {k: v for k, v in rows[0].items() if k not in varying} == {
         k: v for k, v in rows[1].items() if k not in varying

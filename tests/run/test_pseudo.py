@@ -23,7 +23,6 @@ from clipseg_ws.run.pseudo import (
     export_masks,
     ignore_uncertain,
     make_pseudo,
-    parse_shard,
     picture_name,
     written_masks,
 )
@@ -154,10 +153,6 @@ def test_shards_make_the_whole(segmenter, tmp_path):
     make_pseudo(segmenter, sources, tmp_path / "whole", tagged, NAMES)
     assert len(list((tmp_path / "whole").rglob("*.png"))) == 14
     assert same_answers(tmp_path / "parts", tmp_path / "whole")
-    assert parse_shard("2/8") == (2, 8)
-    for wrong in ("0/3", "4/3", "1", "a/b"):
-        with pytest.raises(ValueError, match="for example 2/8"):
-            parse_shard(wrong)
 
 
 def test_failures_are_listed_and_the_rest_done(segmenter, tmp_path):

@@ -7,21 +7,21 @@ import pytest
 import torch
 
 from clipseg_ws import Segmenter
-from clipseg_ws.config import PRESETS, resolve
+from clipseg_ws.config import METHODS, resolve
 from clipseg_ws.refine.structure import block_structure
-from clipseg_ws.stages.better_maps import patch_graph, structure_layers
-from clipseg_ws.structures import WeakLabels
+from clipseg_ws.stages.map_steps import patch_graph, structure_layers
+from clipseg_ws.structures import Seen, WeakLabels
 
 NAMES = ["cat", "dog", "sofa"]
 SWITCHES = [
     {"suppression": 0.45},
     {"structure": "both"},
-    {"structure": "similarity", "structure_blocks": 2},
+    {"structure": {"kind": "similarity", "blocks": 2}},
     {"expand_shrink": True},
     {"cross_image": 0.4},
     {"saliency": 0.5},
-    {"flip": True},
-    {"scales": [0.75, 1, 1.5], "flip": True, "doubt": 0.5},
+    {"looks": {"flip": True}},
+    {"looks": {"scales": [0.75, 1, 1.5], "flip": True, "doubt": 0.5}},
 ]
 MARKS = WeakLabels(
     tags=("cat", "dog"), boxes=(("cat", 4, 4, 30, 30), ("cat", 50, 20, 51, 21)), points=(("dog", 40, 40),)
@@ -32,8 +32,7 @@ MARKS = WeakLabels(
 def plain(tiny_backbone, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLIPSEG_WS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        off = {"expand_shrink": False, "keep_maps": True}
-        yield Segmenter(backbone=tiny_backbone, attention_blocks=2, batch_size=4, **off)
+        yield Segmenter(backbone=tiny_backbone, attention_blocks=2, batch_size=4, keep_maps=True)
 
 
 @pytest.fixture(scope="module")
@@ -78,52 +77,53 @@ def test_a_group_matters_to_cross_image_only_within_a_tag(plain, pictures):
 
 
 def test_looks_keep_the_cache_apart(plain, pictures):
-    cached = plain.variant(cache_tokens=50, scales=[1, 1.5], flip=True)
-    fresh = plain.variant(scales=[1, 1.5], flip=True)
+    looks = {"scales": [1, 1.5], "flip": True}
+    cached, fresh = plain.variant(cache_mb=50, looks=looks), plain.variant(looks=looks)
     want = fresh(pictures[0], classes=NAMES, tags=["cat"]).extras["maps"]
     for _ in range(2):
         got = cached(pictures[0], classes=NAMES, tags=["cat"]).extras["maps"]
         assert np.abs(got - want).max() < 1e-4
-    changed = cached.variant(structure="both", structure_blocks=2)  # needs tokens that the cached entry lacks
+    changed = cached.variant(structure={"kind": "both", "blocks": 2})  # needs tokens that the cached entry lacks
     assert changed(pictures[0], classes=NAMES, tags=["cat"]).labels.shape == (48, 80)
 
 
 def test_looks_work_without_tags(plain, pictures):
-    found = plain.variant(flip=True, presence_threshold=0.0)(pictures[0], classes=NAMES)
+    found = plain.variant(looks={"flip": True}, presence_threshold=0.0)(pictures[0], classes=NAMES)
     assert set(found.scores) == set(NAMES) and found.setting == "zero"
-    assert not plain.variant(flip=True, presence_threshold=1.0)(pictures[0], classes=NAMES).labels.any()
+    assert not plain.variant(looks={"flip": True}, presence_threshold=1.0)(pictures[0], classes=NAMES).labels.any()
 
 
 def test_graph_and_layers(tiny_backbone):
     pixels = torch.randn(2, 3, 48, 64, generator=torch.Generator().manual_seed(0))
-    config = resolve("default", {"structure": "both", "structure_blocks": 2})
+    config = resolve("default", {"structure": {"kind": "both", "blocks": 2}})
     assert structure_layers(config, tiny_backbone.depth) == (0,)
     tokens = tiny_backbone.encode(pixels, attention_blocks=2, keep_layers=(0, 1))  # 1 is for others
+    classes = torch.zeros(2, 1, dtype=torch.int64)
+    seen = Seen(tokens, classes, tiny_backbone.depth)
     alike = block_structure([tokens.layers[0], tokens.last_input[:, 1:]])
     attention = tokens.attention / tokens.attention.sum(-1, keepdim=True)
-    assert torch.allclose(patch_graph(tokens, config, tiny_backbone.depth), (attention + alike) / 2, atol=1e-6)
+    assert torch.allclose(patch_graph(seen, config), (attention + alike) / 2, atol=1e-6)
     one = resolve("default", {"structure": "similarity"})
     assert structure_layers(one, 12) == ()
-    assert torch.equal(patch_graph(tokens, one), block_structure([tokens.last_input[:, 1:]]))
-    assert patch_graph(tokens, resolve("cam", {})) is tokens.attention
+    assert torch.equal(patch_graph(Seen(tokens, classes), one), block_structure([tokens.last_input[:, 1:]]))
+    assert patch_graph(seen, resolve("clip-es", {})) is tokens.attention
 
 
-def test_the_paper_presets_stay_plain():
-    for method in PRESETS.keys() - {"default"}:
-        config = resolve(method, {})
-        assert not config.expand_shrink and config.structure == "attention" and config.scales == (1.0,)
-        assert config.suppression == config.saliency == config.cross_image == 0 and not config.flip
+def test_the_paper_methods_stay_plain():
+    for method in METHODS.keys() - {"default", "resclip"}:
+        assert {spec.name for spec in resolve(method, {}).steps} <= {"affinity"}
 
 
 def test_wrong_settings():
-    assert resolve("default", {"scales": 1.5}).scales == (1.5,)
+    assert resolve("default", {"looks": 1.5}).step("looks")["scales"] == (1.5,)
     for wrong in (
         {"suppression": 1.0},
         {"saliency": 2},
-        {"doubt": -1},
-        {"scales": []},
-        {"scales": [9]},
+        {"looks": {"doubt": -1}},
+        {"looks": {"scales": []}},
+        {"looks": [9]},
         {"structure": "x"},
+        {"structure": "both", "affinity": False},
     ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             resolve("default", wrong)

@@ -10,9 +10,11 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from clipseg_ws.stages.constrain import apply_constraints, box_maps, constrain_maps, constrained_label, spread_seeds
+from clipseg_ws.stages.constrain import apply_constraints, box_maps, constrained_label, spread_seeds
+from clipseg_ws.stages.grid_marks import grid_marks
 from clipseg_ws.structures import Vocabulary, WeakLabels
-from clipseg_ws.weak.constraints import LabelConflict, constraints
+from clipseg_ws.weak.constraints import constraints
+from clipseg_ws.weak.placement import LabelConflict
 
 NAMES = ("cat", "dog", "sofa")
 
@@ -186,7 +188,11 @@ def test_maps_on_the_patch_grid():
     marks = constraints(
         WeakLabels(points=(("cat", 9, 1),), boxes=(("dog", 0, 0, 5, 4),)), NAMES, (8, 12), point_radius=0
     )
-    maps = constrain_maps(torch.full((3, 2, 3), 0.25), marks)  # cells of 4 x 4 pixels
+    free = constraints(WeakLabels(tags=("sofa",)), NAMES, (12, 8))  # a picture of another size, of one class
+    classes = torch.tensor([[0, 1, 2], [2, -1, -1]])
+    batch = grid_marks([marks, free], classes, (2, 3)).apply(torch.full((2, 3, 2, 3), 0.25))  # cells of 4 x 4 pixels
+    maps = batch[0]
+    assert (batch[1, 0] == 0.25).all() and not batch[1, 1:].any()
     assert maps[0].tolist() == [[0.25, 0.25, 1], [0.25, 0.25, 0.25]]
     assert maps[1].tolist() == [[0.25, 0.25, 0], [0, 0, 0]]
     assert not maps[2].any()

@@ -64,8 +64,10 @@ def test_words_threshold_and_area():
 
 
 def test_spread_labels():
-    labels = torch.tensor([[0, 1], [2, 2]])
-    assert spread_labels(labels, torch.tensor([4, 17])).tolist() == [[0, 5], [18, 18]]
+    labels = torch.tensor([[[0, 1], [2, 2]], [[0, 1], [1, 0]]])
+    found = spread_labels(labels, torch.tensor([[4, 17], [9, -1]]))
+    assert found.tolist() == [[[0, 5], [18, 18]], [[0, 10], [10, 0]]]
+    assert not spread_labels(torch.zeros(1, 2, 2, dtype=torch.int64), torch.zeros(1, 0, dtype=torch.int64)).any()
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from clipseg_ws.config import resolve
+from clipseg_ws.stages.cache import TokenCache, size_of
 from clipseg_ws.stages.encoder import Encoder
-from clipseg_ws.stages.token_cache import TokenCache
 
 
 def encoder(backbone, cache=None, **given) -> Encoder:
@@ -21,27 +22,67 @@ def draw(height: int, width: int, seed: int = 0) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
+def encoded(made: Encoder, *images: Image.Image, look=(1.0, False)):
+    return made.clip(made.pixels([made.picture(image) for image in images], look))
+
+
 def test_tokens_have_the_grid_that_is_announced(tiny_backbone):
     pictures = [draw(40, 90, seed) for seed in (0, 1)]
     for given in ({}, {"short_side": 64}, {"short_side": 64, "long_side": 80}, {"max_patches": 6}):
         encode = encoder(tiny_backbone, **given)
-        tokens = encode.clip(pictures)
-        assert tokens.grid == encode.grid(pictures[0].size), given
+        tokens = encoded(encode, *pictures)
+        assert tokens.grid == encode.grid(pictures[0].size) == encode.picture(pictures[0]).grid[0], given
         assert tokens.attention.shape == (2, *[tokens.grid[0] * tokens.grid[1]] * 2)
-    whole = draw(32, 48)
-    as_it_is = encoder(tiny_backbone, short_side=64).clip([whole], resize=False)
-    assert as_it_is.grid == (2, 3)
-    assert torch.allclose(as_it_is.last_input, encoder(tiny_backbone).clip([whole]).last_input)
+
+
+def test_other_looks_have_grids_of_their_own(tiny_backbone):
+    made = encoder(tiny_backbone, short_side=64)
+    picture = made.picture(draw(40, 90))
+    rows, columns = picture.grid[0]
+    assert tuple(made.pixels([picture], (1.5, False)).shape[2:]) == (round(rows * 1.5) * 16, round(columns * 1.5) * 16)
+    mirrored = made.pixels([picture], (1.0, True))
+    assert torch.allclose(mirrored.flip(-1), picture.pixels[None], atol=0.05) and not torch.equal(
+        mirrored, picture.pixels[None]
+    )
+
+
+def test_a_picture_made_for_other_settings_is_made_anew(tiny_backbone):
+    made, other = encoder(tiny_backbone), encoder(tiny_backbone, short_side=64)
+    picture = made.picture(draw(32, 48), "a.png")
+    assert made.picture(picture) is picture and encoder(tiny_backbone, alpha=2.0).picture(picture) is picture
+    again = other.picture(picture)
+    assert again.source == "a.png" and again.grid == ((4, 6),) and again.pixels.shape == (3, 64, 96)
+    with pytest.raises(AttributeError):
+        picture.source = "b.png"
 
 
 def test_the_cache_tells_apart_what_differs(tiny_backbone):
     cache, picture = TokenCache(), draw(32, 48)
-    encoder(tiny_backbone, cache, cache_tokens=50).clip([picture])
-    encoder(tiny_backbone, cache, cache_tokens=50, alpha=2.0).clip([picture.copy()])
-    assert len(cache) == 1
-    changes = ({"short_side": 64}, {"attention_blocks": 1}, {"structure": "both", "structure_blocks": 2})
+    encoded(encoder(tiny_backbone, cache, cache_mb=50), picture)
+    encoded(encoder(tiny_backbone, cache, cache_mb=50, alpha=2.0), picture.copy())
+    assert len(cache) == 1 and cache.runs == 1
+    changes = (
+        {"short_side": 64}, {"attention_blocks": 1}, {"affinity": True, "structure": {"kind": "both", "blocks": 2}}
+    )  # fmt: skip
     for count, given in enumerate(changes, start=2):
-        encoder(tiny_backbone, cache, cache_tokens=50, **given).clip([picture])
+        encoded(encoder(tiny_backbone, cache, cache_mb=50, **given), picture)
         assert len(cache) == count
-    encoder(tiny_backbone, cache, cache_tokens=50, short_side=96).clip([picture], resize=False)
-    assert len(cache) == 5
+    encoded(encoder(tiny_backbone, cache, cache_mb=50), picture, look=(1.0, True))
+    assert len(cache) == 5 == cache.runs
+
+
+def test_the_cache_is_limited_by_bytes_and_batches_stay_whole(tiny_backbone):
+    cache = TokenCache()
+    tokens = encoded(encoder(tiny_backbone), draw(32, 48))
+    one = size_of(tokens)
+
+    def encode(missing):
+        return encoded(encoder(tiny_backbone), *[draw(32, 48, i) for i in missing])
+
+    batch = cache.fetch(["a", "b", "c", "a"], encode, capacity=2 * one)
+    assert len(batch.last_input) == 4 and torch.equal(batch.last_input[0], batch.last_input[3])
+    assert len(cache) == 2 and cache.runs == 1
+    cache.fetch(["c"], encode, capacity=2 * one)
+    assert cache.runs == 1
+    cache.fetch(["b"], encode, capacity=0)
+    assert len(cache) == 0

@@ -20,8 +20,9 @@ def test_classes_in_label_order_and_boxes_first():
     scores[0, 4:20, 4:30], scores[1, 4:20, 40:60] = 0.9, 0.8  # of sofa, then of cat
     weak = WeakLabels(boxes=(("sofa", 4, 4, 15, 20), ("sofa", 15, 4, 30, 20)), tags=("cat", "sofa"))
     marks = constraints(weak, NAMES, (32, 64)).select([2, 0])
+    labels, scores = labels.numpy(), scores.numpy()
     found = instances(labels, scores, [2, 0], marks)
-    assert found.dtype == np.int32 and ((found > 0) == (labels > 0).numpy()).all()
+    assert found.dtype == np.int32 and ((found > 0) == (labels > 0)).all()
     assert (found[4:20, 40:60] == 1).all()  # cat comes first
     assert (found[4:20, 4:15] == found[10, 10]).all() and (found[4:20, 15:30] == found[10, 20]).all()
     assert {found[10, 10], found[10, 20]} == {2, 3}

@@ -11,8 +11,11 @@ from conftest import small_dino
 from PIL import Image
 
 from clipseg_ws import Segmenter
-from clipseg_ws.config import resolve
-from clipseg_ws.stages.maps import competed
+from clipseg_ws.config import STEPS, resolve
+from clipseg_ws.stages.map_steps import competition
+from clipseg_ws.stages.maps import own_maps
+from clipseg_ws.stages.reading import readable
+from clipseg_ws.structures import Seen
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,7 @@ def test_presence_is_reported_for_every_name(segmenter, tmp_path):
 def test_presence_says_who_decided(segmenter):
     told = segmenter(picture(0), classes=CLASSES, tags=["sofa"]).presence()
     assert told["sofa"] == told["sofa"] | {"present": True, "why": "given"} and not told["cat"]["present"]
-    words = segmenter.variant("maskclip", attention_blocks=2, templates="plain")(picture(0), classes=CLASSES)
+    words = segmenter.variant("maskclip", templates="plain")(picture(0), classes=CLASSES)
     assert words.present is None
     assert {n for n, e in words.presence().items() if e["present"]} == {n for n in words.names if words.mask(n).any()}
 
@@ -70,12 +73,12 @@ def test_presence_says_who_decided(segmenter):
     "options",
     [
         {"outliers": 0.2},
-        {"outliers": 0.2, "outlier_method": "activation"},
+        {"outliers": {"share": 0.2, "method": "activation"}},
         {"correlation": "cross"},
-        {"correlation": "intra", "correlation_weight": 1.0},
+        {"correlation": {"kind": "intra", "weight": 1.0}},
         {"layer_fusion": "two-pass"},
         {"layer_fusion": "two-pass", "correlation": "cross", "outliers": 0.1},
-        {"layer_fusion": "early"},
+        {"layer_fusion": "early", "attention_blocks": 2},
         {"dense_mode": "proxy"},
     ],
     ids=str,
@@ -83,7 +86,9 @@ def test_presence_says_who_decided(segmenter):
 def test_dense_options_change_the_maps_and_not_with_the_batch(segmenter, method, options):
     given = {"attention_blocks": 2, "templates": "plain", "refine": "none", "short_side": None, "keep_maps": True}
     given |= {"window": 0, "presence": False}
-    plain, variant = segmenter.variant(method, **given), segmenter.variant(method, **given, **options)
+    plain = segmenter.variant(method, **readable(method, given))
+    variant = segmenter.variant(method, **readable(method, given | options))
+    assert all(variant.config.step(name) for name in options if name in STEPS)
     pictures = [picture(1), picture(2)]
     together = variant(pictures, classes=CLASSES)
     alone = variant(pictures[1], classes=CLASSES)
@@ -99,12 +104,12 @@ def test_proxy_without_a_second_model_says_what_to_give(tiny_backbone):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"outliers": 1.0}, "outliers=0.05"),
+        ({"outliers": 1.0}, "outliers.share=1.0"),
         ({"dense_mode": "proxy", "correlation": "cross"}, "its own attention"),
         ({"layer_fusion": "early", "attention_blocks": 0}, "set attention_blocks"),
         ({"layer_fusion": "early", "correlation": "intra"}, "its own attention"),
-        ({"correlation": "middle"}, "none, cross, intra"),
-        ({"competition": 1.5}, r"\[0, 1\]"),
+        ({"correlation": "middle"}, "cross, intra"),
+        ({"competition": 1.5}, r"\(0, 1\]"),
     ],
 )
 def test_options_that_do_not_go_together(given, message):
@@ -115,8 +120,10 @@ def test_options_that_do_not_go_together(given, message):
 def test_competition_gives_a_patch_back_to_the_class_it_speaks_for():
     maps = torch.tensor([[[[0.9, 0.5]], [[0.8, 0.0]], [[0.3, 0.3]]]])  # [1, 3, 1, 2]; the third is padding
     dense = torch.tensor([[[[0.1, 0.9]], [[0.9, 0.1]], [[0.0, 0.0]]]])  # [1, 3, 1, 2] words
-    targets = torch.tensor([[0, 1, -1]])
-    got = competed(maps, dense, targets, 0.25)
+    own = own_maps(dense, torch.tensor([[0, 1, -1]]))
+    seen = Seen(None, torch.tensor([[0, 1, -1]]), dense=own)
+    got = competition(maps, seen, weight=0.25)
     assert maps[0, :, 0, 0].argmax() == 0 and got[0, :, 0, 0].argmax() == 1
     torch.testing.assert_close(got[0, 0, 0, 1], torch.tensor(0.5**0.75 * 0.9**0.25))
-    assert (got[0, 2] == 0).all() and competed(maps, dense, targets, 0.0) is maps
+    assert (got[0, 2] == 0).all()
+    assert competition(maps, Seen(None, seen.classes), weight=0.25) is maps  # examples alone have no dense maps

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from clipseg_ws.pictures.sources import IMAGE_SUFFIXES, Source, list_sources
 from clipseg_ws.structures import Vocabulary
-from clipseg_ws.weak.tags import IMAGE_COLUMNS, TAG_COLUMNS, Tags, lookup_tags, read_tags, tags_from_folders
+from clipseg_ws.weak.readers.table import IMAGE_COLUMNS, TAG_COLUMNS
+from clipseg_ws.weak.tags import Tags, lookup_tags, read_tags, tags_from_folders
 
 
 def write(path: Path, text: str, encoding: str = "utf-8") -> Path:

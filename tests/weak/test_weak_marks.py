@@ -13,7 +13,8 @@ from PIL import Image
 
 from clipseg_ws.pictures.sources import list_sources
 from clipseg_ws.structures import WeakLabels
-from clipseg_ws.weak.marks import draw_lines, lookup_marks, merge_marks, read_marks, read_scribbles
+from clipseg_ws.weak.marks import draw_lines, lookup_marks, merge_marks, read_marks
+from clipseg_ws.weak.readers.scribbles import read_scribbles
 
 NAMES = ("cat", "dog")
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,15 +17,13 @@ from clipseg_ws.heads.data import HeadData, Targets
 from clipseg_ws.heads.features import FeatureSpec, encode_tokens, pixel_batch, shrink_target
 from clipseg_ws.heads.feedback import feed_back
 from clipseg_ws.output.files import output_paths, read_label_png
-from clipseg_ws.pictures.reading import read_image
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.run.pseudo import MASK_FORMATS
 from clipseg_ws.segmenter import Segmenter
-from clipseg_ws.stages.decisions import decide_maps
+from clipseg_ws.stages.decide import decide_maps
 from clipseg_ws.stages.dense import needed_layers
 from clipseg_ws.stages.maps import class_maps
 from clipseg_ws.structures import IGNORE
-from clipseg_ws.text.embeddings import embed_vocabulary
 
 
 @dataclass(frozen=True)
@@ -110,21 +107,18 @@ def feedback_targets(
         blocks: last blocks to choose from.
     """
     backbone, config = segmenter.backbone, segmenter.config
-    vocabulary = segmenter.vocabulary(list(names))
-    text = embed_vocabulary(vocabulary, backbone.embed_text, weights_key=backbone.weights_sha256)
-    text = replace(text, vectors=text.vectors.to(backbone.device), owner=text.owner.to(backbone.device))
+    text = segmenter.embed_names(segmenter.vocabulary(list(names)))
     labels, confidence = [], []
     for i, source in enumerate(tqdm(sources, desc="feedback", unit="img", disable=None)):
-        picture, before = read_image(source), data.target(i)[0]
-        pixels = pixel_batch(backbone, [picture], replace(spec, short_side=config.short_side))
+        picture, before = segmenter.prepare(source), data.target(i)[0]
+        pixels = pixel_batch(backbone, [picture.image], replace(spec, short_side=config.short_side))
         features, tokens = encode_tokens(backbone, pixels, spec, keep_layers=needed_layers(config, backbone.depth))
         embedding = module(features.float()).embedding
         tokens = replace(tokens, attention=feed_back(block_attentions(backbone, pixels, blocks), embedding))
         present = torch.zeros(1, len(names), dtype=torch.bool, device=backbone.device)
         present[0, [int(c) - 1 for c in np.unique(before) if c not in (0, IGNORE)]] = True
-        maps = class_maps(backbone, tokens, text, config, present)
-        made: Any = decide_maps(picture, maps, 0, config)
-        labels.append(np.array(shrink_target(made.labels.cpu().numpy().astype(np.uint8), before.shape)))
-        sure = np.rint(made.confidence.float().cpu().numpy() * 255).astype(np.uint8)
+        (made,) = decide_maps([picture], class_maps(backbone, tokens, text, config, present), config)
+        labels.append(np.array(shrink_target(made.labels.astype(np.uint8), before.shape)))
+        sure = np.rint(made.confidence * 255).astype(np.uint8)
         confidence.append(np.array(shrink_target(sure, before.shape)))
     return Targets(labels, confidence)

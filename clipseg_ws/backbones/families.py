@@ -1,0 +1,95 @@
+"""The families: how the name of a model is written, and who loads it. Importing this imports no torch.
+
+``about["form"]`` is the notation. "prefix:REST" is recognised by its prefix, a form that is the entry's own name is the
+whole name of a model embedded in the package, and the form without either takes every other name without a colon.
+Each entry's function is called as ``function(rest, offline=...)``; ``rest`` is what follows the prefix, or the name.
+
+* ``FAMILIES``: -> ``layout.Checkpoint``. ``about["fetch"]``: function(rest) -> files, brought up to date;
+  ``about["names"]``: function() -> every name of the family that needs no path.
+* ``MODELS``: classes of models that somebody has built already; function(model, **settings of ``wrap``) -> Backbone.
+* ``FEATURES``: second models, which supply patch features only; -> the folder with transformers' files.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from clipseg_ws.registry import Entry, Registry, registry
+
+DEFAULT_MODEL = "ViT-B-16-quickgelu/openai"
+_ROOM = "clipseg_ws.backbones"
+
+FAMILIES = registry(
+    Entry("open_clip", "a row of open_clip's table of architectures and weights", f"{_ROOM}.tags:load_tag",
+          about={"form": "ARCH/PRETRAINED", "example": DEFAULT_MODEL, "fetch": f"{_ROOM}.tags:fetch_tag",
+                 "names": f"{_ROOM}.tags:tag_names"}),
+    Entry("hf", "a repository of the model hub, in transformers' or open_clip's format", f"{_ROOM}.repos:load_repo",
+          about={"form": "hf:REPO", "example": "hf:openai/clip-vit-base-patch16",
+                 "fetch": f"{_ROOM}.repos:fetch_repo"}),
+    Entry("local-dir", "a folder, in transformers' or open_clip's format", f"{_ROOM}.folder:load_local",
+          about={"form": "local-dir:PATH", "example": "local-dir:models/my-clip"}),
+    Entry("nano", "embedded in the package, knows drawn scenes only", f"{_ROOM}.folder:load_embedded",
+          about={"form": "nano", "example": "nano", "fetch": f"{_ROOM}.folder:embedded_files"}),
+)  # fmt: skip
+
+MODELS = registry(
+    Entry("open_clip.CLIP", "what open_clip.create_model gives for most names", f"{_ROOM}.openclip:wrap_open_clip"),
+    Entry("open_clip.CustomTextCLIP", "the same with a text tower apart", f"{_ROOM}.openclip:wrap_open_clip"),
+    Entry("transformers.CLIPModel", "CLIP with both towers", f"{_ROOM}.convert:wrap_transformers"),
+)
+
+FEATURES = registry(
+    Entry("hf", "transformers' files on the model hub", f"{_ROOM}.second:repo_folder",
+          about={"form": "hf:REPO", "example": "hf:facebook/dinov2-base"}),
+    Entry("local-dir", "what transformers' save_pretrained wrote", f"{_ROOM}.second:local_folder",
+          about={"form": "local-dir:PATH", "example": "local-dir:models/dinov2"}),
+)  # fmt: skip
+
+
+def parse_name(name: str, table: Registry = FAMILIES, kind: str = "model") -> tuple[Entry, str]:
+    """A name -> (the entry of its family, the rest for its loader).
+
+    Raises:
+        ValueError: no entry of the table writes names so; its forms are listed. ``kind`` is for the text.
+    """
+    for entry in table.values():
+        if (rest := _rest(entry, name, table)) is not None:
+            return entry, rest
+    example = next(iter(table.values())).about["example"]
+    raise ValueError(f"{kind} name {name!r} is not understood; it is one of {forms(table)}, for example {example!r}")
+
+
+def forms(table: Registry = FAMILIES, without: str = "") -> str:
+    """The notations of a table, quoted, one entry left out where asked: "'hf:REPO' or 'local-dir:PATH'"."""
+    quoted = [repr(entry.about["form"]) for entry in table.values() if entry.name != without]
+    return " or ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
+
+
+def embedded() -> list[str]:
+    """Names of the models that the package brings."""
+    return [entry.name for entry in FAMILIES.values() if _is_embedded(entry)]
+
+
+def further(entry: Entry, what: str) -> Any:
+    """The function that ``about[what]`` names, or None."""
+    home = entry.about.get(what)
+    if home is None:
+        return None
+    module, _, function = home.partition(":")
+    return getattr(import_module(module), function)
+
+
+def _is_embedded(entry: Entry) -> bool:
+    return bool(entry.about["form"] == entry.name)
+
+
+def _rest(entry: Entry, name: str, table: Registry) -> str | None:
+    """What is left of a name that is written in the entry's form, or None."""
+    if _is_embedded(entry):
+        return name if name == entry.name else None
+    prefix, colon, _ = entry.about["form"].partition(":")
+    if colon:
+        return name.removeprefix(prefix + colon) or None if name.startswith(prefix + colon) else None
+    taken = any(name == other.name for other in table.values() if _is_embedded(other))
+    return name if name and ":" not in name and not taken else None
