@@ -31,5 +31,5 @@ def test_through_the_harness(tmp_path):
     rows = records(tmp_path / "results.csv")
     assert [row["method"] for row in rows] == split_methods(methods)
     assert {row["split"] for row in rows} == {"validation"} and {row["n_images"] for row in rows} == {"2"}
-    assert rows[0]["refine"] == "affinity" and rows[2]["threshold"] == "(1-max)^9"
+    assert rows[0]["refine"] == "affinity" and rows[2]["threshold"] == "(1-max)^9.0"
     assert len({row["run_id"] for row in rows}) == 3 and all("[" not in row["run_id"] for row in rows)
