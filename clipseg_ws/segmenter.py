@@ -36,13 +36,15 @@ from clipseg_ws.weak.constraints import constraints
 from clipseg_ws.weak.given import per_image_tags, present_mask, tag_indices, weak_list
 from clipseg_ws.weak.marks import mark_names
 
+KEPT_TEXTS = 128  # vocabularies whose embeddings stay in memory; a Question holds its own
+
 
 class Segmenter:
     """Segments pictures with a frozen CLIP: names in, masks out; or image tags in, masks out.
 
     Args:
         model: "ARCH/PRETRAINED" (open_clip), "hf:REPO", "local-dir:PATH" or "nano"; see ``load_backbone``.
-        method: a preset by name, see ``config.PRESETS``.
+        method: a preset by name, see ``config.METHODS``.
         device, dtype: "auto" or explicit ("cuda", "cpu", ...; "float32", "bfloat16", "float16").
         offline: never touch the network.
         features: a second vision model as source of patch features ("hf:facebook/dinov2-base", "local-dir:PATH", see
@@ -245,12 +247,14 @@ class Segmenter:
     def bank(self, supports: Any) -> SupportBank:
         """Supports encoded once for many calls, see ``supports`` there; ``.save(path)``, ``.merge(other)``."""
         backbone = self.features or self.backbone
-        cached = self._encode_pictures if self.features is None and self.config.cache_mb else None
-        return make_bank(supports, backbone, self.config, self._by_tag, cached)
+        encode = self._encode_supports if self.features is None else None
+        return make_bank(supports, backbone, self.config, self._by_tag, encode)
 
-    def _encode_pictures(self, pictures: Sequence[Any]) -> Tokens:
-        encoder = self._for_maps()
-        return encoder.clip(encoder.pixels([encoder.picture(picture) for picture in pictures]))
+    @property
+    def encoder_runs(self) -> int:
+        """Batches that CLIP has encoded so far, here and in all variants; with ``cache_mb`` those that were not in the
+        cache. Passes of a trained head and of a second vision model are not counted."""
+        return self._tokens.runs
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """Patch grid (h, w) that a picture of ``size`` (width, height) gets (words: its network size in pixels)."""
@@ -289,6 +293,11 @@ class Segmenter:
         """The encoder that makes whole patches of a picture."""
         return Encoder(self.backbone, self.features, self.config, self._tokens)
 
+    def _encode_supports(self, pictures: Sequence[Any]) -> Tokens:
+        """Tokens of pictures of one grid, without attention; with ``cache_mb`` only those that are not known yet."""
+        encoder = self._for_maps()
+        return encoder.clip(encoder.pixels([encoder.picture(picture) for picture in pictures]), attention=False)
+
     def _by_tag(self, pictures: Sequence[Image.Image], labels: Sequence[str]) -> list[Segmentation]:
         """The weak setting with one tag a picture, for supports without a mask."""
         given = {key: value for key, value in self._given.items() if not key.startswith("fewshot.")}
@@ -313,6 +322,8 @@ class Segmenter:
     def embed_names(self, vocabulary: Vocabulary) -> TextEmbeddings:
         """The vocabulary's text embeddings on the model's device; made once (and kept on disk), pickled with it."""
         if vocabulary not in self._texts:
+            while len(self._texts) >= KEPT_TEXTS:  # a service is asked for new names for ever
+                self._texts.pop(next(iter(self._texts)))
             text = embed_vocabulary(vocabulary, self.backbone.embed_text, weights_key=self.backbone.weights_sha256)
             self._texts[vocabulary] = moved(text, self.backbone.device)
         return self._texts[vocabulary]
