@@ -197,7 +197,9 @@ def checked_value(key: str, value: Any, default: Any) -> Any:
     return value
 
 
-def table_of(entries: Registry | Iterable[Entry], columns: Sequence[str] = ("name", "summary", "paper")) -> list[list]:
+def table_of(
+    entries: Registry | Iterable[Entry], columns: Sequence[str] = ("name", "summary", "paper")
+) -> list[list[str]]:
     """Rows of text for lists and documentation; the first row holds the headings."""
     listed = list(entries.values()) if isinstance(entries, Mapping) else list(entries)
     rows = [[str(getattr(e, c) if hasattr(e, c) else e.about.get(c, "")) for c in columns] for e in listed]

@@ -25,7 +25,7 @@ def run_demo(directory: Path, *, seed: int, size: int) -> Iterator[str]:
         picture.save(path, format="PNG")
     write_label_png(scene.labels, directory / "truth.png", classes=len(KINDS))
     yield f"a drawn scene (seed {seed}): {', '.join(scene.tags)} on {scene.background}"
-    segmenter = Segmenter("nano", cache_tokens=1)
+    segmenter = Segmenter("nano", cache_mb=50)
     for title, stem, tags in (("by names, all 12 given", "by_names", None), ("by tags", "by_tags", list(scene.tags))):
         result = segmenter(picture, classes=list(KINDS), tags=tags)
         assert not isinstance(result, list)

@@ -50,9 +50,9 @@ class Tracker:
     def question(self) -> Question:
         """What the next frame is asked: the same names, with the examples so far."""
         if self._asked_of is not self._bank:
-            words: Vocabulary | None = self._question.vocabulary
-            if self._question.text is None and words.names == self._asked_of.labels:
-                words = None  # the examples alone
+            asked = self._question.vocabulary
+            alone = self._question.text is None and asked.names == self._asked_of.labels
+            words: Vocabulary | None = None if alone else asked
             self._question, self._asked_of = self.segmenter.ask(words, supports=self._bank), self._bank
         return self._question
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from clipseg_ws.config import resolve
-from clipseg_ws.segmenter import KEPT_TEXTS, Segmenter
+from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.cache import TokenCache, size_of
 from clipseg_ws.stages.encoder import Encoder
 from clipseg_ws.structures import Support
@@ -125,8 +125,8 @@ def test_a_bank_is_the_same_with_and_without_the_cache(tiny_backbone, examples):
 
 def test_texts_of_old_questions_do_not_pile_up(tiny_backbone, monkeypatch, tmp_path):
     monkeypatch.setenv("CLIPSEG_WS_CACHE", str(tmp_path))
-    monkeypatch.setattr("clipseg_ws.segmenter.KEPT_TEXTS", 3)
+    monkeypatch.setattr("clipseg_ws.stages.texts.KEPT", 3)
     made = Segmenter(backbone=tiny_backbone, method="cam", attention_blocks=2)
     questions = [made.ask(f"thing {i}", background=()) for i in range(5)]
-    assert len(made._texts) == 3 < KEPT_TEXTS and len(made._tokens) == 0
+    assert len(made._texts) == 3 and len(made._tokens) == 0
     assert made.answer(questions[0], [draw(32, 48)])[0].names == ("thing 0",)
