@@ -18,7 +18,7 @@ from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.config import Config
 from clipseg_ws.heads.base import Head
 from clipseg_ws.heads.features import FeatureSpec, encode_features, encode_tokens, grid_of, pixel_batch
-from clipseg_ws.heads.head_file import load_head
+from clipseg_ws.heads.file import load_head
 from clipseg_ws.heads.objective import enlarge
 from clipseg_ws.pictures.batching import Batching
 from clipseg_ws.stages.better_maps import structure_layers

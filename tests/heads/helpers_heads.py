@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from clipseg_ws.heads.course import Course
 from clipseg_ws.heads.data import ArrayData
+from clipseg_ws.heads.options import TrainConfig
 
 CLASSES = ("cat", "dog")
 
@@ -26,3 +28,8 @@ def toy(count: int = 12, seed: int = 0, grids=((4, 5), (3, 6)), noise: float = 0
         labels.append(mask)
         confidence.append(sure)
     return ArrayData(features, labels, confidence)
+
+
+def course(kind: str, data: ArrayData, training: dict, options: dict | None = None, **more) -> Course:
+    """A course on toy data."""
+    return Course(kind, TrainConfig.of(**training), data, CLASSES, options or {}, **more)

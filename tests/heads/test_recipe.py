@@ -24,27 +24,42 @@ from clipseg_ws import Config, Segmenter
 from clipseg_ws.cli.app import app
 from clipseg_ws.embedded.nano.scenes import KINDS, draw_scene
 from clipseg_ws.heads.augment import AugmentedData
+from clipseg_ws.heads.base import make_head
 from clipseg_ws.heads.data import ArrayData, Targets
 from clipseg_ws.heads.features import FeatureSpec, encode_features, encode_tokens, pixel_batch
-from clipseg_ws.heads.head_file import load_head, save_head
+from clipseg_ws.heads.file import load_head, save_head
 from clipseg_ws.heads.incremental import shifted
 from clipseg_ws.heads.paste import cut_out
-from clipseg_ws.heads.token_store import StoredData, TokenStore
+from clipseg_ws.heads.store import StoredData, TokenStore
 from clipseg_ws.output.files import write_label_png
 from clipseg_ws.pictures.images import ImageError, read_image
 from clipseg_ws.pictures.sources import list_sources
 from clipseg_ws.refine.affinity import class_aware_affinity
 from clipseg_ws.run.training.data import size_in_header
 from clipseg_ws.run.training.masks import feedback_targets, open_masks, shrink_targets
-from clipseg_ws.run.training.options import Recipe, default_threshold
+from clipseg_ws.run.training.options import Recipe
 from clipseg_ws.run.training.views import Donors, Views
 from clipseg_ws.stages.by_head import spread_winners, winners
 from clipseg_ws.structures import Support, Tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = FeatureSpec(blocks=(-1, 1), short_side=64)
-FAST = "--model nano --dtype float32 --set short_side=64 --set refine=none --option hidden=8 --option depth=1"
-FAST = f"{FAST} --option upsample=2 --steps 6 --batch-size 2".split()
+KIND = "decoder(hidden=8, depth=1, upsample=2)"
+FAST = [
+    "--model",
+    "nano",
+    "--dtype",
+    "float32",
+    "--set",
+    "short_side=64",
+    "--set",
+    "refine=none",
+    "--steps",
+    "6",
+    "--train",
+    "batch=2",
+]
+FAST += ["--kind", KIND]
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +294,7 @@ def test_a_training_goes_on_only_as_it_began(scenes, tmp_path):
         return str(result.exception)
 
     assert "augment: False there, True now" in refused("--augment")
-    assert "dropout" in refused("--option", "dropout=0.5")
+    assert "dropout" in refused("--kind", "decoder(hidden=8, depth=1, upsample=2, dropout=0.5)")
     path = two / "masks" / "p0.png"
     labels = np.asarray(Image.open(path)).copy()
     labels[:16] = 1
@@ -528,7 +543,7 @@ def test_the_threshold_follows_the_masks(tmp_path, refine, wanted):
     (tmp_path / "classes.txt").write_text("background\ncat\n")
     if refine:
         (tmp_path / "settings.json").write_text(json.dumps({"settings": {"refine": refine}}))
-    assert default_threshold(open_masks(tmp_path)) == wanted
+    assert open_masks(tmp_path).threshold == wanted
 
 
 @pytest.mark.parametrize("scheme", ["consistency", "rounds", "cotrain", "feedback"])
@@ -555,8 +570,6 @@ def test_feedback_targets_keep_to_the_tags(scenes, nano):
 
         def target(self, i):
             return blank.labels[i], blank.confidence[i]
-
-    from clipseg_ws.heads import make_head
 
     head = make_head("decoder", 2, 192, len(KINDS) + 1, hidden=8)
     made = feedback_targets(nano, head.eval(), SPEC, KINDS, sources, Data(), blocks=3)
@@ -600,7 +613,7 @@ def test_two_processes_through_accelerate_equal_one(scenes, tmp_path):
     pytest.importorskip("accelerate")
     two = few_classes(scenes, tmp_path)
     common = ["train", two, "--images", scenes / "photos", *FAST, "--validation", "0", "--device", "cpu",
-              "--option", "dropout=0", "--work"]  # fmt: skip
+              "--kind", "decoder(hidden=8, depth=1, upsample=2, dropout=0.0)", "--work"]  # fmt: skip
     call(*common, tmp_path / "one", "-o", tmp_path / "one.safetensors")
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
