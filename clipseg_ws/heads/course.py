@@ -16,6 +16,14 @@ from clipseg_ws.heads.options import TrainConfig
 from clipseg_ws.registry import Spec, checked_spec
 
 
+# what a scheme may read of its course, for errors
+NEEDED = {
+    "unlabelled": "pictures without labels: --unlabelled FOLDER",
+    "old": "a head to add classes to: --add-to old.safetensors",
+    "feed_back": "the weak pipeline that makes its masks again",
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Course:
     """A head, what it learns from, and where.
@@ -61,16 +69,9 @@ def run_scheme(course: Course, spec: Spec) -> SegmentationHead:
     spec = checked_spec(spec, SCHEMES, "scheme")
     entry = SCHEMES[spec.name]
     if (reads := entry.about.get("reads")) and getattr(course, reads) is None:
-        raise ValueError(f"the scheme {entry.name!r} needs {NEEDED[reads]}")
+        raise ValueError(f"the scheme {entry.name!r} needs {NEEDED.get(reads, reads)}")
     head: SegmentationHead = entry.load()(course, **spec.resolved(SCHEMES))
     return head
-
-
-NEEDED = {
-    "unlabelled": "pictures without labels: --unlabelled FOLDER",
-    "old": "a head to add classes to: --add-to old.safetensors",
-    "feed_back": "the weak pipeline that makes its masks again",
-}
 
 
 def fit_plain(course: Course) -> SegmentationHead:

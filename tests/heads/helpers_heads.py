@@ -17,21 +17,8 @@ from clipseg_ws.output.files import write_label_png
 CLASSES = ("cat", "dog")
 SPEC = FeatureSpec(blocks=(-1, 1), short_side=64)
 KIND = "decoder(hidden=8, depth=1, upsample=2)"
-FAST = [
-    "--model",
-    "nano",
-    "--dtype",
-    "float32",
-    "--set",
-    "short_side=64",
-    "--set",
-    "refine=none",
-    "--steps",
-    "6",
-    "--train",
-    "batch=2",
-]
-FAST += ["--kind", KIND]
+_WORDS = "--model nano --dtype float32 --set short_side=64 --set refine=none --steps 6 --train batch=2"
+FAST = [*_WORDS.split(), "--kind", KIND]
 
 
 def toy(count: int = 12, seed: int = 0, grids=((4, 5), (3, 6)), noise: float = 0.3, detail: int = 2) -> ArrayData:

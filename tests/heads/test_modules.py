@@ -79,7 +79,7 @@ def test_ocr_pooling_and_attention_by_loops():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="linear, mlp, decoder, ocr"):
+    with pytest.raises(ValueError, match="choose one of " + ", ".join(HEADS)):
         make_head("unet", 1, 8, 3)
     with pytest.raises(ValueError, match="did you mean 'decoder'"):
         make_head("decoders", 1, 8, 3)
