@@ -15,7 +15,6 @@ from clipseg_ws.heads.file import HeadCard
 from clipseg_ws.heads.options import TrainConfig
 from clipseg_ws.registry import Spec, checked_spec
 
-
 # what a scheme may read of its course, for errors
 NEEDED = {
     "unlabelled": "pictures without labels: --unlabelled FOLDER",
