@@ -142,12 +142,13 @@ def download(model: Annotated[str, typer.Argument(help='"ARCH/PRETRAINED" or "hf
 
 def _mount() -> None:
     """Commands that live in files of their own; importing their fronts is light."""
+    from clipseg_ws.cli.bench_heads import bench_heads
     from clipseg_ws.cli.demo import demo
     from clipseg_ws.cli.eval import bench_app, eval_app, report
     from clipseg_ws.cli.fewshot import SupportCommand, fewshot
     from clipseg_ws.cli.prompts import prompts_app
     from clipseg_ws.cli.pseudo import pseudo
-    from clipseg_ws.cli.train import bench_heads, train
+    from clipseg_ws.cli.train import train
 
     app.command("fewshot", cls=SupportCommand)(fewshot)
     app.command("pseudo")(pseudo)

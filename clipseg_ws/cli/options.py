@@ -59,7 +59,7 @@ def make_segmenter(
 
     given = {key: value for key, value in config.items() if value is not None} | parse_settings(settings)
     if given.get("head") is not None and model == DEFAULT_MODEL:  # a head names the model that it belongs to
-        from clipseg_ws.heads.head_file import load_head
+        from clipseg_ws.heads.file import load_head
 
         model = load_head(given["head"])[1].backbone
     return Segmenter(model, method=method, device=device, dtype=dtype, offline=offline, features=features, **given)
