@@ -217,7 +217,7 @@ def _make_masks(
     if workers.main:
         wanted = None if classes is None else parse_classes(classes)
         weak, named = weak_reader(tags, [], pictures, wanted)
-        vocabulary = segmenter.vocabulary(wanted if wanted is not None else named or None, background)
-        for line in make_pseudo(segmenter, pictures, folder, weak, vocabulary, confidence=0.0).lines():
+        question = segmenter.ask(wanted if wanted is not None else named or None, background)
+        for line in make_pseudo(segmenter, pictures, folder, weak, question, confidence=0.0).lines():
             typer.echo(line)
     workers.wait()

@@ -8,18 +8,19 @@ import torch
 from PIL import Image, ImageOps
 from torch.nn.functional import adaptive_avg_pool2d
 
-from clipseg_ws import Config, Segmenter
+from clipseg_ws import Segmenter
+from clipseg_ws.config import resolve
 from clipseg_ws.heads.file import load_head, save_head
 from clipseg_ws.refine.affinity import class_aware_affinity
 from clipseg_ws.stages.by_head import spread_winners, winners
-from clipseg_ws.structures import Support, Tokens
+from clipseg_ws.structures import Seen, Support, Tokens
 
 pytest_plugins = ("fixtures_heads",)
 
 
 def test_maps_of_a_head_are_spread_along_the_attention():
     """Against the definition, with an absent second class and attention that only knows one neighbour."""
-    config = Config(affinity_threshold=0.1, head_affinity=0.5)
+    config = resolve("cam", {"affinity": 0.1, "head_affinity": 0.5})
     probabilities = torch.zeros(1, 3, 4, 6)  # 2 x 3 patches, two pixels a side
     probabilities[0, 1, :2, :2] = 0.8  # the first patch
     probabilities[0, 0] = 1 - probabilities[0, 1]
@@ -30,12 +31,12 @@ def test_maps_of_a_head_are_spread_along_the_attention():
     spread = class_aware_affinity(adaptive_avg_pool2d(maps.maps, (2, 3)), attention, threshold=0.1)
     wide = torch.nn.functional.interpolate(spread, size=(4, 6), mode="bilinear", align_corners=False)
     both = wide.sqrt() * maps.maps.sqrt()
-    got = spread_winners(maps, tokens, config, None, 6)
+    got = spread_winners(maps, Seen(tokens, maps.classes, 6), config, None)
     total = both.sum(1) + maps.background
     assert torch.allclose(got.maps, both / total[:, None], atol=1e-6)
     assert torch.allclose(got.maps.sum(1) + got.background, torch.ones(1, 4, 6), atol=1e-6)
     empty = winners(torch.eye(3)[0].reshape(1, 3, 1, 1).expand(1, 3, 4, 6), None)
-    assert spread_winners(empty, tokens, config, None, 6).maps.shape[1] == 0
+    assert spread_winners(empty, Seen(tokens, empty.classes, 6), config, None).maps.shape[1] == 0
 
 
 def test_head_in_the_segmenter(scenes, nano, trained):
@@ -78,15 +79,15 @@ def test_a_head_looks_again_at_other_sizes_and_the_mirror_image(scenes, nano, tr
     bare = nano.with_head(trained).variant(affinity=False, keep_maps=True)
     pictures = [Image.open(scenes / "photos" / f"p{i}.png") for i in (0, 2)]
     turned = [ImageOps.mirror(picture) for picture in pictures]
-    both = bare.variant(flip=True)
+    both = bare.variant(looks={"flip": True})
     for one, other in zip(both(pictures), both(turned), strict=True):
         assert np.allclose(one.extras["maps"], other.extras["maps"][..., ::-1], atol=1e-4)
     one, other = bare(pictures[0]), bare(turned[0])
     assert not np.allclose(one.extras["maps"], other.extras["maps"][..., ::-1], atol=1e-3)
-    sized = bare.variant(scales=(0.75, 1.0, 1.5), flip=True)(pictures[0])
+    sized = bare.variant(looks={"scales": (0.75, 1.0, 1.5), "flip": True})(pictures[0])
     maps, plain = sized.extras["maps"], one.extras["maps"]
     assert sized.labels.shape == (64, 96) and np.isfinite(maps).all() and not np.allclose(maps, plain)
-    assert np.array_equal(bare.variant(scales=(1.0,))(pictures[0]).extras["maps"], plain)
+    assert np.array_equal(bare.variant(looks=[1.0])(pictures[0]).extras["maps"], plain)
 
 
 def test_a_head_takes_smaller_batches_where_memory_runs_out(scenes, nano, trained, monkeypatch):

@@ -47,7 +47,7 @@ def test_features_of_the_blocks(nano):
     got = encode_features(nano.backbone, pixels, SPEC)
     assert got.shape == (2, 2, 192, 3, 4)
     assert torch.equal(got[1, 0, :, 1, 2], tokens.layers[1][1, 1 * 4 + 2])
-    last = nano.backbone.last_block(tokens.last_input)
+    last = nano.backbone.last_block.forward(tokens.last_input)
     assert torch.allclose(got[1, 1, :, 2, 1], last[1, 1 + 2 * 4 + 1], atol=1e-4)
     with pytest.raises(ValueError, match="blocks"):
         FeatureSpec(blocks=(6,)).resolved(6)
