@@ -17,6 +17,7 @@ from clipseg_ws.backbones.features import FeatureBackbone, load_features
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.config import PRESETS, Config, flatten, resolve
 from clipseg_ws.fewshot.bank import SupportBank
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.batching import Batching
 from clipseg_ws.pictures.images import to_image
 from clipseg_ws.stages.banks import Matchers, make_bank
@@ -29,7 +30,7 @@ from clipseg_ws.stages.names import resolve_names
 from clipseg_ws.stages.picture_maps import picture_maps
 from clipseg_ws.stages.results import make_result, resolved_record
 from clipseg_ws.stages.token_cache import TokenCache
-from clipseg_ws.structures import Segmentation, TextEmbeddings, Vocabulary, WeakLabels
+from clipseg_ws.structures import TextEmbeddings, Vocabulary, WeakLabels
 from clipseg_ws.text.embeddings import embed_vocabulary
 from clipseg_ws.weak.constraints import Constraints, constraints
 from clipseg_ws.weak.given import per_image_tags, present_mask, tag_indices, weak_list

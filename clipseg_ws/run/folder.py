@@ -12,12 +12,12 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from clipseg_ws.output.files import ErrorsCsv
+from clipseg_ws.files import ErrorsCsv
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.loading import batches_of_a_kind, load_ahead
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.run.job import Finish, Job, Outcome, Summary, Supports, Tags, Weak
 from clipseg_ws.segmenter import Segmenter
-from clipseg_ws.structures import Segmentation
 
 ENGINES = ("local", "ray")
 OnResult = Callable[[Source, Segmentation], None]

@@ -17,8 +17,9 @@ from clipseg_ws.fewshot.bank import BankError, SupportBank, encode_bank, load_ba
 from clipseg_ws.fewshot.labels import VALUES, match_labels
 from clipseg_ws.fewshot.matcher import FewShotMatcher
 from clipseg_ws.fewshot.supports import SupportError, read_support_dir, read_supports
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.stages.examples import Examples
-from clipseg_ws.structures import Segmentation, Support, TextEmbeddings, Tokens, Vocabulary
+from clipseg_ws.structures import Support, TextEmbeddings, Tokens, Vocabulary
 
 Segment = Callable[[Sequence[Any], Sequence[str]], Sequence[Segmentation]]  # pictures, one tag each -> answers
 

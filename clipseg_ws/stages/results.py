@@ -10,9 +10,10 @@ from PIL import Image
 
 from clipseg_ws import __version__
 from clipseg_ws.config import Config
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.stages.decisions import Decision
 from clipseg_ws.stages.examples import Examples
-from clipseg_ws.structures import Segmentation, Vocabulary
+from clipseg_ws.structures import Vocabulary
 
 
 def make_result(

@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from clipseg_ws.config import Config
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.segmenter import Segmenter
-from clipseg_ws.structures import Segmentation, Support, WeakLabels
+from clipseg_ws.structures import Support, WeakLabels
 from clipseg_ws.web.shapes import BACKGROUND, Shape, to_weak
 
 

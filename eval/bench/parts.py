@@ -37,7 +37,7 @@ from clipseg_ws.eval.bench.model import (
 )
 from clipseg_ws.eval.passing import peak_memory_mb
 from clipseg_ws.files import write_text
-from clipseg_ws.output.files import save
+from clipseg_ws.output.save import save
 from clipseg_ws.pictures.images import decode_image, resize_maps, to_pixels
 from clipseg_ws.refine.affinity import class_aware_affinity
 from clipseg_ws.refine.guided import guided_filter

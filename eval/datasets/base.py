@@ -13,7 +13,7 @@ from PIL import Image
 
 from clipseg_ws.eval import marks
 from clipseg_ws.eval.guard import Labels, Sample, Setting
-from clipseg_ws.output.files import read_label_png
+from clipseg_ws.output.formats.png import read_label_png
 from clipseg_ws.structures import IGNORE, Vocabulary
 from clipseg_ws.text.vocabulary import load_vocabulary
 

@@ -22,7 +22,7 @@ from clipseg_ws.eval.datasets import coco, prepare_context, voc
 from clipseg_ws.eval.datasets.base import DatasetError, find_root, lookup, read_list, read_truth
 from clipseg_ws.eval.datasets.prepare_coco import coco_maps
 from clipseg_ws.files import atomic_write
-from clipseg_ws.output.files import write_label_png
+from clipseg_ws.output.formats.png import write_label_png
 
 
 @dataclass(frozen=True)

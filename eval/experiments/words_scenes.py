@@ -28,11 +28,12 @@ from clipseg_ws.embedded.nano.scenes import KINDS
 from clipseg_ws.eval.datasets.registry import Dataset, load_dataset
 from clipseg_ws.eval.metrics import ConfusionMatrix
 from clipseg_ws.eval.store import write_table
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.encoder import Encoder
 from clipseg_ws.stages.maps import find_present
 from clipseg_ws.stages.token_cache import TokenCache
-from clipseg_ws.structures import Segmentation, TextEmbeddings, Vocabulary
+from clipseg_ws.structures import TextEmbeddings, Vocabulary
 from clipseg_ws.text.experts import template_experts
 from clipseg_ws.text.lists import load_templates
 

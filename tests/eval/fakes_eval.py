@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from clipseg_ws.structures import Segmentation
+from clipseg_ws.output.segmentation import Segmentation
 
 
 class FakeBackbone:

@@ -12,7 +12,7 @@ from scipy.io import savemat
 from clipseg_ws.eval.datasets.prepare import TASKS, object_table, prepare, stuff_table
 from clipseg_ws.eval.datasets.prepare_context import CONTEXT_IDS
 from clipseg_ws.eval.datasets.registry import DatasetError, load_dataset
-from clipseg_ws.output.files import read_label_png
+from clipseg_ws.output.formats.png import read_label_png
 from clipseg_ws.text.vocabulary import load_vocabulary
 
 CATEGORIES = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]

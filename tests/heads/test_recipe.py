@@ -30,7 +30,7 @@ from clipseg_ws.heads.head_file import load_head, save_head
 from clipseg_ws.heads.incremental import shifted
 from clipseg_ws.heads.paste import cut_out
 from clipseg_ws.heads.token_store import StoredData, TokenStore
-from clipseg_ws.output.files import write_label_png
+from clipseg_ws.output.formats.png import write_label_png
 from clipseg_ws.pictures.images import ImageError, read_image
 from clipseg_ws.pictures.sources import list_sources
 from clipseg_ws.refine.affinity import class_aware_affinity

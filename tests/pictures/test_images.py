@@ -133,7 +133,8 @@ def test_same_name_from_two_folders_gets_a_hash_of_its_place(tmp_path, monkeypat
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.from_regex(r"[ab](_overlay|_rle|\.jpg|\.png){0,2}\.(jpg|png)", fullmatch=True), unique=True))
 def test_results_of_two_sources_never_share_a_file(files):
-    from clipseg_ws.output.files import FORMATS, output_paths
+    from clipseg_ws.output.formats import FORMATS
+    from clipseg_ws.output.save import output_paths
 
     given_names = [Source(f"/photos/{name}", PurePosixPath(name).with_suffix("")) for name in files]
     outputs = [path for s in list_sources(given_names) for path in output_paths("out", s.relative, list(FORMATS))]

@@ -15,8 +15,9 @@ from PIL import Image
 
 from clipseg_ws import Segmenter
 from clipseg_ws.cli.pseudo import weak_reader
-from clipseg_ws.output.files import read_label_png
+from clipseg_ws.output.formats.png import read_label_png
 from clipseg_ws.output.review import Reviewed, write_review
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.sources import Source, list_sources
 from clipseg_ws.run.pseudo import (
     check_exports,
@@ -27,7 +28,7 @@ from clipseg_ws.run.pseudo import (
     picture_name,
     written_masks,
 )
-from clipseg_ws.structures import Segmentation, WeakLabels
+from clipseg_ws.structures import WeakLabels
 
 NAMES = ("cat", "dog")
 
