@@ -74,16 +74,22 @@ def write_datasets(
             own result has the name of the data set. ImportError: a format whose extra is not installed.
     """
     made = []
-    endings = [FORMATS[name].about["file"] for name in names_of("picture")]
     for text in dataset_formats(formats):
         entry, parameters = find_format(text)
         path = Path(directory, entry.about["file"])
-        for one in entries:
-            if any(one.labels.with_name(one.labels.stem + ending) == path for ending in endings):
-                raise ValueError(f"{one.name!r} and the format {text!r} both want {str(path)!r}; rename the picture")
+        _check_place(path, entry.about["file"], entries)
         entry.load()(path, _items(entries), names, **parameters)
         made.append(path)
     return made
+
+
+def _check_place(path: Path, file: str, entries: Sequence[Written]) -> None:
+    """Raise ValueError where a picture's own result may have the name of the data set: coco.jpg and coco.json."""
+    endings = [FORMATS[name].about["file"] for name in names_of("picture")]
+    stems = {file.removesuffix(ending) for ending in endings if file.endswith(ending)}
+    for one in entries:
+        if one.labels.parent == path.parent and one.labels.stem in stems:
+            raise ValueError(f"a result of {one.name!r} may be called {str(path)!r} too; rename the picture")
 
 
 def _items(entries: Sequence[Written]) -> Iterator[Item]:
