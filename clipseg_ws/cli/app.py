@@ -94,11 +94,12 @@ def predict(
     settings: Setting = None,
 ) -> None:
     """Segment pictures by class names, or by image tags with --tags."""
-    from clipseg_ws.output.files import check_formats, format_table
+    from clipseg_ws.output.formats import picture_formats
+    from clipseg_ws.output.table import format_table
     from clipseg_ws.pictures.sources import list_sources
     from clipseg_ws.run.folder import names_in, run_folder
 
-    formats = check_formats(format)
+    formats = picture_formats(format)
     found = list_sources(sources)
     segmenter = make_segmenter(
         model, method, device, dtype, offline, settings, features=features, refine=refine, batch_size=batch_size,

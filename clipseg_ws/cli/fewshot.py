@@ -126,14 +126,15 @@ def fewshot(
     settings: Setting = None,
 ) -> None:
     """Find in pictures what examples show: pictures with a mask of the thing, with or without its name."""
-    from clipseg_ws.output.files import check_formats, is_done
+    from clipseg_ws.output.formats import picture_formats
+    from clipseg_ws.output.save import is_done
     from clipseg_ws.pictures.sources import list_sources
     from clipseg_ws.run.folder import run_folder
     from clipseg_ws.run.tracking import Tracker
 
     if track and engine != "local":
         raise ValueError("--track goes from frame to frame: it needs --engine local")
-    formats = check_formats(format)
+    formats = picture_formats(format)
     given = given_supports(support, support_dir, weak_supports)
     if not given and (bank is None or not bank.exists()):
         raise ValueError("no examples; pass --support a.jpg a.png cat, --support-dir examples/ or --bank FILE")

@@ -52,7 +52,7 @@ def pseudo(
         bool, typer.Option("--instances", help="Tell the things of one class apart: instance maps, COCO by instance.")
     ] = False,
     format: Annotated[
-        str, typer.Option(help="The data set once more as: coco, yolo, voc, labelstudio, cvat; commas between.")
+        str, typer.Option(help="More files of every picture, or the data set once more: see list formats.")
     ] = "",
     review: Annotated[bool, typer.Option("--review", help="Write review.html, least certain pictures first.")] = False,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Do only every N-th picture, from the I-th.")] = "1/1",
@@ -66,14 +66,14 @@ def pseudo(
     settings: Setting = None,
 ) -> None:
     """Pseudo masks for a data set from tags, boxes, points or scribbles; a killed run continues where it was."""
+    from clipseg_ws.output.formats import split_formats
     from clipseg_ws.pictures.sources import list_sources
-    from clipseg_ws.run.pseudo import check_exports, make_pseudo
+    from clipseg_ws.run.pseudo import make_pseudo
     from clipseg_ws.run.shards import parse_shard
     from clipseg_ws.segmenter import Segmenter
     from clipseg_ws.text.vocabulary import parse_classes
 
-    formats = [name.strip() for name in format.split(",") if name.strip()]
-    check_exports(formats)
+    formats, datasets = split_formats(f"png,{format}")
     part = parse_shard(shard)
     found = list_sources(sources)
     wanted = None if classes is None else parse_classes(classes)
@@ -86,28 +86,30 @@ def pseudo(
     question = segmenter.ask(wanted if wanted is not None else named or None, background)
     summary = make_pseudo(
         segmenter, found, output, weak, question, confidence=confidence, maps=maps, shard=part,
-        overwrite=overwrite, workers=workers, engine=engine,
+        overwrite=overwrite, workers=workers, engine=engine, formats=formats,
     )  # fmt: skip
     for line in summary.lines():
         typer.echo(line)
-    _whole(found, output, question.vocabulary.names, formats, review, part)
+    _whole(found, output, question.vocabulary.names, datasets, review, part)
     if summary.run.failed:
         typer.echo(f"failures are listed in errors*.csv in {output}", err=True)
         raise typer.Exit(1)
 
 
 def _whole(
-    found: list[Any], output: Path, names: tuple[str, ...], formats: list[str], review: bool, part: tuple[int, int]
-) -> None:
+    found: list[Any], output: Path, names: tuple[str, ...], datasets: tuple[str, ...], review: bool,
+    part: tuple[int, int],
+) -> None:  # fmt: skip
     """What looks at the whole data set: exports and the review page."""
-    from clipseg_ws.run.pseudo import export_masks
+    from clipseg_ws.output.datasets import write_datasets
+    from clipseg_ws.run.pseudo import pseudo_entries
 
-    if not formats and not review:
+    if not datasets and not review:
         return
     if part[1] > 1:
         typer.echo("--format and --review look at the whole data set: run again without --shard when all are done")
         return
-    export_masks(found, output, names, formats)
+    write_datasets(datasets, output, names, pseudo_entries(found, output))
     if review:
         typer.echo(f"{_review(found, output, names)} pictures in {output / 'review.html'}")
 
@@ -160,14 +162,13 @@ def _best_refiner() -> str:
 
 
 def _review(sources: list[Any], output: Path, names: tuple[str, ...]) -> int:
-    from clipseg_ws.output.files import output_paths
     from clipseg_ws.output.review import Reviewed, write_review
-    from clipseg_ws.run.pseudo import MASK_FORMATS, picture_name
+    from clipseg_ws.output.save import output_paths
+    from clipseg_ws.run.pseudo import pseudo_entries
 
     def pictures() -> Any:
-        for source in sources:
-            confidence, mask = output_paths(output / "masks", source.relative, MASK_FORMATS)
-            if confidence.exists() and mask.exists():
-                yield Reviewed(picture_name(source), str(source), mask, confidence)
+        for entry in pseudo_entries(sources, output):
+            (confidence,) = output_paths(entry.labels.parent, entry.labels.stem, "confidence")
+            yield Reviewed(entry.name, entry.location, entry.labels, confidence)
 
     return write_review(output / "review.html", pictures(), names)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from clipseg_ws.fewshot.bank import SupportBank, load_bank
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.question import Question
-from clipseg_ws.structures import IGNORE, Segmentation, Support, Vocabulary
+from clipseg_ws.structures import IGNORE, Support, Vocabulary
 
 FRAME = "frame "  # begins the names of examples that are frames
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from clipseg_ws import Segmenter
-from clipseg_ws.output.files import read_label_png
+from clipseg_ws.output.formats.png import read_label_png
 from clipseg_ws.pictures.sources import list_sources
 from clipseg_ws.run.folder import pooled_embeddings, run_folder
 

@@ -9,7 +9,8 @@ import pytest
 from drawn import iou, scene, shown
 
 from clipseg_ws import Segmenter
-from clipseg_ws.output.files import is_done, read_label_png
+from clipseg_ws.output.formats.png import read_label_png
+from clipseg_ws.output.save import is_done
 from clipseg_ws.pictures.sources import list_sources
 from clipseg_ws.run.folder import run_folder
 from clipseg_ws.run.tracking import Tracker
