@@ -22,7 +22,7 @@ from clipseg_ws.output.files import output_paths, read_label_png, write_label_pn
 from clipseg_ws.output.palette import ignored_label
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.run.folder import run_folder
-from clipseg_ws.run.job import Summary
+from clipseg_ws.run.job import Summary, Weak
 from clipseg_ws.run.shards import WHOLE, shard_of
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.question import Question
@@ -77,7 +77,7 @@ def make_pseudo(
     segmenter: Segmenter,
     sources: Sequence[Source],
     directory: str | Path,
-    weak: Callable[[Source], WeakLabels],
+    weak: Weak | None,
     question: Question,
     *,
     confidence: float = MIN_CONFIDENCE,
@@ -90,8 +90,8 @@ def make_pseudo(
     """Write the masks of all pictures of a shard; memory does not grow with their number.
 
     Args:
-        sources: the whole data set, also where ``shard`` takes only every n-th. weak: source -> its weak labels; a
-            ValueError of it is that picture's failure (errors.csv).
+        sources: the whole data set, also where ``shard`` takes only every n-th. weak: source -> its weak labels, a
+            ValueError of it is that picture's failure (errors.csv); None where examples say what is there.
         question: of ``segmenter.ask``, the same for all shards. confidence: what is less certain becomes 255.
             Instance maps are written where ``segmenter`` has ``instances`` switched on.
         maps: write the class maps as float16 too; ``segmenter`` needs ``keep_maps``.
