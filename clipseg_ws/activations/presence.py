@@ -19,6 +19,8 @@ cut at the threshold itself would never change the answer. Every image is treate
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -78,12 +80,25 @@ def presence(
     image = scale * best_words(torch.einsum("bep,te->btp", pooled, vectors), owner, count)  # [B, C+G, 2]
     patches = (dense_embeddings(backbone, tokens, mode) if patches is None else patches).float()
     local = scale * best_words(word_logits(patches, vectors), owner, count)  # [B, C+G, h, w]
-    alive = torch.ones(local.shape[0], count, dtype=torch.bool, device=local.device)
+
+    def judge(alive: Tensor) -> Tensor:
+        """Scores [B, C] of one round."""
+        whole = competing(image, alive)[:, :count].amax(2)  # the larger of class token and mean patch
+        maps = competing(local, alive)[:, :count]
+        weights = smoothed(maps, tokens.attention).square()
+        regions = region_scores(patches, weights, vectors, owner, scale, alive)
+        return class_presence(whole, maps, tokens.attention, regions)
+
+    everyone = torch.ones(local.shape[0], count, dtype=torch.bool, device=local.device)
+    return _recurrence(judge, everyone, rounds, HOPELESS * threshold)
+
+
+def _recurrence(judge: Callable[[Tensor], Tensor], alive: Tensor, rounds: int, limit: float) -> Tensor:
+    """Scores [B, C] after at most so many rounds; classes below ``limit`` leave, with the score they left with."""
     scores = torch.zeros_like(alive, dtype=torch.float32)
     for _ in range(rounds):
-        judged = _judge(image, local, patches, vectors, owner, scale, alive, tokens.attention)
-        scores = torch.where(alive, judged, scores)
-        still = alive & (scores >= HOPELESS * threshold)
+        scores = torch.where(alive, judge(alive), scores)
+        still = alive & (scores >= limit)
         if torch.equal(still, alive):
             break
         alive = still
@@ -152,21 +167,3 @@ def competing(logits: Tensor, alive: Tensor) -> Tensor:
     mask = torch.cat([alive, open_to_all], 1)
     mask = mask.view(*mask.shape, *[1] * (logits.ndim - 2))
     return logits.masked_fill(~mask, -torch.inf).softmax(1).nan_to_num(0.0)
-
-
-def _judge(
-    image: Tensor,
-    local: Tensor,
-    patches: Tensor,
-    vectors: Tensor,
-    owner: Tensor,
-    scale: float,
-    alive: Tensor,
-    attention: Tensor | None,
-) -> Tensor:
-    """Scores [B, C] of one round."""
-    count = alive.shape[1]
-    whole = competing(image, alive)[:, :count].amax(2)  # the larger of class token and mean patch
-    maps = competing(local, alive)[:, :count]
-    regions = region_scores(patches, smoothed(maps, attention).square(), vectors, owner, scale, alive)
-    return class_presence(whole, maps, attention, regions)

@@ -32,7 +32,7 @@ Methods = Annotated[
     str,
     option(
         "--method",
-        help="One or several: default,cam,default+looks.flip=true; without a network box-fill+refine=pamr, seeds; "
+        help="One or several: default,cam,default+refine=none; without a network box-fill+refine=pamr, seeds; "
         "oracle and noise check the harness.",
     ),
 ]

@@ -50,7 +50,9 @@ def prompts_show(
         typer.echo(f"{index + 1:>4} {name}: {' | '.join(mine)}")
         if vocabulary.prompts and vocabulary.prompts[index]:
             typer.echo(f"     own prompts: {' | '.join(vocabulary.prompts[index])}")
-    typer.echo(f"background: {', '.join(vocabulary.background) or 'none (the default list is used)'}")
+    behind = vocabulary.background
+    said = "none (the default list is used)" if behind is None else ", ".join(behind) or "none"
+    typer.echo(f"background: {said}")
     typer.echo(f"templates ({len(vocabulary.templates)}): {' | '.join(vocabulary.templates)}")
 
 
@@ -110,9 +112,9 @@ def prompts_experts(
     """For each class the templates of lowest entropy on your pictures (FLOSS), as a class file."""
     from clipseg_ws.pictures.sources import list_sources
     from clipseg_ws.run.embeddings import patch_embeddings
+    from clipseg_ws.text.class_files import write_classes
     from clipseg_ws.text.experts import template_experts
     from clipseg_ws.text.lists import load_templates
-    from clipseg_ws.text.vocabulary import write_classes
 
     candidates = load_templates(templates.split("|") if "{}" in templates else templates)
     segmenter = make_segmenter(model, "default", device, dtype, offline, settings)

@@ -1,28 +1,19 @@
-"""A bank of examples: supports encoded once by a frozen backbone, kept in memory or as one safetensors file."""
+"""A bank of examples: encoded supports, kept in memory or as one safetensors file; ``encoding.py`` makes one."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from clipseg_ws.activations import layers_needed
-from clipseg_ws.activations.featuremaps import feature_maps
-from clipseg_ws.activations.prototypes import pooling_weights
-from clipseg_ws.fewshot.supports import UNNAMED, SupportError, read_supports
 from clipseg_ws.files import atomic_write
-from clipseg_ws.pictures.images import to_pixels
-from clipseg_ws.pictures.loading import grouped
-from clipseg_ws.pictures.sizes import target_size
-from clipseg_ws.structures import Support, Tokens
 
 FORMAT = "clipseg_ws support bank 1"
 
@@ -190,81 +181,6 @@ def load_bank(path: str | Path, backbone: Any = None, device: torch.device | str
     if backbone is not None:
         bank.check(backbone)
     return bank
-
-
-def encode_bank(
-    backbone: Any,
-    supports: Iterable[Support | Sequence[Any]] | Support,
-    *,
-    kinds: Sequence[str],
-    short_side: int | None = None,
-    long_side: int | None = None,
-    max_patches: int | None = 2304,
-    batch_size: int = 8,
-    confidence: Mapping[int, np.ndarray] | None = None,
-    encode: Callable[[Sequence[Any]], Tokens] | None = None,
-) -> SupportBank:
-    """Encode supports with their masks; a support without a label is called "object".
-
-    Args:
-        backbone: ``Backbone`` or ``FeatureBackbone``. supports: see ``supports.read_support``.
-        kinds: features to keep, see ``activations/featuremaps.py``.
-        short_side, long_side, max_patches: picture size, as for queries. batch_size: pictures that go together.
-        confidence: place of a support -> [H, W] in [0, 1], for masks that were predicted (weak-few): its pixels count
-            that much.
-        encode: makes the tokens of pictures of one size in place of the backbone, for example from a cache.
-
-    Raises:
-        SupportError: a picture or mask that cannot be used, or a support without a mask. ValueError: unknown kinds.
-    """
-    given: list[Any] = [supports] if isinstance(supports, Support) else list(supports)
-    read = read_supports(given)
-    for support, original in zip(read, given, strict=True):
-        if support.mask is None:
-            raise SupportError(
-                f"support {support_name(original)!r} has no mask; one is needed, e.g. Support('a.jpg', 'a.png', 'cat')"
-            )
-    p = backbone.patch_size
-
-    def pixels(picture: Any) -> Tensor:
-        return to_pixels(
-            picture, patch_size=p, mean=backbone.mean, std=backbone.std, short_side=short_side, long_side=long_side,
-            max_patches=max_patches,
-        )  # fmt: skip
-
-    shapes = (support.image.size for support in read)
-    sizes = [target_size(width, height, p, short_side, long_side, max_patches) for width, height in shapes]
-    entries: dict[int, BankEntry] = {}
-    for batch in grouped(sizes, batch_size):
-        if encode is not None:
-            tokens = encode([read[i].image for i in batch])
-        else:
-            stacked = torch.stack([pixels(read[i].image) for i in batch])
-            tokens = backbone.encode(stacked, attention_blocks=0, keep_layers=layers_needed(kinds))
-        features = feature_maps(backbone, tokens, kinds)
-        for row, i in enumerate(batch):
-            mine = {kind: value[row].clone() for kind, value in features.items()}
-            entries[i] = _entry(read[i], support_name(given[i]), mine, (confidence or {}).get(i))
-    return SupportBank(
-        tuple(entries[i] for i in range(len(read))), tuple(kinds), backbone.name, backbone.position_interpolation,
-        backbone.weights_sha256,
-    )  # fmt: skip
-
-
-def _entry(support: Support, name: str, features: Mapping[str, Tensor], confidence: np.ndarray | None) -> BankEntry:
-    first = next(iter(features.values()))
-    grid = (int(first.shape[1]), int(first.shape[2]))
-    mask = torch.from_numpy(support.mask).to(first.device)[None]  # [1, H, W]
-    area = mask[0].numel() / (grid[0] * grid[1])  # pixels of a cell
-    weight = 1.0 if confidence is None else torch.from_numpy(np.asarray(confidence, np.float32)).to(first.device)[None]
-    foreground, background = (pooling_weights((mask == value) * weight, grid)[0] / area for value in (1, 0))
-    return BankEntry(support.label or UNNAMED, name, features, foreground, background, confidence is not None)
-
-
-def support_name(support: Support | Sequence[Any]) -> str:
-    """The file or URL that a support's picture comes from; empty for arrays and pictures in memory."""
-    image = support.image if isinstance(support, Support) else support[0]
-    return str(image) if isinstance(image, (str, Path)) else ""
 
 
 def _moved(entry: BankEntry, device: torch.device | str) -> BankEntry:

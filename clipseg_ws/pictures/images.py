@@ -1,8 +1,8 @@
-"""Whatever a user holds as an RGB picture, a picture as the pixels that a network takes, and what is kept with it."""
+"""Whatever a user holds as an RGB picture, and a picture as the pixels that a network takes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ INTERPOLATION = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_READY = "_clipseg_ws_pixels"  # attribute of a PIL picture
 
 
 def to_image(obj: Any) -> Image.Image:
@@ -34,8 +33,6 @@ def to_image(obj: Any) -> Image.Image:
     if isinstance(obj, (str, Path, Source)):
         return read_image(obj)
     if isinstance(obj, Image.Image):
-        if hasattr(obj, _READY):  # ours, and RGB: a copy would lose what is attached
-            return obj
         try:
             return to_rgb(obj)
         except Exception as error:  # a lazily opened file is decoded here
@@ -78,14 +75,3 @@ def to_pixels(
 def image_bytes(image: torch.Tensor) -> torch.Tensor:
     """uint8 from uint8 (as it is) or from floating point in [0, 1] (times 255, rounded)."""
     return image if image.dtype == torch.uint8 else (image.float() * 255).round().clamp(0, 255).to(torch.uint8)
-
-
-def attach_pixels(image: Image.Image, sizes: Mapping[str, Any], pixels: torch.Tensor) -> None:
-    """Keep the network input [3, H', W'] with the RGB picture itself (not with copies, crops or resized ones of it)."""
-    setattr(image, _READY, (dict(sizes), pixels))
-
-
-def attached_pixels(image: Image.Image, sizes: Mapping[str, Any]) -> torch.Tensor | None:
-    """What was attached for these very arguments of ``to_pixels``, else None."""
-    made_for, pixels = getattr(image, _READY, (None, None))
-    return pixels if made_for == dict(sizes) else None

@@ -7,6 +7,7 @@ Papers: Kraehenbuehl and Koltun, "Efficient Inference in Fully Connected CRFs wi
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,15 +56,26 @@ def dense_crf(
     energy = unary(scores, half=half_unary).cpu().numpy()
     picture = image_bytes(image).permute(0, 2, 3, 1).cpu().numpy()  # [B, H, W, 3]
     probabilities = np.empty_like(energy)
-    height, width = energy.shape[-2:]
     for index, (costs, colours) in enumerate(zip(energy, picture, strict=True)):
-        model = library.DenseCRF2D(width, height, len(costs))
-        model.setUnaryEnergy(np.ascontiguousarray(costs.reshape(len(costs), -1)))
-        model.addPairwiseGaussian(sxy=gaussian[0], compat=gaussian[1])
         colours = wrapped_bgr(colours) if reference_image else np.ascontiguousarray(colours)
-        model.addPairwiseBilateral(sxy=bilateral[0], srgb=bilateral[1], rgbim=colours, compat=bilateral[2])
+        model = _model(library, costs, colours, gaussian, bilateral)
         probabilities[index] = np.asarray(model.inference(iterations)).reshape(costs.shape)
     return torch.from_numpy(probabilities).to(scores.device, scores.dtype)
+
+
+def _model(
+    library: ModuleType,
+    costs: np.ndarray,
+    colours: np.ndarray,
+    gaussian: tuple[float, float],
+    bilateral: tuple[float, float, float],
+) -> Any:
+    """The library's CRF of one picture: costs [C, H, W] float32, colours [H, W, 3] uint8."""
+    model = library.DenseCRF2D(costs.shape[2], costs.shape[1], len(costs))
+    model.setUnaryEnergy(np.ascontiguousarray(costs.reshape(len(costs), -1)))
+    model.addPairwiseGaussian(sxy=gaussian[0], compat=gaussian[1])
+    model.addPairwiseBilateral(sxy=bilateral[0], srgb=bilateral[1], rgbim=colours, compat=bilateral[2])
+    return model
 
 
 def unary(scores: Tensor, *, half: bool = False) -> Tensor:

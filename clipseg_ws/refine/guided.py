@@ -62,9 +62,7 @@ def _filtered(maps: Tensor, guide: Tensor, small: Tensor, inverse: Tensor, windo
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
     for _ in range(iterations):
         model = _fit(_resize(maps, small.shape[-2:]), small, inverse, window)
-        slopes, offset = torch.split(
-            torch.unflatten(_resize(model, guide.shape[-2:]), 1, (4, -1)), [3, 1], dim=1
-        )
+        slopes, offset = torch.split(torch.unflatten(_resize(model, guide.shape[-2:]), 1, (4, -1)), [3, 1], dim=1)
         maps = (slopes * guide.unsqueeze(2)).sum(1) + offset[:, 0]  # [B, 3, c, H, W] -> [B, c, H, W]
         maps = maps.clamp(low, high)
     return maps

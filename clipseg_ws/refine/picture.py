@@ -60,6 +60,8 @@ def refine_picture(
     if channels is None:
         return whole(scores, image).to(scores.dtype)
     return _some_channels(whole, scores, image, _chosen_channels(scores, channels))
+
+
 def _sized(run: Run, small: tuple[int, int] | None, scores: Tensor, image: Tensor) -> Tensor:
     """The refiner at full size, or at a smaller one and enlarged."""
     if small is None:

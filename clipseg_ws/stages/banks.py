@@ -13,7 +13,8 @@ import numpy as np
 from clipseg_ws.backbones.features import FeatureBackbone
 from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.config import Config
-from clipseg_ws.fewshot.bank import BankError, SupportBank, encode_bank, load_bank, support_name
+from clipseg_ws.fewshot.bank import BankError, SupportBank, load_bank
+from clipseg_ws.fewshot.encoding import encode_bank, support_name
 from clipseg_ws.fewshot.labels import VALUES, match_labels
 from clipseg_ws.fewshot.matcher import FewShotMatcher
 from clipseg_ws.fewshot.supports import SupportError, read_support_dir, read_supports

@@ -4,38 +4,29 @@ A word's vector: every template filled with the word goes through the text tower
 length again (CLIP, Radford et al. 2021, arXiv 2103.00020, section 3.1.4). Synonyms are fused either inside the prompt
 (CLIP-ES, Lin et al., CVPR 2023, arXiv 2212.09506) or as the maximum over the scores of their own vectors.
 
-The cache holds one safetensors file per (weights, templates) in ``<cache>/text``, with one [E] vector per word, so
-only new words are encoded. It is written through a temporary name and `os.replace`: a reader never sees half a file,
-and of two processes writing at once one may lose its new words, which are then encoded again. A file that cannot be
-read counts as empty. torch is imported on call.
+A word is encoded once for a tower and its templates: see ``vector_cache.py``. torch is imported on call.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import os
 import time
-import uuid
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipseg_ws.structures import TextEmbeddings, Vocabulary
+from clipseg_ws.text.vector_cache import cache_file, read_cache, write_cache
 
 if TYPE_CHECKING:
     import torch
 
 PROMPTS = 2048  # so many go to the encoder together
 SAVE_SECONDS = 10  # between two writings of the cache
-VERSION = 1  # part of every cache key; raise it when a word's vector is computed differently
 EncodeText = Callable[[list[str]], "torch.Tensor"]
 
 
 def texts(vocabulary: Vocabulary) -> tuple[list[str], list[int]]:
-    """The T words to encode and their owners: all class words, class by class, then the background words.
+    """The T words to encode and their owners: all class words, class by class, then the background words, if said.
 
     With fusion "string" a class has one word, its synonyms joined by "," ("person with clothes,people,human"); with
     "max" it has one word per synonym. ``owner[t]`` is the class index of word t, -1 for background.
@@ -46,7 +37,8 @@ def texts(vocabulary: Vocabulary) -> tuple[list[str], list[int]]:
         own = [",".join(synonyms)] if vocabulary.fusion == "string" else list(synonyms)
         words += own
         owner += [index] * len(own)
-    return words + list(vocabulary.background), owner + [-1] * len(vocabulary.background)
+    background = list(vocabulary.background or ())
+    return words + background, owner + [-1] * len(background)
 
 
 def embed_vocabulary(
@@ -59,25 +51,31 @@ def embed_vocabulary(
     """Encode a vocabulary, reading and filling the disk cache.
 
     Args:
-        vocabulary: what to encode.
+        vocabulary: what to encode; its background words are settled, () where there are none.
         encode_text: list of L texts -> [L, E] vectors (any device and floating dtype; brought to unit length here).
         weights_key: what identifies the text tower, such as the sha256 of its weights. None: no disk cache.
-        cache_dir: folder of the cache files; None: `default_cache_dir()`.
+        cache_dir: folder of the cache files; None: `vector_cache.default_cache_dir()`.
 
     Returns:
         TextEmbeddings with vectors [T, E] float32 on the CPU, owner [T] int64, rows in the order of `texts`.
 
     Raises:
-        ValueError: ``encode_text`` gave another shape, or values that are not finite.
+        ValueError: ``vocabulary.background`` is None, or ``encode_text`` gave another shape or values that are not
+            finite.
     """
     import torch
 
+    if vocabulary.background is None:
+        raise ValueError(
+            "the vocabulary does not say which words compete as background; settle it, for example "
+            "parse_classes(classes, background='voc-clip-es') or background=() for none"
+        )
     words, owner = texts(vocabulary)
     used = [vocabulary.templates_of(index) for index in owner]
     known = {}
     for templates in dict.fromkeys(used):  # one group, and one cache file, for each list of templates
         needed = [word for word, mine in zip(words, used, strict=True) if mine == templates]
-        path = None if weights_key is None else _cache_file(weights_key, templates, cache_dir)
+        path = None if weights_key is None else cache_file(weights_key, templates, cache_dir)
         known[templates] = _embedded(list(dict.fromkeys(needed)), templates, encode_text, path)
     vectors = torch.stack([known[templates][word] for word, templates in zip(words, used, strict=True)])
     return TextEmbeddings(vectors=vectors, owner=torch.tensor(owner, dtype=torch.int64), vocabulary=vocabulary)
@@ -87,7 +85,7 @@ def _embedded(
     words: list[str], templates: Sequence[str], encode_text: EncodeText, path: Path | None
 ) -> dict[str, torch.Tensor]:
     """word -> [E] unit vector, from the cache file ``path`` or fresh."""
-    known = {} if path is None else _read_cache(path, words)
+    known = {} if path is None else read_cache(path, words)
     missing = [word for word in words if word not in known]
     if missing:
         fresh = _encode_in_parts(missing, templates, encode_text, path)
@@ -117,7 +115,7 @@ def _encode_in_parts(
             bar.update(len(part))
             last = len(fresh) == len(words)
             if path is not None and (last or time.monotonic() - since > SAVE_SECONDS):
-                _write_cache(path, unsaved)
+                write_cache(path, unsaved)
                 unsaved, since = {}, time.monotonic()
     return fresh
 
@@ -171,14 +169,6 @@ def select(embeddings: TextEmbeddings, class_indices: Sequence[int]) -> TextEmbe
     )
 
 
-def default_cache_dir() -> Path:
-    """``$CLIPSEG_WS_CACHE/text`` where that variable is set, else ``text`` in the user's cache folder."""
-    import platformdirs
-
-    root = os.environ.get("CLIPSEG_WS_CACHE") or platformdirs.user_cache_dir("clipseg_ws", appauthor=False)
-    return Path(root).expanduser() / "text"
-
-
 def _encode(words: Sequence[str], templates: Sequence[str], encode_text: EncodeText) -> dict[str, torch.Tensor]:
     """word -> [E] float32 unit vector on the CPU."""
     import torch
@@ -191,56 +181,3 @@ def _encode(words: Sequence[str], templates: Sequence[str], encode_text: EncodeT
     encoded = torch.unflatten(normalize(encoded, dim=-1), 0, (len(words), len(templates)))  # [W * P, E] -> [W, P, E]
     vectors = normalize(encoded.mean(dim=1), dim=-1)
     return dict(zip(words, vectors.unbind(0), strict=True))
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(json.dumps([VERSION, *parts]).encode()).hexdigest()
-
-
-def _cache_file(weights_key: str, templates: Sequence[str], cache_dir: str | Path | None) -> Path:
-    folder = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
-    return folder / f"{_digest(weights_key, list(templates))}.safetensors"
-
-
-def _load_cache(path: Path) -> dict[str, torch.Tensor]:
-    """All vectors of a cache file by the digest of their word; nothing for a missing or broken file.
-
-    The file is read at once: opened a second time under the same name it could be another writer's.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        return load(path.read_bytes())
-    except (OSError, SafetensorError):
-        return {}
-
-
-def _read_cache(path: Path, words: Sequence[str]) -> dict[str, torch.Tensor]:
-    """The vectors of those of ``words`` that the file holds."""
-    import torch
-
-    held = _load_cache(path)
-    found = {word: held[key] for word in words if (key := _digest(word)) in held}
-    # damage inside the data shows, mostly, in the length: such words are encoded again
-    return {w: v for w, v in found.items() if v.dtype == torch.float32 and v.ndim == 1 and abs(v.norm() - 1) < 1e-3}
-
-
-def _write_cache(path: Path, fresh: dict[str, torch.Tensor]) -> None:
-    """Add vectors to the file, through a temporary name; a folder that cannot be written is a warning, no error."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    new = {_digest(word): vector.contiguous().clone() for word, vector in fresh.items()}
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        held = _load_cache(path)  # again: another process may have added words meanwhile
-        width = next(iter(new.values())).shape
-        save_file({key: vector for key, vector in held.items() if vector.shape == width} | new, temporary)
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        warnings.warn(f"text embeddings are not cached in {path.parent}: {error}", RuntimeWarning, stacklevel=3)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()

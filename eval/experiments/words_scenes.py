@@ -99,7 +99,7 @@ def presence_rows(segmenter: Segmenter, count: int) -> Iterator[dict[str, Any]]:
         text = nouns if cosine is None else look_alikes(kinds, len(nouns.vocabulary.names), cosine)
         found, true, right = 0, 0, 0
         for name in tqdm(data.ids, desc="presence", disable=None):
-            tokens = encoder.clip([Image.fromarray(data.image(name))])
+            tokens = encoder.clip(encoder.pixels([encoder.picture(data.image(name))]))
             kept = find_present(segmenter.backbone, tokens, text, segmenter.config, None)[1][0]
             answer = {text.vocabulary.names[i] for i in kept.nonzero().flatten().tolist()}
             present = {data.vocabulary.names[label - 1] for label in set(data.truth(name).flatten().tolist()) if label}

@@ -1,4 +1,4 @@
-"""Methods as the option ``--method`` names them: "default", or with settings "default+flip=true+scales=[1,1.5]"."""
+"""Methods as ``--method`` names them: "default", or with settings "default+looks=[1,1.5]+looks.flip=true"."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def split_methods(text: str) -> list[str]:
 
 
 def parse_method(text: str) -> tuple[str, dict[str, Any]]:
-    """ "default+flip=true" -> ("default", {"flip": True}). Raises ValueError for a setting without "="."""
+    """ "default+min_area=0.01" -> ("default", {"min_area": 0.01}). Raises ValueError for a setting without "="."""
     name, *settings = (part.strip() for part in text.split("+"))
     return name, parse_settings(settings, f"method {text!r}: ", f"{name}+alpha=2")
 

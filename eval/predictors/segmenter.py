@@ -12,7 +12,7 @@ import numpy as np
 from clipseg_ws.eval.guard import ProtocolViolation, Sample, Setting
 from clipseg_ws.eval.predictors import Prediction
 from clipseg_ws.structures import Vocabulary
-from clipseg_ws.text.vocabulary import list_backgrounds, list_templates, load_background, load_templates
+from clipseg_ws.text.lists import list_backgrounds, list_templates, load_background, load_templates
 
 
 class SegmenterPredictor:
@@ -61,7 +61,7 @@ class SegmenterPredictor:
     def _asked(self) -> Any:
         """The question of all samples, resolved at the first."""
         if self._question is None:
-            self._question = self.segmenter.ask(self._resolved())
+            self._question = self.segmenter.ask(self._resolved(), None if self.background else ())
         return self._question
 
     def _few(self, sample: Sample) -> Prediction:
@@ -88,7 +88,8 @@ class SegmenterPredictor:
     def columns(self) -> dict[str, Any]:
         """Everything of a results row that the Segmenter decides."""
         config, words, head = self.config, self._resolved(), getattr(self.segmenter, "head", None) is not None
-        spread = any(step.startswith("affinity") for step in config.get("steps", ())) and (not head or config.get("head_affinity"))
+        spread = any(step.startswith("affinity") for step in config.get("steps", ()))
+        spread = spread and bool(not head or config.get("head_affinity"))
         model = str(self._model("name"))
         arch, _, weights = model.removeprefix("hf:").removeprefix("local-dir:").rpartition("/")
         whole = ":" in model or not arch

@@ -99,5 +99,5 @@ class WithoutNetwork:
             image[None],
             max_side=self.options["max_side"],
         )
-        labels = constrained_label(refined, marks)[0][0]
-        return spread_labels(labels, torch.tensor(classes, dtype=torch.int64)).numpy().astype(np.uint8)
+        labels = constrained_label(refined, marks)[0]
+        return spread_labels(labels, torch.tensor([classes], dtype=torch.int64))[0].numpy().astype(np.uint8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,8 @@ def run_request(request: Request, say: Callable[[str], None], segmenter: Callabl
     sweep = request.sweep
     if sweep is None:
         sweep = (protocol.sweep or setting.kind == "weak") and own == methods and not few
+    if len(own) > 1:
+        _check_shared(request, own, say)
     predictors = _predictors(request, methods, dataset, protocol, sweep, segmenter)
     options = Options(
         limit=request.limit, shard=shard, save_every=request.save_every,
@@ -172,7 +174,26 @@ def _settings(
         settings |= {"background_rule": "constant", "background_threshold": 0.0}
     from clipseg_ws.stages.reading import readable
 
-    return readable(method, settings, head) | parse_settings(request.set_)
+    given = parse_settings(request.set_)
+    return readable(method, settings, head) | (readable(method, given, head) if shared else given)
+
+
+def _check_shared(request: Request, methods: Sequence[str], say: Callable[[str], None]) -> None:
+    """Where several methods run, ``--set`` goes to those that read it: say which do not.
+
+    Raises ValueError for a setting that none of them reads.
+    """
+    from clipseg_ws.stages.reading import readable
+
+    given, left = parse_settings(request.set_), dict[str, list[str]]()
+    for name in methods:
+        method, head = split_head(parse_method(name)[0])
+        for key in given.keys() - readable(method, given, head is not None).keys():
+            left.setdefault(key, []).append(name)
+    for key, unread in sorted(left.items()):
+        if len(unread) == len(methods):
+            raise ValueError(f"--set {key}={given[key]!r}: none of the methods {', '.join(methods)} reads it")
+        say(f"--set {key}: not read by {', '.join(unread)}")
 
 
 def summary(row: dict[str, Any], out: Path) -> list[str]:

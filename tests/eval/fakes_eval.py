@@ -34,6 +34,12 @@ class FakeSegmenter:
         kept = {"method": method or self.config["method"]} | config
         return FakeSegmenter(calls=self.calls, **kept)
 
+    def ask(self, classes=None, background=None):
+        return {"classes": classes, "background": background}
+
+    def answer(self, question, pictures, *, tags=None, marks=None):
+        return self(list(pictures), **question, tags=tags, weak=marks)
+
     def __call__(self, images, *, classes=None, background=None, tags=None, weak=None):
         several = isinstance(images, list)
         self.calls.append({"method": self.config["method"], "images": images, "classes": classes, "tags": tags,
@@ -46,7 +52,7 @@ class FakeSegmenter:
         grey = np.asarray(picture.convert("L"), np.float32) / 255
         centres = (np.arange(len(names)) + 0.5) / len(names)
         maps = np.maximum(0, 1 - 3.5 * np.abs(grey[None] - centres[:, None, None])).astype(np.float32)
-        if self.config["method"] == "inverse":
+        if self.config["method"] == "clip-es":
             maps = maps[::-1].copy()
         labels = np.concatenate([1 - maps.max(0)[None], maps]).argmax(0).astype(np.uint8)
         extras = {"maps": maps} if self.config.get("keep_maps") else {}

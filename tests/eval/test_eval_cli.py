@@ -74,16 +74,16 @@ def test_methods_share_one_segmenter_and_get_the_protocol(tmp_path):
         return FakeSegmenter(model, **{k: v for k, v in given.items() if k not in ("device", "dtype", "offline")})
 
     request = Request(
-        "folder", setting="weak", method="cam,inverse", root=tmp_path / "data", output=tmp_path / "out",
+        "folder", setting="weak", method="cam,clip-es", root=tmp_path / "data", output=tmp_path / "out",
         protocol="clip-es", set_=["alpha=2"], batch_size=2,
     )  # fmt: skip
     assert run_request(request, said.append, factory) == 0
     ((model, given),) = made
     assert model == "ViT-B-16-quickgelu/openai" and given["method"] == "cam" and given["alpha"] == 2
-    assert given["affinity_threshold"] == 0.4 and given["templates"] == "clip-es" and given["keep_maps"]
-    assert given["cache_tokens"] >= 2 and given["batch_size"] == 2
+    assert "affinity.threshold" not in given and given["templates"] == "clip-es" and given["keep_maps"]
+    assert given["cache_mb"] >= 64 and given["batch_size"] == 2
     rows = records(tmp_path / "out" / "results.csv")
-    assert [r["method"] for r in rows] == ["cam", "inverse"] and rows[0]["threshold"] == "(1-max)^2"
+    assert [r["method"] for r in rows] == ["cam", "clip-es"] and rows[0]["threshold"] == "(1-max)^2"
     assert any("best of 14 backgrounds" in line for line in said)
 
 
@@ -193,7 +193,7 @@ def test_voc21_with_five_methods_in_one_pass_writes_complete_rows(tiny_backbone,
     assert [r["method"] for r in rows] == methods and len({r["run_id"] for r in rows}) == 5
     for row in rows:
         empty = {key for key, value in row.items() if value == ""}
-        assert empty <= {"fold", "shots", "seed"} and row["labels_read"] == "none" and row["n_failed"] == "0"
+        assert empty <= {"fold", "shots", "seed", "stride"} and row["labels_read"] == "none" and row["n_failed"] == "0"
         assert (row["n_images"], row["prompts"], row["background"]) == ("2", "voc-zero", "stuff26")
         assert 0 <= float(row["mIoU"]) <= 1 and float(row["seconds_per_image"]) > 0
     assert rows[2]["refine"] == "pamr" and rows[0]["refine"] == "affinity+guided"

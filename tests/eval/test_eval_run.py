@@ -116,7 +116,10 @@ def test_every_column_and_table_is_written(tmp_path):
             {"decision": "words", "background_threshold": 0.1, "window": 224, "stride": 112, "refine": "pamr"},
             {"threshold": "0.1", "window": 224, "stride": 112, "refine": "pamr"},
         ),
-        ({"window": 224, "stride": 0, "affinity": True, "refine": "crf"}, {"stride": 112, "refine": "affinity+crf"}),
+        (
+            {"window": 224, "stride": 0, "steps": ["affinity"], "refine": "crf"},
+            {"stride": 112, "refine": "affinity+crf"},
+        ),
         ({"refine": "crf", "short_side": 336, "logit_scale": 40.0}, {"crf": "yes", "resize": 336, "logit_scale": 40.0}),
     ],
 )
@@ -153,15 +156,15 @@ def test_several_methods_in_one_pass_equal_single_runs(tmp_path):
     calls: list = []
     first = FakeSegmenter(calls=calls)
     both = evaluate(
-        data, [segmenter(data, first), segmenter(data, first.variant("inverse"))], tmp_path / "both",
+        data, [segmenter(data, first), segmenter(data, first.variant("clip-es"))], tmp_path / "both",
         options=Options(batch_size=5),
     )  # fmt: skip
     assert [(call["method"], len(call["images"])) for call in calls] == [
-        (m, n) for n in (5, 5, 2) for m in ("default", "inverse")
+        (m, n) for n in (5, 5, 2) for m in ("default", "clip-es")
     ]
-    single = [evaluate(data, [segmenter(data, method=m)], tmp_path / m)[0] for m in ("default", "inverse")]
+    single = [evaluate(data, [segmenter(data, method=m)], tmp_path / m)[0] for m in ("default", "clip-es")]
     assert [r["mIoU"] for r in both] == [r["mIoU"] for r in single] and both[0]["mIoU"] != both[1]["mIoU"]
-    assert [r["method"] for r in records(tmp_path / "both" / "results.csv")] == ["default", "inverse"]
+    assert [r["method"] for r in records(tmp_path / "both" / "results.csv")] == ["default", "clip-es"]
 
 
 def test_the_sweep_equals_runs_at_each_threshold(tmp_path):

@@ -127,8 +127,8 @@ def test_published_constants(name, dataset):
 
 
 def test_other_presets():
-    assert load_protocol("clip-es", "voc21").more == {"affinity_threshold": 0.4}
-    assert load_protocol("clip-es", "coco14").more == {"affinity_threshold": 0.7}
+    assert load_protocol("clip-es", "voc21").more == {"affinity.threshold": 0.4}
+    assert load_protocol("clip-es", "coco14").more == {"affinity.threshold": 0.7}
     assert load_protocol("clip-es", "voc21").average == "truth" and load_protocol("clip-es", "voc21").sweep
     assert load_protocol("hsnet", "pascal5i", "few").score_size == (400, 400)
     assert load_protocol("panet", "pascal5i", "few").score_size == (417, 417)

@@ -10,7 +10,8 @@ from PIL import Image
 from clipseg_ws.activations import layers_needed
 from clipseg_ws.activations.featuremaps import feature_maps
 from clipseg_ws.activations.prototypes import masked_average_pooling
-from clipseg_ws.fewshot.bank import BankError, encode_bank, load_bank
+from clipseg_ws.fewshot.bank import BankError, load_bank
+from clipseg_ws.fewshot.encoding import encode_bank
 from clipseg_ws.fewshot.supports import SupportError
 from clipseg_ws.pictures.images import to_pixels
 from clipseg_ws.structures import Support

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -14,10 +15,12 @@ from PIL import Image
 from clipseg_ws import Segmenter, Support, WeakLabels
 from clipseg_ws.backbones.features import FeatureBackbone
 from clipseg_ws.embedded.nano.scenes import KINDS
-from clipseg_ws.fewshot.bank import BankError, SupportBank, encode_bank, load_bank
+from clipseg_ws.fewshot.bank import BankError, SupportBank, load_bank
+from clipseg_ws.fewshot.encoding import encode_bank
 from clipseg_ws.fewshot.matcher import FewShotMatcher
 from clipseg_ws.fewshot.options import FewShotConfig, make_config
 from clipseg_ws.fewshot.supports import SupportError
+from clipseg_ws.registry import Spec
 
 PLAIN = FewShotConfig(prior=0.0, refit="none")
 
@@ -66,12 +69,12 @@ def test_plain_matching_is_panet(tiny_backbone):
 @pytest.mark.parametrize(
     "change",
     [
-        {"prior": 0.3, "refit": "prototypes"},
+        {"prior": 0.3, "refit": "prototypes(rounds=1)"},
         {"refit": "classifier"},
-        {"parts": 3, "background_parts": 2},
-        {"crossref": True},
-        {"alignment": True},
-        {"shots": "vote"},
+        {"steps": (Spec("parts", (("count", 3), ("background", 2))),)},
+        {"steps": (Spec("crossref"),)},
+        {"steps": (Spec("alignment"),)},
+        {"steps": (Spec("vote"),)},
         {"kinds": ("input", "values")},
     ],
 )
@@ -104,25 +107,28 @@ def test_focus_makes_the_other_classes_background(tiny_backbone):
 
 
 def test_configuration_is_checked():
-    assert make_config({"kinds": ["input", "keys"], "parts": 3}).kinds == ("input", "keys")
+    assert make_config({"kinds": ["input", "keys"]}).kinds == ("input", "keys")
     for values, message in [
-        ({"part": 3}, "'part' is unknown"),
-        ({"refit": "magic"}, "refit='magic'"),
+        ({"parts": 3}, "'parts' is unknown"),
+        ({"refit": "magic"}, "refit 'magic' is unknown"),
+        ({"refit": "prototypes(sure=1.5)"}, "sure=1.5"),
+        ({"refit": "prototypes(ridge=1)"}, "no parameter 'ridge'"),
+        ({"refit": "classifier(ridge=0)"}, "ridge=0.0"),
         ({"kinds": "input"}, "a list of features"),
         ({"kinds": ["layer:x"]}, "block index"),
-        ({"parts": 0}, "parts=0"),
-        ({"sure": 1.5}, "sure=1.5"),
         ({"scale": -1.0}, "scale=-1.0"),
+        ({"prior": "much"}, "a number is needed"),
     ]:
         with pytest.raises(ValueError, match=message):
             make_config(values)
-    segment = Segmenter("nano", **{"fewshot.parts": 3}, fewshot={"refit": "none"})
-    assert (segment.config.fewshot.parts, segment.config.fewshot.refit) == (3, "none")
-    twin = segment.variant(**{"fewshot.prior": 0.0})
-    assert (twin.config.fewshot.parts, twin.config.fewshot.prior) == (3, 0.0)
-    assert twin.config.as_dict()["fewshot"]["kinds"] == ["input"]  # JSON-able
-    with pytest.raises(ValueError, match="'partz' is unknown"):
-        Segmenter("nano", **{"fewshot.partz": 3})
+    segment = Segmenter("nano", **{"fewshot.prior": 0.1}, fewshot={"refit": "none"}, parts={"count": 2})
+    assert (segment.config.fewshot.prior, str(segment.config.fewshot.refit)) == (0.1, "none")
+    assert segment.config.fewshot.step("parts").get("count") == 2
+    twin = segment.variant(**{"fewshot.scale": 10.0})
+    assert (twin.config.fewshot.prior, twin.config.fewshot.scale) == (0.1, 10.0)
+    assert json.loads(json.dumps(twin.config.as_dict()))["fewshot"]["kinds"] == ["input"]
+    with pytest.raises(ValueError, match="'priors' is unknown"):
+        Segmenter("nano", **{"fewshot.priors": 3})
 
 
 def test_one_example_finds_the_thing_and_says_where_it_is_not(segment):
@@ -197,7 +203,7 @@ def test_a_labelled_support_without_a_decided_pixel_gives_the_best_of_its_map(se
 
 
 def test_known_words_take_their_own_pixels(segment):
-    twin = segment.variant(**{"fewshot.known": list(KINDS), "fewshot.kinds": ["input", "values"]})
+    twin = segment.variant(known="; ".join(KINDS), **{"fewshot.kinds": ["input", "values"]})
     plain = segment(scene(3).image, supports=shown(0, "sun"), classes=None)
     other = twin(scene(3).image, supports=shown(0, "sun"))
     assert iou(other.mask("sun"), 3, "sun") > 0.6 and iou(plain.mask("sun"), 3, "sun") > 0.6
@@ -205,7 +211,7 @@ def test_known_words_take_their_own_pixels(segment):
 
 
 def test_alignment_is_reported(segment):
-    twin = segment.variant(**{"fewshot.alignment": True})
+    twin = segment.variant(alignment=True)
     wrong = Support(scene(6).image, (scene(6).labels == 0).astype(np.uint8), "boat")  # a background as "boat"
     result = twin(scene(5).image, supports=[shown(2, "boat"), wrong])
     (first, good), (second, bad) = result.extras["supports"]

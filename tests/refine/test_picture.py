@@ -10,7 +10,7 @@ import torch
 
 from clipseg_ws.refine import REFINERS, picture
 from clipseg_ws.refine.picture import refine_picture
-from clipseg_ws.registry import Spec
+from clipseg_ws.registry import Entry, Spec
 
 NAMES = [
     pytest.param(name, marks=pytest.mark.skipif(bool(entry.needs) and not find_spec(entry.needs[0]), reason=name))
@@ -75,14 +75,19 @@ def test_chosen_channels_only(monkeypatch):
     scores, image = drawn()
     seen = []
     monkeypatch.setattr(picture, "unrefined", lambda s, i: seen.append(tuple(s.shape)) or s * 0 + 0.5)
-    found = refine_picture("none", scores, image)
-    assert seen == [(1, 3, 30, 44), (1, 2, 30, 44)]
-    assert (found[0, [0, 2, 3]] == 0.5).all() and torch.equal(found[:, 1], scores[:, 1])
+    assert (refine_picture("none", scores, image) == 0.5).all() and seen == [(2, 4, 30, 44)]  # all at once
     found = refine_picture("none", scores, image, channels=torch.tensor([False, True, False, False]))
     assert (found[:, 1] == 0.5).all() and torch.equal(found[:, [0, 2, 3]], scores[:, [0, 2, 3]])
     mask = torch.tensor([[True, False, False, True], [False] * 4])
     found = refine_picture("none", scores, image, channels=mask)
-    assert (found[0, [0, 3]] == 0.5).all() and torch.equal(found[1], scores[1]) and len(seen) == 5
+    assert (found[0, [0, 3]] == 0.5).all() and torch.equal(found[1], scores[1])
+    assert torch.equal(found[0, [1, 2]], scores[0, [1, 2]])
+    assert seen[1:] == [(2, 1, 30, 44), (2, 2, 30, 44)]  # the channels that any picture wants
+    together = Entry("none", "", REFINERS["none"].home, about={"channels": "together"})  # labels that compete
+    monkeypatch.setitem(REFINERS, "none", together)
+    found = refine_picture("none", scores, image)
+    assert seen[3:] == [(1, 3, 30, 44), (1, 2, 30, 44)]  # one by one, without channels that are zero everywhere
+    assert (found[0, [0, 2, 3]] == 0.5).all() and torch.equal(found[:, 1], scores[:, 1])
 
 
 def test_working_size(monkeypatch):

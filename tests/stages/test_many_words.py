@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from clipseg_ws import Segmenter
 from clipseg_ws.stages import many_words
+from clipseg_ws.stages.reading import readable
 
 
 class Largest(TorchDispatchMode):
@@ -46,7 +47,8 @@ NAMES = [f"thing {i}" for i in range(1000)]
 def test_a_thousand_names_stay_within_the_limit(segmenter, method, monkeypatch):
     limit = 2**21  # words times pixels; all 1025 words at 150 x 100 pixels would be 15 million
     monkeypatch.setattr(many_words, "WORD_CELLS", limit)
-    variant = segmenter.variant(method, attention_blocks=2, templates="plain", short_side=96, window=0)
+    settings = {"attention_blocks": 2, "templates": "plain", "short_side": 96, "window": 0}
+    variant = segmenter.variant(method, **readable(method, settings))
     variant(picture(150, 100), classes=NAMES)  # the texts are encoded and cached outside the measurement
     with Largest() as largest:
         result = variant(picture(150, 100), classes=NAMES)

@@ -193,7 +193,7 @@ def test_settings_of_examples_without_examples_are_refused(segmenter):
     few = segmenter.variant(fewshot={"prior": 0.0})
     with pytest.raises(ValueError, match=r"fewshot\.prior: method 'default'"):
         few(picture(0), classes="cat")
-    with pytest.raises(ValueError, match="^vote: method 'default'"):
+    with pytest.raises(ValueError, match="vote: method"):
         segmenter.variant(vote=True)(picture(0), classes="cat")
 
 

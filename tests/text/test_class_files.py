@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from clipseg_ws.text.vocabulary import load_templates, parse_classes
+from clipseg_ws.text.lists import load_templates
+from clipseg_ws.text.vocabulary import parse_classes
 
 
 def write(path: Path, text: str, encoding: str = "utf-8") -> Path:

@@ -8,9 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from clipseg_ws.text.class_files import write_classes
 from clipseg_ws.text.embeddings import embed_vocabulary
 from clipseg_ws.text.experts import choose_experts, class_entropy, template_experts
-from clipseg_ws.text.vocabulary import parse_classes, write_classes
+from clipseg_ws.text.vocabulary import parse_classes
 
 
 def test_entropy_against_a_loop():

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from clipseg_ws.structures import Vocabulary
-from clipseg_ws.text.embeddings import class_scores, default_cache_dir, embed_vocabulary, select, texts
+from clipseg_ws.text.embeddings import class_scores, embed_vocabulary, select, texts
+from clipseg_ws.text.vector_cache import default_cache_dir
 from clipseg_ws.text.vocabulary import parse_classes
 
 WIDTH = 16
@@ -74,7 +75,7 @@ def test_vectors_against_numpy(vocabulary, fusion):
 
 def test_a_word_with_braces_is_taken_as_it_is():
     encoder = Encoder()
-    embed_vocabulary(parse_classes(["{0}", "{}"]), encoder)
+    embed_vocabulary(parse_classes(["{0}", "{}"], background=()), encoder)
     assert encoder.seen == ["a clean origami {0}.", "a clean origami {}."]
 
 
@@ -136,7 +137,7 @@ def test_many_words_go_in_parts_and_what_is_done_is_kept(tmp_path, monkeypatch):
 
 def test_only_new_words_are_encoded(tmp_path):
     encoder = Encoder()
-    embed_vocabulary(parse_classes("cat; dog"), encoder, weights_key="w", cache_dir=tmp_path)
+    embed_vocabulary(parse_classes("cat; dog", background=()), encoder, weights_key="w", cache_dir=tmp_path)
     encoder.seen.clear()
     more = parse_classes("sheep; dog; cat", background="sky, grass")
     got = embed_vocabulary(more, encoder, weights_key="w", cache_dir=tmp_path)
@@ -144,19 +145,21 @@ def test_only_new_words_are_encoded(tmp_path):
     np.testing.assert_allclose(
         got.vectors.numpy(), embed_vocabulary(more, Encoder()).vectors.numpy(), atol=1e-6
     )  # rows in the order of the vocabulary, not of the cache
-    embed_vocabulary(parse_classes("cat; sky"), None, weights_key="w", cache_dir=tmp_path)  # the old words are kept
+    embed_vocabulary(
+        parse_classes("cat; sky", background=()), None, weights_key="w", cache_dir=tmp_path
+    )  # the old words are kept
 
 
 @pytest.mark.parametrize("change", ["weights", "templates", "fusion", "spelling"])
 def test_what_changes_the_vector_changes_the_key(tmp_path, change):
-    before, encoder = parse_classes("person, people"), Encoder()
+    before, encoder = parse_classes("person, people", background=()), Encoder()
     embed_vocabulary(before, encoder, weights_key="w", cache_dir=tmp_path)
     encoder.seen.clear()
     after = {
         "weights": before,
         "templates": parse_classes(before, templates=["a photo of a {}."]),
         "fusion": parse_classes(before, fusion="max"),
-        "spelling": parse_classes("Person, people"),
+        "spelling": parse_classes("Person, people", background=()),
     }[change]
     embed_vocabulary(after, encoder, weights_key="v" if change == "weights" else "w", cache_dir=tmp_path)
     assert len(encoder.seen) == len(texts(after)[0])
@@ -203,12 +206,14 @@ def test_a_broken_cache_file_is_encoded_again(vocabulary, tmp_path, damage):
 
 
 def test_a_key_shared_by_two_towers_does_not_mix_widths(tmp_path):
-    embed_vocabulary(parse_classes("cat"), Encoder(8), weights_key="w", cache_dir=tmp_path)
-    got = embed_vocabulary(parse_classes("cat; dog"), Encoder(), weights_key="w", cache_dir=tmp_path)
+    embed_vocabulary(parse_classes("cat", background=()), Encoder(8), weights_key="w", cache_dir=tmp_path)
+    got = embed_vocabulary(parse_classes("cat; dog", background=()), Encoder(), weights_key="w", cache_dir=tmp_path)
     np.testing.assert_allclose(
-        got.vectors.numpy(), embed_vocabulary(parse_classes("cat; dog"), Encoder()).vectors.numpy(), atol=1e-6
+        got.vectors.numpy(),
+        embed_vocabulary(parse_classes("cat; dog", background=()), Encoder()).vectors.numpy(),
+        atol=1e-6,
     )
-    embed_vocabulary(parse_classes("cat; dog"), None, weights_key="w", cache_dir=tmp_path)
+    embed_vocabulary(parse_classes("cat; dog", background=()), None, weights_key="w", cache_dir=tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_a_warning(vocabulary, tmp_path):
@@ -225,7 +230,7 @@ def test_writers_at_the_same_time_leave_a_whole_file(tmp_path):
         start.wait()
         try:
             for turn in range(5):
-                vocabulary = parse_classes([f"thing {number} {turn}", "cat"])
+                vocabulary = parse_classes([f"thing {number} {turn}", "cat"], background=())
                 got = embed_vocabulary(vocabulary, Encoder(), weights_key="w", cache_dir=tmp_path)
                 expected = [Encoder().word(word, vocabulary.templates) for word in texts(vocabulary)[0]]
                 np.testing.assert_allclose(got.vectors.numpy(), np.stack(expected), atol=1e-6)
@@ -238,7 +243,7 @@ def test_writers_at_the_same_time_leave_a_whole_file(tmp_path):
     for thread in threads:
         thread.join()
     assert not failed and len(files(tmp_path)) == 1
-    embed_vocabulary(parse_classes("cat"), None, weights_key="w", cache_dir=tmp_path)
+    embed_vocabulary(parse_classes("cat", background=()), None, weights_key="w", cache_dir=tmp_path)
 
 
 # ---- scores ----------------------------------------------------------------------------------------------------------
@@ -287,3 +292,10 @@ def test_select(vocabulary, fusion):
 def test_select_refuses_bad_indices(vocabulary, indices):
     with pytest.raises(ValueError, match="must be different and between 0 and 2"):
         select(embed_vocabulary(vocabulary, Encoder()), indices)
+
+
+def test_background_words_must_be_settled():
+    with pytest.raises(ValueError, match=r"does not say which words compete.*background=\(\)"):
+        embed_vocabulary(parse_classes("cat; dog"), Encoder())
+    assert texts(parse_classes("cat; dog")) == (["cat", "dog"], [0, 1])
+    assert len(embed_vocabulary(parse_classes("cat; dog", background="none"), Encoder()).owner) == 2

@@ -10,13 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from clipseg_ws.structures import Vocabulary
-from clipseg_ws.text.vocabulary import (
-    list_vocabularies,
-    load_background,
-    load_templates,
-    load_vocabulary,
-    parse_classes,
-)
+from clipseg_ws.text.class_files import write_classes
+from clipseg_ws.text.lists import list_vocabularies, load_background, load_templates
+from clipseg_ws.text.vocabulary import load_vocabulary, parse_classes
 
 # ---- strings ---------------------------------------------------------------------------------------------------------
 
@@ -24,7 +20,7 @@ from clipseg_ws.text.vocabulary import (
 def test_string_with_synonyms():
     got = parse_classes("cat; person, people, human")
     assert got == Vocabulary(names=("cat", "person"), synonyms=(("cat",), ("person", "people", "human")))
-    assert got.background == () and got.templates == ("a clean origami {}.",) and got.fusion == "string"
+    assert got.background is None and got.templates == ("a clean origami {}.",) and got.fusion == "string"
 
 
 @pytest.mark.parametrize(
@@ -155,6 +151,20 @@ def test_class_called_background_becomes_background_words():
     assert parse_classes([{"name": "background", "words": ["wall"]}, "cat"]).background == ("wall",)
     assert parse_classes("background, wall; cat", background=["grass"]).background == ("grass",)
     assert parse_classes("background, wall; cat", background=()).background == ()
+
+
+def test_not_said_is_not_none_at_all(tmp_path):
+    assert parse_classes("cat; dog").background is None
+    said = [parse_classes("cat; dog", background=words) for words in ("none", (), [], "")]
+    assert all(vocabulary.background == () for vocabulary in said)
+    for vocabulary in (parse_classes("cat; dog"), *said):
+        again = parse_classes(vocabulary)
+        assert again == vocabulary  # and stays so
+        write_classes(vocabulary, tmp_path / "c.yaml")
+        assert parse_classes(tmp_path / "c.yaml") == vocabulary
+    assert parse_classes(parse_classes("cat", background=["sky"]), background="none").background == ()
+    assert parse_classes(parse_classes("cat", background="none"), background=["sky"]).background == ("sky",)
+    assert parse_classes("grass", background=["grass"]).background == ()  # said, and then a class
 
 
 def test_background_words_that_are_class_words_are_dropped():

@@ -1,0 +1,82 @@
+"""Class files and the names of those that come with the package: from disk to a document, and back."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clipseg_ws.files import write_text
+from clipseg_ws.structures import Vocabulary
+from clipseg_ws.text.class_entries import EXAMPLE
+from clipseg_ws.text.lists import list_vocabularies, nfc
+
+
+def known_name(text: str) -> str | None:
+    """The vocabulary of ``prompts/`` that ``text`` names, or None. Raises ValueError for a slip like "voc21"."""
+    name, names = text.strip().lower().replace("_", "-"), list_vocabularies()
+    if name in names:
+        return name
+    # a word with digits or '-' that resembles a vocabulary ("ade20k"), or its first half ("coco"), is hardly a class
+    near = difflib.get_close_matches(name, [known for known in names if known[:3] == name[:3]], 1, 0.66)
+    code_like = re.fullmatch(r"(?=.*[0-9-])[a-z][a-z0-9-]*", name) and near
+    if code_like or any(known.startswith(f"{name}-") for known in names):
+        choices = ", ".join(names)
+        raise ValueError(f"unknown vocabulary {text!r}; choices are {choices}; for a class of that name use [{text!r}]")
+    return None
+
+
+def looks_like_path(text: str) -> bool:
+    """Whether a string names a class file rather than classes."""
+    return ";" not in text and bool(re.match(r"\s*(~?/|\.{1,2}/).|.*\.(ya?ml|txt)\s*$", text, re.IGNORECASE))
+
+
+def read_class_file(path: Path) -> dict[str, Any]:
+    """A class file as a document. Raises FileNotFoundError, or ValueError where it is not as documented."""
+    if not path.is_file():
+        raise FileNotFoundError(f"class file {path} does not exist; give a .yaml or .txt file, or names, {EXAMPLE}")
+    try:
+        text = nfc(path.read_text("utf-8-sig"))
+        if path.suffix.lower() in (".yaml", ".yml"):
+            document = yaml.safe_load(text)
+            if not isinstance(document, dict):
+                raise ValueError(f"{path}: no mapping at the top; write for example 'classes: [cat, dog]'")
+            return document
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: not a readable class file: {error}") from error
+    lines = [line if not line.lstrip().startswith("#") else "" for line in text.split("\n")]
+    for number, line in enumerate(lines, 1):
+        if ";" in line:
+            raise ValueError(f"{path}, line {number}: ';' in {line!r}; write one class a line, synonyms by ','")
+    return {"classes": "\n".join(lines)}
+
+
+def write_classes(vocabulary: Vocabulary, path: str | os.PathLike[str]) -> None:
+    """A class file that `parse_classes` reads back as ``vocabulary``. Raises ValueError for a name without .yaml."""
+    target = Path(path)
+    if target.suffix.lower() not in (".yaml", ".yml"):
+        raise ValueError(f"{target}: a class file ends in .yaml, for example experts.yaml")
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in as_document(vocabulary).items()}
+    write_text(target, yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120))
+
+
+def as_document(vocabulary: Vocabulary) -> dict[str, Any]:
+    """The mapping of the class file that stands for ``vocabulary``; no key "background" where it says nothing.
+
+    Raises ValueError where names and synonyms are not as many.
+    """
+    if len(vocabulary.names) != len(vocabulary.synonyms):
+        raise ValueError(
+            f"vocabulary: {len(vocabulary.names)} names but synonyms for {len(vocabulary.synonyms)} classes"
+        )
+    classes: list[dict[str, Any]] = [
+        {"name": n, "words": list(w)} for n, w in zip(vocabulary.names, vocabulary.synonyms, strict=True)
+    ]
+    for entry, own in zip(classes, vocabulary.prompts, strict=False):
+        entry |= {"prompts": list(own)} if own else {}
+    said = {} if vocabulary.background is None else {"background": vocabulary.background}
+    return {"classes": classes} | said | {"templates": vocabulary.templates, "fusion": vocabulary.fusion}
