@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from clipseg_ws.cli.bench import bench_app
 from clipseg_ws.cli.demo import demo
@@ -37,8 +38,19 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "download": download,
 }
 
+
+
+class InOrder(TyperGroup):
+    """Lists the commands as the table does."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names."""
+        return list(COMMANDS)
+
+
 app = typer.Typer(
     name="clipseg-ws",
+    cls=InOrder,
     help="Semantic segmentation with a frozen CLIP: by class names, by example masks, by weak labels.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -49,7 +49,8 @@ def run_demo(directory: Path, *, seed: int, size: int) -> Iterator[str]:
     from clipseg_ws.embedded.nano.scenes import KINDS, draw_scene
     from clipseg_ws.eval.metrics import ConfusionMatrix
     from clipseg_ws.files import atomic_write
-    from clipseg_ws.output.files import format_table, write_label_png
+    from clipseg_ws.output.formats.png import write_label_png
+    from clipseg_ws.output.table import format_table
     from clipseg_ws.segmenter import Segmenter
 
     scene = draw_scene(seed, size)

@@ -11,8 +11,23 @@ import typer
 from clipseg_ws.cli.default_command import DefaultGroup
 from clipseg_ws.cli.grouping import grouped
 from clipseg_ws.cli.options import (
-    BatchSize, Device, Dtype, Engine, Features, Limit, Model, Offline, Overwrite, Root, Seed, Setting, Shard, Tables,
-    Workers, option, some_of,
+    BatchSize,
+    Device,
+    Dtype,
+    Engine,
+    Features,
+    Limit,
+    Model,
+    Offline,
+    Overwrite,
+    Root,
+    Seed,
+    Setting,
+    Shard,
+    Tables,
+    Workers,
+    option,
+    some_of,
 )  # fmt: skip
 from clipseg_ws.cli.tables import aligned
 from clipseg_ws.eval.datasets import DATASETS, PREPARATIONS

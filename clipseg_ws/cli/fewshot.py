@@ -67,8 +67,8 @@ def make_tracker(
     segmenter: Segmenter, bank: SupportBank, asked: Asked, every: int, frames: Sequence[Source], folder: FolderOptions
 ) -> Tracker:
     """A bank that grows along the sequence, with the frames that had joined in a run that was cut off."""
-    from clipseg_ws.output.files import is_done
     from clipseg_ws.output.formats import split_formats
+    from clipseg_ws.output.save import is_done
     from clipseg_ws.run.tracking import Tracker
 
     tracker = Tracker(

@@ -7,8 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 from clipseg_ws.backbones import DEFAULT_MODEL
 from clipseg_ws.cli.options import (
-    Background, Bank, BatchSize, Classes, Device, Dtype, Features, MarksOption, Method, Model, Offline, Refine, Setting,
-    SupportDir, Supports, TagsOption, WeakSupports,
+    Background,
+    Bank,
+    BatchSize,
+    Classes,
+    Device,
+    Dtype,
+    Features,
+    MarksOption,
+    Method,
+    Model,
+    Offline,
+    Refine,
+    Setting,
+    SupportDir,
+    Supports,
+    TagsOption,
+    WeakSupports,
 )  # fmt: skip
 from clipseg_ws.config import parse_settings
 

@@ -100,7 +100,7 @@ Refine = Annotated[
     option(
         "--refine",
         help=f"Refinement on the picture, {some_of(REFINERS)}; parameters as in pamr(iterations=5). By default the "
-        "method's own.",
+        "method's own; for pseudo masks crf where it is installed, else pamr.",
     ),
 ]
 Device = Annotated[str, option("--device", help='"auto", "cpu", "cuda", "cuda:1", "mps".')]

@@ -19,7 +19,7 @@ def predict(
     folder: FolderOptions,
 ) -> None:  # fmt: skip
     """Segment pictures by class names, or by image tags, boxes, points and scribbles with --tags and --marks."""
-    from clipseg_ws.output.files import format_table
+    from clipseg_ws.output.table import format_table
 
     found = folder.sources(pictures)
     labels = read_labels(found, names, weak)

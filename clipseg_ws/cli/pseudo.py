@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,10 +16,11 @@ from clipseg_ws.cli.grouping import grouped
 from clipseg_ws.cli.groups import ExampleOptions, MethodOptions, NameOptions, WeakOptions
 from clipseg_ws.cli.options import Formats, Head, Method, Pictures, Results, option
 from clipseg_ws.cli.supports import any_examples, make_examples, read_supports
-from clipseg_ws.output.formats import split_formats
+from clipseg_ws.output.formats import FORMATS, split_formats
 
 if TYPE_CHECKING:
     from clipseg_ws.fewshot.bank import SupportBank
+    from clipseg_ws.output.datasets import Written
     from clipseg_ws.pictures.sources import Source
     from clipseg_ws.segmenter import Segmenter
     from clipseg_ws.stages.question import Question
@@ -75,10 +76,11 @@ def pseudo(
     )
     bank = make_examples(segmenter, given, examples.bank) if by_example else None
     question = _question(segmenter, names, labels, bank)
-    _, datasets = split_formats(folder.format)
+    formats, datasets = split_formats(folder.format)
     summary = make_pseudo(
         segmenter, found, folder.output, None if labels is None else labels.labels, question, confidence=confidence,
         maps=maps, shard=folder.part, overwrite=folder.overwrite, workers=folder.workers, engine=folder.engine,
+        formats=formats,
     )  # fmt: skip
     for line in summary.lines():
         typer.echo(line)
@@ -102,32 +104,27 @@ def _whole(
     found: Sequence[Source], folder: FolderOptions, names: Sequence[str], datasets: Sequence[str], review: bool
 ) -> None:
     """What looks at the whole data set: exports and the review page."""
-    from clipseg_ws.output.datasets import written
-    from clipseg_ws.run.pseudo import MASK_FORMATS
+    from clipseg_ws.run.pseudo import pseudo_entries
 
     wanted = [f"--format {','.join(datasets)}"] if datasets else []
     wanted += ["--review"] if review else []
     if not wanted or not folder.whole(" and ".join(wanted)):
         return
-    if datasets:
-        folder.write_datasets(datasets, names, written(found, folder.output / "masks", MASK_FORMATS))
+    entries = pseudo_entries(found, folder.output)
+    folder.write_datasets(datasets, names, entries)
     if review:
-        typer.echo(f"{_review(found, folder.output, names)} pictures in {folder.output / 'review.html'}")
+        typer.echo(f"{_review(entries, folder.output, names)} pictures in {folder.output / 'review.html'}")
 
 
 def _best_refiner() -> str:
     return "crf" if find_spec("pydensecrf") else "pamr"
 
 
-def _review(sources: Sequence[Source], output: Path, names: Sequence[str]) -> int:
-    from clipseg_ws.output.files import output_paths
+def _review(entries: Sequence[Written], output: Path, names: Sequence[str]) -> int:
     from clipseg_ws.output.review import Reviewed, write_review
-    from clipseg_ws.run.pseudo import MASK_FORMATS, picture_name
 
-    def pictures() -> Iterator[Reviewed]:
-        for source in sources:
-            confidence, mask = output_paths(output / "masks", source.relative, MASK_FORMATS)
-            if confidence.exists() and mask.exists():
-                yield Reviewed(picture_name(source), str(source), mask, confidence)
+    def confidence(mask: Path) -> Path:
+        return mask.with_name(mask.name.removesuffix(".png") + str(FORMATS["confidence"].about["file"]))
 
-    return write_review(output / "review.html", pictures(), names)
+    pictures = (Reviewed(e.name, e.location, e.labels, confidence(e.labels)) for e in entries)
+    return write_review(output / "review.html", pictures, names)
