@@ -39,7 +39,6 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
 }
 
 
-
 class InOrder(TyperGroup):
     """Lists the commands as the table does."""
 

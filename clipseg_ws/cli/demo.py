@@ -15,9 +15,7 @@ Size = Annotated[int, option("--size", min=64, max=1024, help="Side of the drawn
 Web = Annotated[bool, option("--web", help="Open a page to try it; needs the extra demo.")]
 Host = Annotated[str, option("--host", help="With --web: address to listen on.")]
 Port = Annotated[int | None, option("--port", help="With --web: by default the first free one from 7860 on.")]
-Share = Annotated[
-    bool, option("--share", help="With --web: let anybody on the internet in, through gradio's tunnel.")
-]
+Share = Annotated[bool, option("--share", help="With --web: let anybody on the internet in, through gradio's tunnel.")]
 Browser = Annotated[bool, option("--browser/--no-browser", help="With --web: open the browser.")]
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from clipseg_ws.backbones import FAMILIES, FEATURES, forms
+from clipseg_ws.backbones.families import FAMILIES, FEATURES, forms
 from clipseg_ws.config import METHODS
 from clipseg_ws.output.formats import names_of
 from clipseg_ws.refine import REFINERS

@@ -14,9 +14,7 @@ from clipseg_ws.cli.options import Classes, Pictures, TagsOption, option
 from clipseg_ws.text.lists import list_backgrounds, list_templates, list_vocabularies, load_templates
 
 prompts_app = typer.Typer(help="Inspect vocabularies and templates; rank templates by sharpness.", no_args_is_help=True)
-Templates = Annotated[
-    str, option("--templates", help=f"{', '.join(list_templates())}, or templates separated by |.")
-]
+Templates = Annotated[str, option("--templates", help=f"{', '.join(list_templates())}, or templates separated by |.")]
 
 
 @prompts_app.command("list")

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from clipseg_ws.stages.question import Question
     from clipseg_ws.weak.label_files import LabelFiles
 
-Confidence = Annotated[
-    float, option("--confidence", min=0, max=1, help="Less certain pixels become 255; 0 keeps all.")
-]
+Confidence = Annotated[float, option("--confidence", min=0, max=1, help="Less certain pixels become 255; 0 keeps all.")]
 Maps = Annotated[bool, option("--maps", help="Write the class maps too (float16, .npz).")]
 Instances = Annotated[
     bool, option("--instances", help="Tell the things of one class apart: instance maps, COCO by instance.")

@@ -54,8 +54,8 @@ class Summary:
     skipped: int = 0
     failed: int = 0
     seconds: float = 0.0
-    pixels: Counter = field(default_factory=Counter)
-    pictures: Counter = field(default_factory=Counter)
+    pixels: Counter[str] = field(default_factory=Counter)
+    pictures: Counter[str] = field(default_factory=Counter)
     size: int = 0
     ignored: int = 0
 

@@ -12,7 +12,7 @@ import numpy as np
 from clipseg_ws.fewshot.bank import SupportBank, load_bank
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.question import Question
-from clipseg_ws.structures import IGNORE, Segmentation, Support, Vocabulary
+from clipseg_ws.structures import IGNORE, Segmentation, Support
 
 FRAME = "frame "  # begins the names of examples that are frames
 
@@ -50,10 +50,10 @@ class Tracker:
     def question(self) -> Question:
         """What the next frame is asked: the same names, with the examples so far."""
         if self._asked_of is not self._bank:
-            words: Vocabulary | None = self._question.vocabulary
-            if self._question.text is None and words.names == self._asked_of.labels:
-                words = None  # the examples alone
-            self._question, self._asked_of = self.segmenter.ask(words, supports=self._bank), self._bank
+            words = self._question.vocabulary
+            alone = self._question.text is None and words.names == self._asked_of.labels
+            names = None if alone else words
+            self._question, self._asked_of = self.segmenter.ask(names, supports=self._bank), self._bank
         return self._question
 
     def bank(self) -> SupportBank:
