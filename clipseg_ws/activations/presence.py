@@ -20,6 +20,7 @@ cut at the threshold itself would never change the answer. Every image is treate
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -63,8 +64,7 @@ def presence(
         block: ``forward_last_block(backbone, tokens.last_input, tokens.last)`` where the caller has it already.
         mode: dense mode of the patch embeddings, see ``activations.DENSE_MODES``.
         logit_scale: factor of the cosine; the model's own by default.
-        threshold: below a third of it a class leaves the softmax of the next round. rounds: at most that many, at
-            least 1.
+        threshold: below a third of it a class leaves the softmax of the next round. rounds: at most, from 1 on.
         patches: [B, h, w, E] ``dense_embeddings(backbone, tokens, mode)`` where the caller has them already.
 
     Raises:
@@ -76,21 +76,46 @@ def presence(
     scale = backbone.logit_scale if logit_scale is None else logit_scale
     vectors, owner = text.vectors.to(block.out.device).float(), text.owner.to(block.out.device)
     count = len(text.vocabulary.names)
-    pooled = torch.stack([normalize(pool_embedding(backbone, block.out, pool)) for pool in ("cls", "patch")], 2)
-    image = scale * best_words(torch.einsum("bep,te->btp", pooled, vectors), owner, count)  # [B, C+G, 2]
     patches = (dense_embeddings(backbone, tokens, mode) if patches is None else patches).float()
+    image = scale * best_words(_image_words(backbone, block, vectors), owner, count)  # [B, C+G, 2]
     local = scale * best_words(word_logits(patches, vectors), owner, count)  # [B, C+G, h, w]
+    signals = _Signals(image, local, patches, vectors, owner, scale, tokens.attention)
+    everyone = torch.ones(len(block.out), count, dtype=torch.bool, device=block.out.device)
+    return _recurrence(signals.judge, everyone, rounds, HOPELESS * threshold)
 
-    def judge(alive: Tensor) -> Tensor:
-        """Scores [B, C] of one round."""
-        whole = competing(image, alive)[:, :count].amax(2)  # the larger of class token and mean patch
-        maps = competing(local, alive)[:, :count]
-        weights = smoothed(maps, tokens.attention).square()
-        regions = region_scores(patches, weights, vectors, owner, scale, alive)
-        return class_presence(whole, maps, tokens.attention, regions)
 
-    everyone = torch.ones(local.shape[0], count, dtype=torch.bool, device=local.device)
-    return _recurrence(judge, everyone, rounds, HOPELESS * threshold)
+def _image_words(backbone: Backbone, block: LastBlock, vectors: Tensor) -> Tensor:
+    """Cosines [B, T, 2] of all words with the class token and with the mean patch."""
+    pooled = torch.stack([normalize(pool_embedding(backbone, block.out, pool)) for pool in ("cls", "patch")], 2)
+    return torch.einsum("bep,te->btp", pooled, vectors)
+
+
+@dataclass(frozen=True, eq=False)
+class _Signals:
+    """What the rounds share of B pictures.
+
+    Attributes:
+        image: [B, C+G, 2] logits of the class token and the mean patch. local: [B, C+G, h, w] logits of the patches.
+        patches: [B, h, w, E] unit vectors. vectors, owner: the T words. scale: of the logits.
+        attention: [B, N, N] or None.
+    """
+
+    image: Tensor
+    local: Tensor
+    patches: Tensor
+    vectors: Tensor
+    owner: Tensor
+    scale: float
+    attention: Tensor | None
+
+    def judge(self, alive: Tensor) -> Tensor:
+        """Scores [B, C] of one round among the classes that are ``alive`` [B, C]."""
+        count = alive.shape[1]
+        whole = competing(self.image, alive)[:, :count].amax(2)  # the larger of class token and mean patch
+        maps = competing(self.local, alive)[:, :count]
+        weights = smoothed(maps, self.attention).square()
+        regions = region_scores(self.patches, weights, self.vectors, self.owner, self.scale, alive)
+        return class_presence(whole, maps, self.attention, regions)
 
 
 def _recurrence(judge: Callable[[Tensor], Tensor], alive: Tensor, rounds: int, limit: float) -> Tensor:

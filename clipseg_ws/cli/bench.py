@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from clipseg_ws.cli.bench_heads import bench_heads
 from clipseg_ws.cli.default_command import DefaultGroup
 from clipseg_ws.cli.options import Device, Root, Workers, option
-from clipseg_ws.cli.train import bench_heads
 
 
 class ModelByDefault(DefaultGroup):

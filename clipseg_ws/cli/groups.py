@@ -48,7 +48,7 @@ class ModelOptions:
         given = {key: value for key, value in config.items() if value is not None} | parse_settings(self.settings)
         model = self.model
         if given.get("head") is not None and model == DEFAULT_MODEL:  # a head names the model that it belongs to
-            from clipseg_ws.heads.head_file import load_head
+            from clipseg_ws.heads.file import load_head
 
             model = load_head(given["head"])[1].backbone
         return Segmenter(model, device=self.device, dtype=self.dtype, offline=self.offline, **given)

@@ -40,8 +40,7 @@ def encode_bank(
         backbone: ``OpenClipBackbone`` or ``FeatureBackbone``. supports: see ``supports.read_support``.
         kinds: features to keep, see ``activations/featuremaps.py``.
         short_side, long_side, max_patches: picture size, as for queries. batch_size: pictures that go together.
-        confidence: place of a support -> [H, W] in [0, 1], for masks that were predicted (weak-few): its pixels count
-            that much.
+        confidence: place of a support -> [H, W] in [0, 1], how much the pixels of a predicted mask count (weak-few).
         encode: makes the tokens of pictures of one size in place of the backbone, for example from a cache.
 
     Raises:
@@ -50,7 +49,7 @@ def encode_bank(
     given: list[Any] = [supports] if isinstance(supports, Support) else list(supports)
     read = _with_masks(given)
     sizes: dict[str, Any] = {"short_side": short_side, "long_side": long_side, "max_patches": max_patches}
-    shapes = [target_size(*s.image.size, backbone.patch_size, short_side, long_side, max_patches) for s in read]
+    shapes = [target_size(s.image.width, s.image.height, backbone.patch_size, **sizes) for s in read]
     entries: dict[int, BankEntry] = {}
     for batch in grouped(shapes, batch_size):
         pictures = [read[i].image for i in batch]
@@ -76,9 +75,7 @@ def _with_masks(given: Sequence[Any]) -> list[Support]:
     return read
 
 
-def _tokens(
-    backbone: Any, pictures: Sequence[Image.Image], kinds: Sequence[str], sizes: dict[str, int | None]
-) -> Tokens:
+def _tokens(backbone: Any, pictures: Sequence[Image.Image], kinds: Sequence[str], sizes: Mapping[str, Any]) -> Tokens:
     """Tokens of pictures of one network size."""
     look: dict[str, Any] = {"patch_size": backbone.patch_size, "mean": backbone.mean, "std": backbone.std}
     stacked = torch.stack([to_pixels(picture, **look, **sizes) for picture in pictures])

@@ -38,8 +38,7 @@ def dense_crf(
         iterations: mean-field steps; 0 normalises the scores.
         gaussian: (width in pixels, weight) of the kernel that knows distance only.
         bilateral: (width in pixels, width in grey levels, weight) of the kernel that knows distance and colour.
-        reference_image: give the CRF what the published code gives it, BGR minus the mean with negative values wrapped
-            around; only to reproduce published numbers.
+        reference_image: BGR minus the mean, negative values wrapped around, as the published code gives to the CRF.
         half_unary: take the logarithm in float16, as the published code does.
 
     Returns:
@@ -58,8 +57,8 @@ def dense_crf(
     probabilities = np.empty_like(energy)
     for index, (costs, colours) in enumerate(zip(energy, picture, strict=True)):
         colours = wrapped_bgr(colours) if reference_image else np.ascontiguousarray(colours)
-        model = _model(library, costs, colours, gaussian, bilateral)
-        probabilities[index] = np.asarray(model.inference(iterations)).reshape(costs.shape)
+        found = _model(library, costs, colours, gaussian, bilateral).inference(iterations)
+        probabilities[index] = np.asarray(found).reshape(costs.shape)
     return torch.from_numpy(probabilities).to(scores.device, scores.dtype)
 
 

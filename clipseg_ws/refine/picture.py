@@ -38,8 +38,7 @@ def refine_picture(
         image: [B, 3, H, W] of the same size and device: uint8, or floating point RGB in [0, 1] (not CLIP-normalised).
         channels: bool [C] or [B, C], which channels to refine; None: those that are not zero everywhere. The others
             come back as they are (with "crf" they are no label the pixels could take).
-        max_side: work on a picture whose longer side is at most this many pixels and enlarge the result; None: full
-            size.
+        max_side: work on a picture whose longer side has at most so many pixels, enlarge the result; None: full size.
 
     Returns:
         [B, C, H, W] in the dtype of ``scores``.

@@ -17,7 +17,7 @@ from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.config import Config
 from clipseg_ws.heads.base import Head
 from clipseg_ws.heads.features import encode_features, encode_tokens
-from clipseg_ws.heads.head_file import load_head
+from clipseg_ws.heads.file import load_head
 from clipseg_ws.heads.objective import enlarge
 from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.stages.answerer import COMMON, step_keys

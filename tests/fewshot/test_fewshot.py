@@ -19,6 +19,7 @@ from clipseg_ws.fewshot.bank import BankError, SupportBank, load_bank
 from clipseg_ws.fewshot.encoding import encode_bank
 from clipseg_ws.fewshot.matcher import FewShotMatcher
 from clipseg_ws.fewshot.options import FewShotConfig, make_config
+from clipseg_ws.fewshot.prepared import join_kinds
 from clipseg_ws.fewshot.supports import SupportError
 from clipseg_ws.registry import Spec
 
@@ -279,3 +280,16 @@ def test_other_features_match_and_spread_on_their_own_grid(kind, tiny_backbone):
     assert named.extras["maps"].shape == (2, 50, 70) and named.config["features"] == f"tiny-{kind}"
     with pytest.raises(BankError, match="other weights"):
         Segmenter(backbone=tiny_backbone)(pictures[0], supports=bank)
+
+
+def test_the_cosine_of_joined_kinds_is_the_mean_of_theirs():
+    """MSANet's several depths: matching the joined vectors averages what each kind says."""
+    generator = torch.Generator().manual_seed(0)
+    query, support = (
+        {kind: torch.randn(2, width, 3, 4, generator=generator) for kind, width in (("a", 6), ("b", 9))}
+        for _ in range(2)
+    )
+    joined = [join_kinds(features, ("a", "b")) for features in (query, support)]
+    each = [(F.normalize(query[kind], dim=1) * F.normalize(support[kind], dim=1)).sum(1) for kind in ("a", "b")]
+    torch.testing.assert_close((joined[0] * joined[1]).sum(1), torch.stack(each).mean(0))
+    torch.testing.assert_close(joined[0].norm(dim=1), torch.ones(2, 3, 4))

@@ -13,8 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.files import atomic_write
-from clipseg_ws.heads import make_head
-from clipseg_ws.heads.base import Head
+from clipseg_ws.heads.base import Head, make_head
 from clipseg_ws.heads.features import FeatureSpec
 
 FORMAT = "clipseg_ws head 1"
@@ -40,7 +39,7 @@ class HeadCard:
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def settings(self) -> dict[str, Any]:
-        """``pipeline.Config`` keys that the tokens depend on."""
+        """``Config`` keys that the tokens depend on."""
         spec = self.features
         return {
             "short_side": spec.short_side, "long_side": spec.long_side, "max_patches": spec.max_patches,
