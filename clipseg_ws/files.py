@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
 import shutil
@@ -64,14 +65,15 @@ def _take_place(new: Path, path: Path) -> None:
             with suppress(FileNotFoundError):
                 os.rename(path, old)
             os.rename(new, path)
-            return
-        except OSError:
-            if not path.is_dir():  # otherwise another writer was faster: its folder makes way too
-                with suppress(FileNotFoundError):
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                with suppress(OSError):
                     os.rename(old, path)
                 raise
-        finally:
+            _remove(old)  # another writer was faster: its folder makes way too
+        else:
             _remove(old)
+            return
 
 
 def _beside(path: Path) -> Path:

@@ -16,6 +16,7 @@ from clipseg_ws.backbones.features import FeatureBackbone
 from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.config import flatten, resolve
 from clipseg_ws.fewshot.bank import SupportBank
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.batching import Batching
 from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.stages.answerer import Answerer, check_read
@@ -32,7 +33,7 @@ from clipseg_ws.stages.known import known_of
 from clipseg_ws.stages.question import Question
 from clipseg_ws.stages.results import make_result, resolved_record, setting_of
 from clipseg_ws.stages.texts import Texts
-from clipseg_ws.structures import Segmentation, TextEmbeddings, Vocabulary, WeakLabels
+from clipseg_ws.structures import TextEmbeddings, Vocabulary, WeakLabels
 from clipseg_ws.weak.given import per_image_tags, weak_list
 from clipseg_ws.weak.marks import mark_names
 

@@ -82,7 +82,7 @@ def pseudo(
     )  # fmt: skip
     for line in summary.lines():
         typer.echo(line)
-    _whole(found, folder, question.vocabulary.names, datasets, review)
+    _whole(found, folder, question.vocabulary.names, formats, datasets, review)
     fail_where(summary.run.failed, folder.errors_file)
 
 
@@ -99,8 +99,9 @@ def _question(
 
 
 def _whole(
-    found: Sequence[Source], folder: FolderOptions, names: Sequence[str], datasets: Sequence[str], review: bool
-) -> None:
+    found: Sequence[Source], folder: FolderOptions, names: Sequence[str], formats: Sequence[str],
+    datasets: Sequence[str], review: bool,
+) -> None:  # fmt: skip
     """What looks at the whole data set: exports and the review page."""
     from clipseg_ws.run.pseudo import pseudo_entries
 
@@ -108,7 +109,7 @@ def _whole(
     wanted += ["--review"] if review else []
     if not wanted or not folder.whole(" and ".join(wanted)):
         return
-    entries = pseudo_entries(found, folder.output)
+    entries = pseudo_entries(found, folder.output, formats)
     folder.write_datasets(datasets, names, entries)
     if review:
         typer.echo(f"{_review(entries, folder.output, names)} pictures in {folder.output / 'review.html'}")

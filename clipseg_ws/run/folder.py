@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from clipseg_ws.output.files import ErrorsCsv
+from clipseg_ws.files import ErrorsCsv
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.registry import find
 from clipseg_ws.run import ENGINES

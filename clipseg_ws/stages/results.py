@@ -7,11 +7,11 @@ from typing import Any
 
 from clipseg_ws import __version__
 from clipseg_ws.config import Config
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.stages.by_head import TrainedHead
 from clipseg_ws.stages.decide import Decision
 from clipseg_ws.stages.question import Examples, Question
-from clipseg_ws.structures import Segmentation
 
 
 def make_result(

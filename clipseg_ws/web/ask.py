@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipseg_ws.config import STEPS, Config, flatten
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.question import Question
-from clipseg_ws.structures import Segmentation, Support, WeakLabels
+from clipseg_ws.structures import Support, WeakLabels
 from clipseg_ws.web.shapes import BACKGROUND, Shape, to_weak
 
 

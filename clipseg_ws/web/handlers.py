@@ -16,7 +16,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from clipseg_ws.output.files import overlay
+from clipseg_ws.output.formats.overlay import overlay
 from clipseg_ws.structures import Support
 from clipseg_ws.web.ask import Answer, answer, table
 from clipseg_ws.web.controls import (

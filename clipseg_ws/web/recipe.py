@@ -15,8 +15,8 @@ from PIL import Image
 
 from clipseg_ws.config import flatten
 from clipseg_ws.files import atomic_write, write_text
-from clipseg_ws.output.files import write_label_png
-from clipseg_ws.structures import Segmentation
+from clipseg_ws.output.formats.png import write_label_png
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.web.ask import Answer, Ask
 from clipseg_ws.web.shapes import to_labelme
 

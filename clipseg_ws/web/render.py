@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipseg_ws.output.palette import voc_palette
-from clipseg_ws.structures import Segmentation, Support
+from clipseg_ws.output.segmentation import Segmentation
+from clipseg_ws.structures import Support
 from clipseg_ws.web.ask import Answer, Row
 
 SMALL = 320  # pixels, longest side of a map on the page

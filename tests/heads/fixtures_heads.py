@@ -10,7 +10,7 @@ from PIL import Image
 
 from clipseg_ws import Segmenter
 from clipseg_ws.embedded.nano.scenes import KINDS, draw_scene
-from clipseg_ws.output.files import write_label_png
+from clipseg_ws.output.formats.png import write_label_png
 
 
 @pytest.fixture(scope="module")

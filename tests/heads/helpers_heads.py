@@ -12,7 +12,7 @@ from clipseg_ws.heads.course import Course
 from clipseg_ws.heads.data import ArrayData
 from clipseg_ws.heads.features import FeatureSpec
 from clipseg_ws.heads.options import TrainConfig
-from clipseg_ws.output.files import write_label_png
+from clipseg_ws.output.formats.png import write_label_png
 
 CLASSES = ("cat", "dog")
 SPEC = FeatureSpec(blocks=(-1, 1), short_side=64)

@@ -18,7 +18,7 @@ from clipseg_ws.cli.app import app
 from clipseg_ws.embedded.nano.scenes import KINDS
 from clipseg_ws.heads.base import make_head
 from clipseg_ws.heads.file import load_head
-from clipseg_ws.output.files import write_label_png
+from clipseg_ws.output.formats.png import write_label_png
 from clipseg_ws.pictures.images import ImageError, read_image
 from clipseg_ws.pictures.sources import list_sources
 from clipseg_ws.run.training.data import size_in_header

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from clipseg_ws.cli.app import app
 from clipseg_ws.heads.file import load_head
-from clipseg_ws.output.files import write_label_png
+from clipseg_ws.output.formats.png import write_label_png
 
 pytest_plugins = ("fixtures_heads",)
 ROOT = Path(__file__).resolve().parents[2]

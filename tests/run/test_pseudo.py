@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from clipseg_ws import Segmenter
-from clipseg_ws.output.datasets import picture_name, write_datasets
+from clipseg_ws.output.datasets import write_datasets
+from clipseg_ws.output.formats import names_of
 from clipseg_ws.output.formats.png import read_label_png
 from clipseg_ws.output.review import Reviewed, write_review
 from clipseg_ws.output.segmentation import Segmentation
@@ -201,17 +202,14 @@ def test_exports_and_review_read_what_was_written(segmenter, tmp_path):
     out = tmp_path / "out"
     make_pseudo(segmenter, sources, out, tagged, segmenter.ask(NAMES), confidence=0)
     entries = pseudo_entries(sources, out)
-    pairs = {entry.name: read_label_png(entry.labels) for entry in entries}
-    assert list(pairs) == ["p000.png", "p001.png", "p002.png", "p003.png"]
-    write_datasets(["coco", "yolo", "voc", "labelstudio", "cvat"], out, NAMES, entries)
+    assert [e.name for e in entries] == ["p000.png", "p001.png", "p002.png", "p003.png"]
+    write_datasets(names_of("dataset"), out, NAMES, entries)
     coco = json.loads((out / "coco.json").read_text())
     area = sum(a["area"] for a in coco["annotations"])
-    assert len(coco["images"]) == 4 and area == sum(int((m > 0).sum()) for m in pairs.values())
+    assert len(coco["images"]) == 4 and area == sum(int((read_label_png(e.labels) > 0).sum()) for e in entries)
     assert {p.name for p in out.iterdir()} >= {"yolo", "voc", "labelstudio.json", "cvat.zip"}
-    stems = [str(out / "masks" / s.relative) for s in sources]
     pictures = [
-        Reviewed(picture_name(s), str(s), Path(f"{stem}.png"), Path(f"{stem}_confidence.png"))
-        for s, stem in zip(sources, stems, strict=True)
+        Reviewed(e.name, e.location, e.labels, e.labels.with_name(f"{e.labels.stem}_confidence.png")) for e in entries
     ]
     Image.new("L", (64, 48), 10).save(pictures[3].confidence)
     Image.new("L", (48, 64), 20).save(pictures[2].confidence)
@@ -223,6 +221,25 @@ def test_exports_and_review_read_what_was_written(segmenter, tmp_path):
     assert page.count("<figure>") == 3
 
 
+def test_other_formats_of_a_picture_lie_beside_its_mask(segmenter, tmp_path):
+    sources = list_sources(draw(tmp_path / "photos", 2))
+    out = tmp_path / "out"
+    question, more = segmenter.ask(NAMES), ("masks", "cutout", "overlay")
+    made = make_pseudo(segmenter, sources, out, tagged, question, confidence=0.5)
+    again = make_pseudo(segmenter, sources, out, tagged, question, confidence=0.5, formats=more)
+    assert (made.run.done, again.run.done, again.run.skipped) == (2, 2, 0)
+    for entry in pseudo_entries(sources, out, more):
+        labels = read_label_png(entry.labels)
+        folder = entry.labels.with_name(f"{entry.labels.stem}_masks")
+        assert {p.stem for p in folder.iterdir()} == {name for i, name in enumerate(NAMES, 1) if (labels == i).any()}
+        for path in folder.iterdir():
+            assert ((np.asarray(Image.open(path)) == 255) == (labels == NAMES.index(path.stem) + 1)).all()
+    (out / "masks" / "p000_cutout").rename(out / "gone")
+    assert len(pseudo_entries(sources, out, ("cutout",))) == 1 and len(pseudo_entries(sources, out)) == 2
+    with pytest.raises(ValueError, match="coco is one result for a whole folder"):
+        make_pseudo(segmenter, sources, out, tagged, question, confidence=0.5, formats=("coco",))
+
+
 def test_instances_are_written_and_become_annotations(segmenter, tmp_path):
     from pycocotools import mask as coco_mask
 
@@ -230,7 +247,7 @@ def test_instances_are_written_and_become_annotations(segmenter, tmp_path):
     out = tmp_path / "out"
     eager = segmenter.variant("clip-es", instances=True)
     make_pseudo(eager, sources, out, tagged, eager.ask(NAMES), confidence=0)
-    write_datasets(["coco"], out, NAMES, pseudo_entries(sources, out))
+    write_datasets("coco", out, NAMES, pseudo_entries(sources, out))
     annotations = json.loads((out / "coco.json").read_text())["annotations"]
     for number, source in enumerate(sources, start=1):
         mask = read_label_png(out / "masks" / f"{source.relative}.png")

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from clipseg_ws.cli import app as cli
 from clipseg_ws.config import resolve
 from clipseg_ws.embedded.nano.scenes import KINDS
-from clipseg_ws.output.files import read_label_png
+from clipseg_ws.output.formats.png import read_label_png
 from clipseg_ws.web.ask import Ask, answer, stage_settings, table
 from clipseg_ws.web.controls import drawn_picture, drawn_support, make_support
 from clipseg_ws.web.recipe import command_call, python_call, write_files

@@ -16,7 +16,8 @@ from clipseg_ws.heads.base import Head
 from clipseg_ws.heads.data import HeadData, Targets
 from clipseg_ws.heads.features import FeatureSpec, encode_tokens, pixel_batch, shrink_target
 from clipseg_ws.heads.feedback import feed_back
-from clipseg_ws.output.files import output_paths, read_label_png
+from clipseg_ws.output.formats.png import read_label_png
+from clipseg_ws.output.save import output_paths
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.run.pseudo import MASK_FORMATS
 from clipseg_ws.segmenter import Segmenter
