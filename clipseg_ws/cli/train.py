@@ -210,14 +210,14 @@ def _make_masks(
     folder: Path, workers: Alone,
 ) -> None:  # fmt: skip
     """Masks by the weak setting with all pixels kept, made by the first process while the others wait."""
-    from clipseg_ws.cli.pseudo import weak_reader
     from clipseg_ws.run.pseudo import make_pseudo
     from clipseg_ws.text.vocabulary import parse_classes
+    from clipseg_ws.weak.label_files import read_label_files
 
     if workers.main:
         wanted = None if classes is None else parse_classes(classes)
-        weak, named = weak_reader(tags, [], pictures, wanted)
-        question = segmenter.ask(wanted if wanted is not None else named or None, background)
-        for line in make_pseudo(segmenter, pictures, folder, weak, question, confidence=0.0).lines():
+        labels = read_label_files(tags, (), pictures, wanted)
+        question = segmenter.ask(labels.names() or None if wanted is None else wanted, background)
+        for line in make_pseudo(segmenter, pictures, folder, labels.labels, question, confidence=0.0).lines():
             typer.echo(line)
     workers.wait()

@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.files import atomic_write
 from clipseg_ws.heads.base import Head, make_head
 from clipseg_ws.heads.features import FeatureSpec
@@ -46,7 +46,7 @@ class HeadCard:
             "position_interpolation": spec.position_interpolation,
         }  # fmt: skip
 
-    def check(self, backbone: OpenClipBackbone) -> None:
+    def check(self, backbone: Backbone) -> None:
         """Raise ValueError unless the head was trained on this backbone's tokens."""
         if backbone.weights_sha256 != self.weights_sha256:
             raise ValueError(

@@ -10,7 +10,7 @@ What is complete is never done again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,11 @@ from clipseg_ws.output.palette import ignored_label
 from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.run.folder import run_folder
-from clipseg_ws.run.job import Summary
+from clipseg_ws.run.job import Summary, Weak
 from clipseg_ws.run.shards import WHOLE, shard_of
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.question import Question
-from clipseg_ws.structures import IGNORE, WeakLabels
+from clipseg_ws.structures import IGNORE
 
 MASK_FORMATS = ("confidence", "png")  # in this order: the mask comes last
 MIN_CONFIDENCE = 0.95  # CLIP-ES
@@ -79,7 +79,7 @@ def make_pseudo(
     segmenter: Segmenter,
     sources: Sequence[Source],
     directory: str | Path,
-    weak: Callable[[Source], WeakLabels],
+    weak: Weak | None,
     question: Question,
     *,
     confidence: float = MIN_CONFIDENCE,
@@ -93,8 +93,8 @@ def make_pseudo(
     """Write the masks of all pictures of a shard; memory does not grow with their number.
 
     Args:
-        sources: the whole data set, also where ``shard`` takes only every n-th. weak: source -> its weak labels; a
-            ValueError of it is that picture's failure (errors.csv).
+        sources: the whole data set, also where ``shard`` takes only every n-th. weak: source -> its weak labels, a
+            ValueError of it is that picture's failure (errors.csv); None where examples say what is there.
         question: of ``segmenter.ask``, the same for all shards. confidence: what is less certain becomes 255.
             Instance maps are written where ``segmenter`` has ``instances`` switched on.
         maps: write the class maps as float16 too; ``segmenter`` needs ``keep_maps``.

@@ -98,7 +98,7 @@ def test_agreement_is_a_share():
 
 
 def test_command(tiny, tmp_path):
-    arguments = ["bench", "--model", tiny, "--device", "cpu", "--rounds", "1", "--classes", "2", "-o", str(tmp_path)]
+    arguments = ["bench", "--model", tiny, "--device", "cpu", "--rounds", "1", "--class-counts", "2", "-o", str(tmp_path)]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "| tiny | bfloat16 | 1 | whole call, K=2 |" in result.output
@@ -111,7 +111,7 @@ def test_command(tiny, tmp_path):
     [
         (["--model", "RN50"], "no open_clip ViT"),
         (["--dtype", "int8"], "dtype 'int8'"),
-        (["--batch", ","], "names noth"),
+        (["--batches", ","], "names noth"),
     ],
 )
 def test_mistakes(tiny, arguments, message):
