@@ -176,8 +176,7 @@ class Segmenter:
 
         Args:
             question: of ``ask``. pictures: whatever the call takes, or what ``prepare`` made.
-            tags: the weak setting: the names that are in each picture. marks: boxes, points and scribbles of each
-                picture, instead of ``tags``.
+            tags: the weak setting: the names in each picture. marks: instead of them, with boxes, points, scribbles.
 
         Raises:
             ValueError: unknown tags, contradicting marks, a picture that cannot be read.
@@ -198,8 +197,7 @@ class Segmenter:
     def vocabulary(
         self, classes: Any = None, background: Any = None, tags: Iterable[Sequence[str]] | None = None
     ) -> Vocabulary:
-        """The resolved vocabulary: classes, background words (those that are classes left out; "auto": chosen by
-        similarity to the classes), templates."""
+        """The resolved vocabulary: classes, background words ("auto": by similarity to the classes), templates."""
         return self._asking.vocabulary(classes, background, tags)
 
     def bank(self, supports: Any) -> SupportBank:
@@ -217,7 +215,7 @@ class Segmenter:
     def prepare(self, image: Any, source: str | None = None) -> Picture:
         """The picture loaded and resized for the network, in a worker thread for example, to be segmented later.
 
-        Takes what the call takes. Another Segmenter may segment it too: one with other sizes resizes it again.
+        Another Segmenter may segment it too: one with other sizes resizes it again.
         """
         if source is None and not isinstance(image, (Picture, Image.Image, np.ndarray)):
             source = str(image)
