@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -165,7 +165,8 @@ class Segmenter:
         bank = None if supports is None else self.bank(supports)
         question = self._asking.question(classes, background, tags, bank)
         if self.answerer.name == "maps":
-            check_read(self.answerer, self.config, self._given, question_reads(self.answerer.reads, question))
+            reads = question_reads(self.answerer.reads, question)
+            check_read(self.answerer, self.config, self._given, reads, question.kind)
         return question
 
     def answer(
@@ -239,8 +240,8 @@ class Segmenter:
         """The weak setting with one tag a picture, for supports without a mask."""
         ask = self._twin()
         ask._configure(self.backbone, self.config.method, without_examples(self._given) | {"keep_maps": True})
-        pairs = zip(pictures, labels, strict=True)
-        return [cast(Segmentation, ask(picture, classes=[label], tags=[label])) for picture, label in pairs]
+        pairs = zip(labels, pictures, strict=True)
+        return [ask.answer(ask.ask([label]), [picture], tags=[[label]])[0] for label, picture in pairs]
 
 
 def _remake(arguments: dict[str, Any], texts: dict[Vocabulary, TextEmbeddings]) -> Segmenter:
