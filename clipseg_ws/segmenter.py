@@ -234,8 +234,6 @@ class Segmenter:
         """The vocabulary's text embeddings on the model's device; made once (and kept on disk), pickled with it."""
         return self._texts.of(vocabulary)
 
-    # ---- inside ----------------------------------------------------------------------------------------------------
-
     def _by_tag(self, pictures: Sequence[Image.Image], labels: Sequence[str]) -> list[Segmentation]:
         """The weak setting with one tag a picture, for supports without a mask."""
         ask = self._twin()
