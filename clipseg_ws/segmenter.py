@@ -28,12 +28,11 @@ from clipseg_ws.stages.decide import Decision
 from clipseg_ws.stages.dense import patch_embeddings, repaired
 from clipseg_ws.stages.encoder import Encoder
 from clipseg_ws.stages.names import resolve_names
-from clipseg_ws.stages.question import Known, Question, moved
+from clipseg_ws.stages.question import Question, known_of, moved
 from clipseg_ws.stages.results import make_result, resolved_record, setting_of
 from clipseg_ws.structures import Segmentation, TextEmbeddings, Tokens, Vocabulary, WeakLabels
 from clipseg_ws.text.embeddings import embed_vocabulary
-from clipseg_ws.weak.constraints import constraints
-from clipseg_ws.weak.given import per_image_tags, present_mask, tag_indices, weak_list
+from clipseg_ws.weak.given import per_image_tags, weak_list
 from clipseg_ws.weak.marks import mark_names
 
 
@@ -147,7 +146,8 @@ class Segmenter:
                 alone; with ``classes`` names and examples count together. A support with a label and no mask gets a
                 mask by the weak setting first.
             weak: the weak setting with boxes, points and scribbles (one ``WeakLabels`` per picture); the answer never
-                contradicts them. Not together with ``tags``, which are a field of it.
+                contradicts them. Which classes are there is decided as without them where they name no class (a mark
+                of the background alone, say). Not together with ``tags``, which are a field of it.
 
         Returns:
             One ``Segmentation`` for one picture, a list for a list.
@@ -219,19 +219,21 @@ class Segmenter:
             ValueError: unknown tags, contradicting marks, a picture that cannot be read.
         """
         ready = [self.prepare(picture) for picture in pictures]
-        known = _known(question.vocabulary, ready, tags, marks)
+        known = known_of(question.vocabulary, [picture.size for picture in ready], tags, marks)
         question, device = question.to(self.backbone.device), self.backbone.device
 
         def decide(rows: Sequence[int]) -> list[Decision]:
             return self.answerer.decide([ready[i] for i in rows], question, known.rows(rows, device))
 
-        decided = self._batching.run_grouped([picture.grid for picture in ready], decide)
-        setting = setting_of(question, known.present is not None, self.head is not None)
+        kinds = [known.kind(row) for row in range(len(ready))]
+        alike = [(picture.grid, kind) for picture, kind in zip(ready, kinds, strict=True)]
+        decided = self._batching.run_grouped(alike, decide)
+        settings = [setting_of(question, tells, self.head is not None) for tells, _ in kinds]
         record = resolved_record(self.config, self.backbone, self.features, question)
         if self.head is not None:
             record |= {"head": self.head.describe()}
-        pairs = zip(ready, decided, strict=True)
-        return [make_result(picture, made, question, setting, record, self.config) for picture, made in pairs]
+        made = zip(ready, decided, settings, strict=True)
+        return [make_result(picture, one, question, setting, record, self.config) for picture, one, setting in made]
 
     def vocabulary(
         self, classes: Any = None, background: Any = None, tags: Iterable[Sequence[str]] | None = None
@@ -316,22 +318,6 @@ class Segmenter:
             text = embed_vocabulary(vocabulary, self.backbone.embed_text, weights_key=self.backbone.weights_sha256)
             self._texts[vocabulary] = moved(text, self.backbone.device)
         return self._texts[vocabulary]
-
-
-def _known(
-    vocabulary: Vocabulary, pictures: Sequence[Picture], tags: Sequence[Sequence[str]] | None,
-    weak: Sequence[WeakLabels] | None,
-) -> Known:  # fmt: skip
-    """Tags or marks by name -> what they say of each picture in indices and pixels."""
-    count = len(vocabulary.names)
-    if weak is None:
-        indices = tag_indices(None if tags is None else [list(t) for t in tags], vocabulary)
-        return Known(None if indices is None else present_mask(indices, count))
-    marks = tuple(
-        constraints(labels, vocabulary, picture.size) for labels, picture in zip(weak, pictures, strict=True)
-    )
-    everything = range(count)
-    return Known(present_mask([list(everything if m.present is None else m.present) for m in marks], count), marks)
 
 
 def _remake(arguments: dict[str, Any], texts: dict[Vocabulary, TextEmbeddings]) -> Segmenter:

@@ -31,6 +31,7 @@ from clipseg_ws.stages.maps import spread_maps
 from clipseg_ws.stages.question import Known, Question
 from clipseg_ws.structures import Seen, Vocabulary
 from clipseg_ws.text.vocabulary import parse_classes
+from clipseg_ws.weak.constraints import Constraints
 
 
 class TrainedHead:
@@ -128,7 +129,8 @@ class ByHead:
         if self.filled:
             scores[:, 0] = 0
         present = None if known.present is None else known.present.to(scores.device)
-        maps = winners(scores, present, config.head_presence)
+        marked = None if known.marks is None else marked_classes(known.marks, scores.shape[1] - 1)
+        maps = winners(scores, present, config.head_presence, marked)
         if self.spread:
             marks = None if known.marks is None else grid_marks(known.marks, maps.classes, tokens.grid)
             maps = spread_winners(maps, Seen(tokens, maps.classes, backbone.depth), config, marks)
@@ -154,14 +156,24 @@ def head_reads(config: Config) -> frozenset[str]:
     return frozenset(reads | {"decision"} | step_keys(config, "head"))
 
 
-def winners(scores: Tensor, allowed: Tensor | None, least: float = 0.0) -> ClassMaps:
+def marked_classes(marks: Sequence[Constraints], count: int) -> Tensor:
+    """[B, C] bool on the CPU: the classes that have a box or a fixed pixel."""
+    rows = torch.zeros(len(marks), count + 1, dtype=torch.bool)
+    for row, mark in enumerate(marks):
+        named = {box[0] for box in mark.boxes} | set(mark.seed.unique().tolist())
+        rows[row, sorted(named - {-1})] = True
+    return rows[:, 1:]
+
+
+def winners(scores: Tensor, allowed: Tensor | None, least: float = 0.0, marked: Tensor | None = None) -> ClassMaps:
     """Probabilities [B, 1+C, h, w] -> the maps of the classes that are there: with tags those, else those that win
     somewhere and whose probability reaches ``least`` somewhere.
 
     Classes that are not there share their probability out among the others.
 
     Args:
-        allowed: [B, C] bool, the tags; None: not known.
+        allowed: [B, C] bool, the tags; None: not known. marked: [B, C] bool, classes with a box or a fixed pixel, which
+            get a map even where they win nowhere.
     """
     batch, count = scores.shape[0], scores.shape[1] - 1
     peaks = scores[:, 1:].flatten(2).amax(-1).reshape(batch, count)
@@ -171,7 +183,8 @@ def winners(scores: Tensor, allowed: Tensor | None, least: float = 0.0) -> Class
     scores = scores / scores.sum(1, keepdim=True).clamp_min(1e-12)
     won = torch.zeros(batch, 1 + count, dtype=torch.bool, device=scores.device)
     won = won.scatter(1, scores.argmax(1).flatten(1), True)
-    classes = members(won[:, 1:], scores.device)
+    named = won[:, 1:] if marked is None else won[:, 1:] | marked.to(scores.device)
+    classes = members(named, scores.device)
     index = (classes + 1)[:, :, None, None].expand(-1, -1, *scores.shape[2:])
     maps = scores.gather(1, index) * (classes >= 0)[:, :, None, None]
     return ClassMaps(classes, maps, peaks, scores[:, 0])

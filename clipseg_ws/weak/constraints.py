@@ -35,6 +35,11 @@ class Constraints:
     boxes: tuple[Box, ...]
     present: tuple[int, ...] | None
 
+    @property
+    def marked(self) -> bool:
+        """Whether anything is said of pixels: tags alone say nothing of them."""
+        return bool(self.boxes) or bool((self.seed >= 0).any())
+
     def select(self, classes: Sequence[int]) -> Constraints:
         """The same among the kept ``classes`` (0-based): label k+1 is then ``classes[k]``.
 
