@@ -29,7 +29,8 @@ from clipseg_ws.stages.looks import AS_IT_IS, wanted_looks
 from clipseg_ws.stages.map_steps import structure_layers
 from clipseg_ws.stages.maps import spread_maps
 from clipseg_ws.stages.question import Known, Question
-from clipseg_ws.structures import Seen, Vocabulary
+from clipseg_ws.structures import Seen, Vocabulary, word_key
+from clipseg_ws.text.matching import find_class
 from clipseg_ws.text.vocabulary import parse_classes
 from clipseg_ws.weak.constraints import Constraints
 
@@ -68,13 +69,12 @@ class TrainedHead:
         """
         if background:
             raise ValueError(f"background={background!r}: the head {self.path!r} learned its own, it reads no words")
-        known = {name.lower(): name for name in self.card.classes}
         if classes is None:
             names, asked = self.card.classes, None
         else:
             asked = parse_classes(classes)
             names = asked.names
-            if strangers := [name for name in names if name.lower() not in known]:
+            if strangers := [name for name, place in zip(names, self.places(asked), strict=True) if place is None]:
                 raise ValueError(
                     f"{', '.join(map(repr, strangers))}: the head {self.path!r} was not trained on that; its classes "
                     f"are {', '.join(self.card.classes)}"
@@ -82,11 +82,16 @@ class TrainedHead:
         synonyms = tuple((name,) for name in names) if asked is None else asked.synonyms
         return Vocabulary(tuple(names), synonyms, (), templates=("{}",))
 
+    def places(self, vocabulary: Vocabulary) -> list[int | None]:
+        """Index of the head's class that each class of a vocabulary is, by its name or a synonym; None: of none."""
+        index = {word_key(name): i for i, name in enumerate(self.card.classes)}
+        pairs = zip(vocabulary.names, vocabulary.synonyms, strict=True)
+        return [find_class(index, ",".join((name, *words))) for name, words in pairs]
+
     @torch.no_grad()
     def scores(self, features: Tensor, vocabulary: Vocabulary) -> Tensor:
         """Tokens [B, L, D, h, w] -> probabilities [B, 1+C, h', w'] of background and the vocabulary's classes."""
-        index = {name.lower(): i + 1 for i, name in enumerate(self.card.classes)}
-        chosen = [0, *(index[name.lower()] for name in vocabulary.names)]
+        chosen = [0, *(place + 1 for place in self.places(vocabulary) if place is not None)]
         return self.module(features.float()).logits.float()[:, chosen].softmax(1)
 
 
@@ -160,8 +165,7 @@ def marked_classes(marks: Sequence[Constraints], count: int) -> Tensor:
     """[B, C] bool on the CPU: the classes that have a box or a fixed pixel."""
     rows = torch.zeros(len(marks), count + 1, dtype=torch.bool)
     for row, mark in enumerate(marks):
-        named = {box[0] for box in mark.boxes} | set(mark.seed.unique().tolist())
-        rows[row, sorted(named - {-1})] = True
+        rows[row, mark.named()] = True
     return rows[:, 1:]
 
 

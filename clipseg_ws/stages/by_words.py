@@ -132,8 +132,7 @@ def _without_small(probabilities: Tensor, area_threshold: float, marks: Constrai
     """``drop_small_classes`` on [1, 1+C, H, W]; a class that a mark names stays."""
     if area_threshold <= 0:
         return probabilities
-    named = {box[0] for box in marks.boxes} | set(marks.seed.unique().tolist())
-    rows = sorted(label for label in named if label > 0)
+    rows = marks.named()
     kept = drop_small_classes(probabilities, area_threshold)
     kept[:, rows] = probabilities[:, rows]
     return kept

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from clipseg_ws.structures import Vocabulary
 from clipseg_ws.text.embeddings import EncodeText, class_scores, embed_vocabulary
+from clipseg_ws.text.matching import find_class
 
 if TYPE_CHECKING:
     import torch
@@ -113,11 +114,12 @@ def rank_templates(
 def _tag_indices(names: Sequence[str] | None, vocabulary: Vocabulary) -> list[int] | None:
     if names is None:
         return None
-    place = {name.casefold(): index for index, name in enumerate(vocabulary.names)}
-    unknown = [name for name in names if name.casefold() not in place]
-    if isinstance(names, str) or unknown:
+    index = vocabulary.index()
+    found = [] if isinstance(names, str) else [find_class(index, name) for name in names]
+    known = [place for place in found if place is not None]
+    if isinstance(names, str) or len(known) < len(found):
         raise ValueError(f"tags {names!r}: give a list of class names; classes are {', '.join(vocabulary.names)}")
-    return [place[name.casefold()] for name in names]
+    return list(dict.fromkeys(known))
 
 
 def _candidates(tags: Sequence[Sequence[int] | None] | None, count: int, classes: int) -> torch.Tensor:

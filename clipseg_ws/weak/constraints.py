@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipseg_ws.structures import IGNORE, Vocabulary, WeakLabels
+from clipseg_ws.structures import IGNORE, Vocabulary, WeakLabels, word_key
+from clipseg_ws.text.matching import find_class
 from clipseg_ws.weak.names import Names, spellings
 from clipseg_ws.weak.placement import Box, LabelConflict, Labels, place_in_boxes
 
@@ -39,6 +40,11 @@ class Constraints:
     def marked(self) -> bool:
         """Whether anything is said of pixels: tags alone say nothing of them."""
         return bool(self.boxes) or bool((self.seed >= 0).any())
+
+    def named(self) -> list[int]:
+        """Labels of classes that have a box or a fixed pixel, sorted."""
+        fixed: list[int] = np.unique(self.seed.cpu().numpy()).tolist()
+        return sorted({box[0] for box in self.boxes} | {label for label in fixed if label > 0})
 
     def select(self, classes: Sequence[int]) -> Constraints:
         """The same among the kept ``classes`` (0-based): label k+1 is then ``classes[k]``.
@@ -115,17 +121,17 @@ def _fixed(
 
 
 def _indices(names: Names) -> dict[str, int]:
-    """Lower-case word -> label."""
+    """``word_key`` of every word -> label."""
     listed = names.names if isinstance(names, Vocabulary) else tuple(names)
     label = {name: i + 1 for i, name in enumerate(listed)}
     return {word: label[name] for word, name in (spellings(names) or {}).items()}
 
 
 def _label(index: dict[str, int], name: str, kind: str) -> int:
-    key = name.strip().casefold()
-    if key in index:
-        return index[key]
-    if key == BACKGROUND and kind == "point":
+    found = find_class(index, name)
+    if found is not None:
+        return found
+    if word_key(name) == BACKGROUND and kind == "point":
         return 0
     raise ValueError(f"a {kind} is called {name!r}, which is no class; known: {', '.join(index)}")
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from clipseg_ws.pictures.sources import Source
-from clipseg_ws.structures import IGNORE, Vocabulary, WeakLabels
+from clipseg_ws.structures import IGNORE, Vocabulary, WeakLabels, word_key
 from clipseg_ws.weak import MARK_FORMATS, titles
 from clipseg_ws.weak.names import Names, normal_name, spellings, spelt, stem
 from clipseg_ws.weak.readers.forms import Drawn, Marked, read_file, readers
@@ -141,7 +141,7 @@ def merge_marks(first: WeakLabels, second: WeakLabels) -> WeakLabels:
 def mark_names(marks: WeakLabels) -> set[str]:
     """Classes that tags, boxes and points name, without "background"; scribbles hold numbers only."""
     named = {*(marks.tags or ()), *(box[0] for box in marks.boxes), *(point[0] for point in marks.points)}
-    return named - {"background"}
+    return {name for name in named if word_key(name) != "background"}
 
 
 def _finished(drawn: Drawn, names: Names | None, where: str) -> WeakLabels:
@@ -149,7 +149,7 @@ def _finished(drawn: Drawn, names: Names | None, where: str) -> WeakLabels:
     known = spellings(names)
 
     def one(name: str, ground: bool = True) -> str:
-        if ground and name.strip().casefold() == "background":
+        if ground and word_key(name) == "background":
             return "background"
         found = spelt([name], known, names, where)
         if not found:
