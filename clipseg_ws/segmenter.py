@@ -21,7 +21,7 @@ from clipseg_ws.pictures.picture import Grids, Picture
 from clipseg_ws.stages.answerer import Answerer, check_read
 from clipseg_ws.stages.banks import Matchers, make_bank
 from clipseg_ws.stages.by_head import ByHead, TrainedHead
-from clipseg_ws.stages.by_maps import ByMaps, question_reads
+from clipseg_ws.stages.by_maps import ByMaps, of_matching, question_reads
 from clipseg_ws.stages.by_words import ByWords
 from clipseg_ws.stages.cache import TokenCache
 from clipseg_ws.stages.decide import Decision
@@ -293,7 +293,7 @@ class Segmenter:
 
     def _by_tag(self, pictures: Sequence[Image.Image], labels: Sequence[str]) -> list[Segmentation]:
         """The weak setting with one tag a picture, for supports without a mask."""
-        given = {key: value for key, value in self._given.items() if not key.startswith("fewshot.")}
+        given = {key: value for key, value in self._given.items() if not of_matching(key)}
         ask = self._twin()
         ask._configure(self.backbone, self.config.method, given | {"keep_maps": True})
         pairs = zip(pictures, labels, strict=True)

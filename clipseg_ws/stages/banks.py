@@ -17,7 +17,7 @@ from clipseg_ws.fewshot.bank import BankError, SupportBank, load_bank
 from clipseg_ws.fewshot.encoding import encode_bank, support_name
 from clipseg_ws.fewshot.labels import VALUES, joined_labels, match_labels, vocabulary_of
 from clipseg_ws.fewshot.matcher import FewShotMatcher
-from clipseg_ws.fewshot.supports import SupportError, read_support_dir, read_supports
+from clipseg_ws.fewshot.supports import NothingFound, SupportError, read_support_dir, read_supports
 from clipseg_ws.stages.question import Examples
 from clipseg_ws.structures import Segmentation, Support, TextEmbeddings, Tokens, Vocabulary
 from clipseg_ws.text.matching import same_classes
@@ -66,7 +66,7 @@ def predict_masks(supports: Sequence[Any], segment: Segment) -> tuple[list[Any],
     A support in which its class has no map at all is left out, unless the class then has none.
 
     Raises:
-        SupportError: neither mask nor label, or no support of a class shows it.
+        SupportError: neither mask nor label. NothingFound: no support of a class shows it.
     """
     if all(_mask_of(support) is not None for support in supports):
         return list(supports), {}
@@ -95,7 +95,7 @@ def predict_masks(supports: Sequence[Any], segment: Segment) -> tuple[list[Any],
     groups = same_classes([*left, *(str(read[i].label) for i in open_)])
     lost = sorted(group[0] for group in groups if not left & set(group))
     if lost:
-        raise SupportError(
+        raise NothingFound(
             f"nothing of {', '.join(map(repr, lost))} was found in the supports without a mask; give masks, or others"
         )
     return ready, confidence

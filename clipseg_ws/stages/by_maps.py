@@ -114,9 +114,12 @@ def question_reads(reads: frozenset[str], question: Question) -> frozenset[str]:
     The settings of names stay readable beside examples that leave the names out by ``fewshot.text_weight=0``.
     """
     if question.examples is None:
-        return frozenset(
-            key for key in reads if not key.startswith("fewshot.") and key.partition(".")[0] not in _MATCHING
-        )
+        return frozenset(key for key in reads if not of_matching(key))
     return reads
+
+
+def of_matching(key: str) -> bool:
+    """Whether a setting is about comparing with examples."""
+    return key.startswith("fewshot.") or key.partition(".")[0] in _MATCHING
 
 

@@ -88,7 +88,7 @@ def rank_templates(
     Args:
         image_embeddings: [M, E] image vectors of the pictures to choose for.
         encode_text: list of L texts -> [L, E].
-        vocabulary: classes, synonyms and background words; its own templates are not used.
+        vocabulary: classes, synonyms and background words; its own templates and its classes' prompts are not used.
         templates: candidates, each used alone, e.g. ``load_templates("clip-es-candidates")``.
         logit_scale: scale of the cosine before the softmax.
         tags: for every image the display names of its classes; None (for all, or for one image): all classes.
@@ -102,7 +102,7 @@ def rank_templates(
     indices = None if tags is None else [_tag_indices(names, vocabulary) for names in tags]
     embedded = [
         embed_vocabulary(
-            replace(vocabulary, templates=(template,)), encode_text, weights_key=weights_key, cache_dir=cache_dir
+            replace(vocabulary, templates=(template,), prompts=()), encode_text, weights_key=weights_key, cache_dir=cache_dir
         )
         for template in templates
     ]

@@ -162,10 +162,13 @@ def _scribbled(scribbles: npt.NDArray[np.uint8] | None, count: int, size: tuple[
         return np.full(size, -1, np.int64)
     if scribbles.shape != tuple(size):
         raise ValueError(f"scribbles are {list(scribbles.shape)}, the picture is {list(size)}; both as [H, W]")
-    seed = np.where(scribbles == IGNORE, -1, scribbles.astype(np.int64))
-    if seed.max(initial=-1) > count:
-        raise ValueError(f"scribbles hold label {seed.max()}; allowed: 0 to {count}, 255 for unmarked")
-    return seed
+    if scribbles.dtype.kind not in "ui":
+        raise ValueError(f"scribbles are {scribbles.dtype}; whole labels are needed, 255 for unmarked")
+    drawn = scribbles[scribbles != IGNORE].astype(np.int64)
+    if drawn.size and (drawn.min() < 0 or drawn.max() > count):
+        wrong = drawn.min() if drawn.min() < 0 else drawn.max()
+        raise ValueError(f"scribbles hold label {wrong}; allowed: 0 to {count}, 255 for unmarked")
+    return np.where(scribbles == IGNORE, -1, scribbles.astype(np.int64))
 
 
 def _present(weak: WeakLabels, index: dict[str, int], marked: set[int], names: Names) -> set[int] | None:

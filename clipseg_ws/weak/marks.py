@@ -175,10 +175,17 @@ def _finished(drawn: Drawn, names: Names | None, where: str) -> WeakLabels:
 def draw_lines(
     lines: Iterable[tuple[str, Sequence[tuple[float, float]]]], names: Sequence[str], size: tuple[int, int]
 ) -> npt.NDArray[np.uint8]:
-    """Scribble map [H, W] uint8 of (name, corners (x, y)) lines, each ``STROKE_WIDTH`` wide; later ones lie on top."""
+    """Scribble map [H, W] uint8 of (name, corners (x, y)) lines, each ``STROKE_WIDTH`` wide; later ones lie on top.
+
+    Raises ValueError for a line of the 255th class or a later one, which 8 bits do not hold beside 255 for unmarked.
+    """
     sheet = Image.new("L", (size[1], size[0]), IGNORE)
     pen = ImageDraw.Draw(sheet)
     label: dict[str, Any] = {name: i + 1 for i, name in enumerate(names)} | {"background": 0}
     for name, corners in lines:
+        if label[name] >= IGNORE:
+            raise ValueError(
+                f"a line of {name!r}, class {label[name]}: scribbles hold {IGNORE - 1} classes; use points or boxes"
+            )
         pen.line([(int(x), int(y)) for x, y in corners], fill=label[name], width=STROKE_WIDTH)
     return np.array(sheet)
