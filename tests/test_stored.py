@@ -44,7 +44,9 @@ def test_confidence_outside_is_refused(wrong):
     assert to_bytes(1 + 1e-6) == 255 and to_bytes(-1e-9) == 0
 
 
-@pytest.mark.parametrize(("values", "match"), [([0, 256], "256"), ([-1, 3], "-1"), ([1.5], "whole"), ([2**40], "8 bits")])
+@pytest.mark.parametrize(
+    ("values", "match"), [([0, 256], "256"), ([-1, 3], "-1"), ([1.5], "whole"), ([2**40], "8 bits")]
+)
 def test_labels_that_do_not_fit_are_refused(values, match):
     with pytest.raises(ValueError, match=match):
         to_labels(values)

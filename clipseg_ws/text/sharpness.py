@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clipseg_ws.structures import Vocabulary
 from clipseg_ws.text.embeddings import EncodeText, class_scores, embed_vocabulary
@@ -100,12 +100,9 @@ def rank_templates(
     if isinstance(templates, str) or not templates:
         raise ValueError('templates: give a list of at least one, for example ["a photo of a {}.", "a origami {}."]')
     indices = None if tags is None else [_tag_indices(names, vocabulary) for names in tags]
-    embedded = [
-        embed_vocabulary(
-            replace(vocabulary, templates=(template,), prompts=()), encode_text, weights_key=weights_key, cache_dir=cache_dir
-        )
-        for template in templates
-    ]
+    candidates = [replace(vocabulary, templates=(template,), prompts=()) for template in templates]
+    cache: dict[str, Any] = {"weights_key": weights_key, "cache_dir": cache_dir}
+    embedded = [embed_vocabulary(candidate, encode_text, **cache) for candidate in candidates]
     text = [one.vectors for one in embedded]
     values = sharpness(image_embeddings, text, logit_scale, owner=embedded[0].owner, tags=indices)
     return sorted(zip(templates, values, strict=True), key=lambda pair: pair[1])

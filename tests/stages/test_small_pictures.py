@@ -42,7 +42,7 @@ def check(results) -> None:
     for result in results if isinstance(results, list) else [results]:
         assert np.isfinite(result.confidence).all() and np.isfinite(result.extras["maps"]).all()
         assert all(np.isfinite(score) for score in result.scores.values())
-        assert 0 <= result.confidence.min() and result.confidence.max() <= 1 + 1e-5
+        assert result.confidence.min() >= 0 and result.confidence.max() <= 1 + 1e-5
 
 
 @pytest.mark.parametrize(("method", "given"), SETTINGS, ids=[f"{m} {g}" for m, g in SETTINGS])
