@@ -29,8 +29,7 @@ from clipseg_ws.stages.cache import TokenCache
 from clipseg_ws.stages.decide import Decision
 from clipseg_ws.stages.embeddings import image_embeddings, picture_patches, support_tokens
 from clipseg_ws.stages.encoder import Encoder
-from clipseg_ws.stages.known import known_of
-from clipseg_ws.stages.question import Question
+from clipseg_ws.stages.question import Question, known_of
 from clipseg_ws.stages.results import make_result, resolved_record, setting_of
 from clipseg_ws.stages.texts import Texts
 from clipseg_ws.structures import TextEmbeddings, Vocabulary, WeakLabels
@@ -131,7 +130,8 @@ class Segmenter:
                 ``classes`` the supports' labels are looked for, by the examples alone; with ``classes`` names and
                 examples count together. A support without a mask gets one by the weak setting first.
             weak: the weak setting with boxes, points and scribbles (one ``WeakLabels`` per picture); the answer never
-                contradicts them. Not together with ``tags``, which are a field of it.
+                contradicts them. Which classes are there is decided as without them where they name no class (a mark
+                of the background alone, say). Not together with ``tags``, which are a field of it.
 
         Returns one ``Segmentation`` for one picture, a list for a list. Raises ValueError as ``ask`` and ``answer``.
         """
@@ -183,17 +183,17 @@ class Segmenter:
             ValueError: unknown tags, contradicting marks, a picture that cannot be read.
         """
         ready = [self.prepare(picture) for picture in pictures]
-        known = known_of(question.vocabulary, ready, tags, marks)
+        known = known_of(question.vocabulary, [picture.size for picture in ready], tags, marks)
         question, device = question.to(self.backbone.device), self.backbone.device
 
         def decide(rows: Sequence[int]) -> list[Decision]:
             return self.answerer.decide([ready[i] for i in rows], question, known.rows(rows, device))
 
-        decided = self._batching.run_grouped([picture.grid for picture in ready], decide)
-        setting = setting_of(question, known.present is not None, self.head is not None)
+        decided = self._batching.run_grouped([(p.grid, known.kind(row)) for row, p in enumerate(ready)], decide)
         record = resolved_record(self.config, self.backbone, self.features, question, self.head)
-        pairs = zip(ready, decided, strict=True)
-        return [make_result(picture, made, question, setting, record, self.config) for picture, made in pairs]
+        settings = [setting_of(question, known.kind(row)[0], self.head is not None) for row in range(len(ready))]
+        made = zip(ready, decided, settings, strict=True)
+        return [make_result(picture, one, question, setting, record, self.config) for picture, one, setting in made]
 
     def vocabulary(
         self, classes: Any = None, background: Any = None, tags: Iterable[Sequence[str]] | None = None

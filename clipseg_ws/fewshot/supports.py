@@ -26,6 +26,10 @@ class SupportError(ValueError):
     """An example that cannot be used; the message names it and says why."""
 
 
+class NothingFound(SupportError):
+    """No support of a class without masks shows it."""
+
+
 def read_support(support: Support | Sequence[Any]) -> Support:
     """One example with everything read.
 

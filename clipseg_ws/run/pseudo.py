@@ -29,6 +29,7 @@ from clipseg_ws.run.job import Summary, Weak
 from clipseg_ws.run.shards import WHOLE, shard_of
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.question import Question
+from clipseg_ws.stored import is_sure
 from clipseg_ws.structures import IGNORE
 
 MASK_FORMATS = ("confidence", "png")  # in this order: the mask comes last
@@ -60,18 +61,16 @@ class PseudoSummary:
 
 
 def ignore_uncertain(seg: Segmentation, threshold: float = MIN_CONFIDENCE) -> Segmentation:
-    """The same with 255 where the confidence is below ``threshold``; 0 keeps all.
+    """The same with 255 where the confidence, as it is stored, is below ``threshold``; 0 keeps all.
 
     Raises ValueError for a threshold outside [0, 1] or from 255 classes on, where 255 is a class.
     """
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"confidence={threshold}; a number in [0, 1] is needed, for example 0.95")
     if ignored_label(len(seg.names)) is None:
         raise ValueError(
             f"{len(seg.names)} classes leave no label for ignored pixels; at most {IGNORE - 1} are allowed"
         )
     labels = seg.labels.copy()
-    labels[np.asarray(seg.confidence) < threshold] = IGNORE
+    labels[~is_sure(np.asarray(seg.confidence), threshold)] = IGNORE
     return replace(seg, labels=labels)
 
 

@@ -33,7 +33,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from clipseg_ws.structures import Vocabulary
+from clipseg_ws.structures import Vocabulary, word_key
 from clipseg_ws.text.class_entries import EXAMPLE, check_distinct, class_entries, class_prompts
 from clipseg_ws.text.class_files import as_document, known_name, looks_like_path, read_class_file
 from clipseg_ws.text.lists import list_vocabularies, load_background, load_templates, read_prompts, unique
@@ -105,19 +105,19 @@ def _build(document: Mapping[str, Any], origin: str, keep_inline: bool = True) -
         problem = f"unknown key {', '.join(unknown)}" if unknown else "no key 'classes'"
         raise ValueError(f"{origin}: {problem}; a class file has classes and optionally {', '.join(_KEYS[1:])}")
     entries = class_entries(document["classes"], origin)
-    classes = [entry for entry in entries if entry[0].casefold() != "background"]
+    classes = [entry for entry in entries if word_key(entry[0]) != "background"]
     if not classes:
         raise ValueError(f"{origin}: no class to look for; give at least one besides the background, {EXAMPLE}")
     check_distinct(classes, origin)
     fusion, templates, behind = (document.get(key) for key in ("fusion", "templates", "background"))
     if fusion is not None and fusion not in FUSIONS:
         raise ValueError(f"{origin}: fusion {fusion!r} is unknown; choices are {', '.join(FUSIONS)}")
-    inline = [word for name, words in entries if keep_inline and name.casefold() == "background" for word in words]
-    taken = {word.casefold() for name, words in classes for word in (name, *words)}
+    inline = [word for name, words in entries if keep_inline and word_key(name) == "background" for word in words]
+    taken = {word_key(word) for name, words in classes for word in (name, *words)}
     background = None  # nobody said anything
     if inline or behind is not None:
         words = unique([*inline, *(() if behind is None else load_background(behind))])
-        background = tuple(word for word in words if word.casefold() not in taken)
+        background = tuple(word for word in words if word_key(word) not in taken)
     return Vocabulary(
         names=tuple(name for name, _ in classes),
         synonyms=tuple(words for _, words in classes),

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from clipseg_ws.pictures.sources import Source
-from clipseg_ws.structures import IGNORE, Vocabulary, WeakLabels
+from clipseg_ws.structures import IGNORE, Vocabulary, WeakLabels, word_key
 from clipseg_ws.weak import MARK_FORMATS, titles
 from clipseg_ws.weak.names import Names, normal_name, spellings, spelt, stem
 from clipseg_ws.weak.readers.forms import Drawn, Marked, read_file, readers
@@ -141,7 +141,7 @@ def merge_marks(first: WeakLabels, second: WeakLabels) -> WeakLabels:
 def mark_names(marks: WeakLabels) -> set[str]:
     """Classes that tags, boxes and points name, without "background"; scribbles hold numbers only."""
     named = {*(marks.tags or ()), *(box[0] for box in marks.boxes), *(point[0] for point in marks.points)}
-    return named - {"background"}
+    return {name for name in named if word_key(name) != "background"}
 
 
 def _finished(drawn: Drawn, names: Names | None, where: str) -> WeakLabels:
@@ -149,7 +149,7 @@ def _finished(drawn: Drawn, names: Names | None, where: str) -> WeakLabels:
     known = spellings(names)
 
     def one(name: str, ground: bool = True) -> str:
-        if ground and name.strip().casefold() == "background":
+        if ground and word_key(name) == "background":
             return "background"
         found = spelt([name], known, names, where)
         if not found:
@@ -175,10 +175,17 @@ def _finished(drawn: Drawn, names: Names | None, where: str) -> WeakLabels:
 def draw_lines(
     lines: Iterable[tuple[str, Sequence[tuple[float, float]]]], names: Sequence[str], size: tuple[int, int]
 ) -> npt.NDArray[np.uint8]:
-    """Scribble map [H, W] uint8 of (name, corners (x, y)) lines, each ``STROKE_WIDTH`` wide; later ones lie on top."""
+    """Scribble map [H, W] uint8 of (name, corners (x, y)) lines, each ``STROKE_WIDTH`` wide; later ones lie on top.
+
+    Raises ValueError for a line of the 255th class or a later one, which 8 bits do not hold beside 255 for unmarked.
+    """
     sheet = Image.new("L", (size[1], size[0]), IGNORE)
     pen = ImageDraw.Draw(sheet)
     label: dict[str, Any] = {name: i + 1 for i, name in enumerate(names)} | {"background": 0}
     for name, corners in lines:
+        if label[name] >= IGNORE:
+            raise ValueError(
+                f"a line of {name!r}, class {label[name]}: scribbles hold {IGNORE - 1} classes; use points or boxes"
+            )
         pen.line([(int(x), int(y)) for x, y in corners], fill=label[name], width=STROKE_WIDTH)
     return np.array(sheet)

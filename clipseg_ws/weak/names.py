@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from clipseg_ws.pictures.sources import IMAGE_SUFFIXES
-from clipseg_ws.structures import Vocabulary
+from clipseg_ws.structures import Vocabulary, word_key
+from clipseg_ws.text.matching import find_class
 
 Names = Sequence[str] | Vocabulary  # the classes that may occur
 
@@ -28,13 +29,12 @@ def split_tags(text: str) -> list[str]:
 
 
 def spellings(names: Names | None) -> dict[str, str] | None:
-    """Every name and synonym, casefolded -> the name as asked for; None where any name is taken."""
+    """``word_key`` of every name and synonym -> the name as asked for; None where any name is taken."""
     if names is None:
         return None
     if not isinstance(names, Vocabulary):
-        return {name.casefold(): name for name in names}
-    words = {w.casefold(): n for n, synonyms in zip(names.names, names.synonyms, strict=True) for w in synonyms}
-    return words | {name.casefold(): name for name in names.names}
+        return {word_key(name): name for name in names}
+    return {word: names.names[i] for word, i in names.index().items()}
 
 
 def spelt(tags: Iterable[str], known: dict[str, str] | None, names: Names | None, where: str) -> tuple[str, ...]:
@@ -46,11 +46,12 @@ def spelt(tags: Iterable[str], known: dict[str, str] | None, names: Names | None
     Raises:
         ValueError: a tag that is not among ``names``.
     """
-    found: dict[str, None] = {}
+    found: dict[str, str] = {}
     for tag in (tag.strip() for tag in tags):
-        if tag and known is not None and tag.casefold() not in known:
+        name = tag if known is None or not tag else find_class(known, tag)
+        if name is None:
             allowed = names.names if isinstance(names, Vocabulary) else names or ()
             raise ValueError(f"{where}: tag {tag!r} is not one of the classes; allowed: {', '.join(allowed)}")
-        if tag:
-            found[tag if known is None else known[tag.casefold()]] = None
-    return tuple(found)
+        if name:
+            found.setdefault(word_key(name), name)
+    return tuple(found.values())

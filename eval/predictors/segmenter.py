@@ -11,6 +11,8 @@ import numpy as np
 
 from clipseg_ws.eval.guard import ProtocolViolation, Sample, Setting
 from clipseg_ws.eval.predictors import Prediction
+from clipseg_ws.fewshot.supports import NothingFound
+from clipseg_ws.pictures.images import to_image
 from clipseg_ws.structures import Vocabulary
 from clipseg_ws.text.lists import list_backgrounds, list_templates, load_background, load_templates
 
@@ -67,7 +69,11 @@ class SegmenterPredictor:
 
     def _few(self, sample: Sample) -> Prediction:
         name = sample.classes.names[0]
-        result = self.segmenter(sample.image, classes=[name], supports=list(sample.supports))
+        try:
+            result = self.segmenter(sample.image, classes=[name], supports=list(sample.supports))
+        except NothingFound:  # an answer, and a wrong one: left out it would raise the score
+            width, height = to_image(sample.image).size
+            return Prediction(np.zeros((height, width), np.uint8))
         return Prediction(result.mask(name).astype(np.uint8))
 
     def describe(self) -> dict[str, Any]:
