@@ -135,16 +135,19 @@ def _range(values: Map, kind: str) -> Values:
 def is_soft(values: Map) -> bool:
     """Whether the values [H, W] are degrees of one object, not labels.
 
-    Labels lie in flat regions. Between nothing and the highest value a soft or lossy mask has many values that lie in
-    no flat region of 3 x 3 pixels, or that differ from their neighbours by little.
+    Labels lie in flat regions. Far from nothing and from the highest value a soft or lossy mask has several values
+    that lie in no flat region of 3 x 3 pixels, or that differ from their neighbours by little.
     """
     top = int(values.max(initial=0))
-    between = (values > 0) & (values < top)
-    kinds = np.unique(values[between])
+    kinds = np.unique(values[(values > 0) & (values < top)])
     if len(kinds) < 2 or kinds[-1] <= SMALL:
         return False
-    flat = float(_flat(values)[between].mean())
-    if flat < 0.1:
+    middle = (values > 0.1 * top) & (values < 0.9 * top)
+    if not middle.any():  # nothing, everything and a little noise at both ends
+        return top == IGNORE
+    if len(np.unique(values[middle])) < 2:
+        return top == IGNORE and len(kinds) > FEW
+    if float(_flat(values)[middle].mean()) < 0.1:
         return True
     steps = np.concatenate([np.abs(np.diff(values.astype(np.int64), axis=a)).ravel() for a in (0, 1)])
     steps = steps[steps > 0]

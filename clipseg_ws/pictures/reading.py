@@ -9,6 +9,8 @@ import threading
 import time
 import urllib.parse
 import urllib.request
+from functools import cache
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -93,6 +95,7 @@ def read_bytes(location: str, *, timeout: float = 30.0, max_bytes: int = MAX_BYT
 
 def _open(file: BinaryIO, max_pixels: int) -> Image.Image:
     """Read the header under our limit instead of Pillow's own, which is a global variable (hence the lock)."""
+    _know_heif()
     with _PILLOW_LIMIT:
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -102,6 +105,15 @@ def _open(file: BinaryIO, max_pixels: int) -> Image.Image:
     if image.width * image.height > max_pixels:
         raise ImageError(f"{image.width} x {image.height} pixels are more than max_pixels={max_pixels}")
     return image
+
+
+@cache
+def _know_heif() -> None:
+    """Let Pillow open HEIC where pillow-heif (extra ``heif``) is installed."""
+    if find_spec("pillow_heif") is not None:
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
 
 
 def reason(error: Exception) -> str:
