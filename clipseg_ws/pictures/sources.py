@@ -63,9 +63,11 @@ def list_sources(
     A ``.parquet`` file is a list too, and ``s3://bucket/folder`` (``object_store.py``) a folder.
 
     Folders are read recursively, sorted, by suffix (IMAGE_SUFFIXES), without hidden entries; linked folders are
-    followed once. What the product wrote is left out (``written.py``), ``output``, where this run's results go, as a
-    whole; videos and pictures that cannot be read here are left out with a warning. A list's lines are relative to its folder or else to the working folder, ``#`` starts a comment
-    line; a line whose file is missing stays in (reading it fails later) unless all are missing.
+    followed once. What the product wrote is left out (``written.py``), and ``output``, where this run's results go,
+    as a whole; videos and pictures that cannot be read here are left out with a warning.
+
+    A list's lines are relative to its folder or else to the working folder, ``#`` starts a comment line; a line whose
+    file is missing stays in (reading it fails later) unless all are missing.
 
     ``relative`` is the path below the folder (or the glob's or list's folder) without its suffix. Where two would
     write the same files (``a.jpg`` and ``a.png``; ``a.jpg`` and ``a_overlay.jpg``) both keep their suffix in the name
@@ -128,7 +130,7 @@ def _glob(pattern: Path, output: str | Path | None) -> list[Source]:
 
 def _folder(root: Path, output: str | Path | None) -> list[Source]:
     if is_output(root):
-        raise ValueError(f"{str(root)!r} holds what a run wrote, no pictures; to read it anyway remove {MARKER!r} there")
+        raise ValueError(f"{str(root)!r} holds what a run wrote, no pictures; to read it all the same remove {MARKER}")
     seen, files = {os.path.realpath(root)}, []
     for folder, folders, names in os.walk(root, followlinks=True):
         descend = []
