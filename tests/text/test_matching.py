@@ -7,10 +7,11 @@ import pytest
 
 from clipseg_ws import Segmenter, Support, WeakLabels
 from clipseg_ws.fewshot.labels import match_labels, vocabulary_of
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.stages.banks import predict_masks
 from clipseg_ws.stages.by_head import TrainedHead
 from clipseg_ws.stages.names import resolve_names
-from clipseg_ws.structures import Segmentation, word_key
+from clipseg_ws.structures import word_key
 from clipseg_ws.text.matching import find_class, label_words, same_classes
 from clipseg_ws.text.sharpness import _tag_indices
 from clipseg_ws.text.vocabulary import parse_classes
