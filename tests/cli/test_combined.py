@@ -200,7 +200,7 @@ def test_every_command_writes_every_kind_of_format(root, tmp_path, command, args
         ("predict", ["-c", "house", "--shard", "0/2"], "counting starts at 1"),
         ("predict", ["-c", "house", "--engine", "spark"], "choose one of local, ray"),
         ("predict", ["-c", "house", "--format", "pmg"], "did you mean 'png'"),
-        ("predict", ["-c", "house", "--format", "coco(style=circles)"], "style"),
+        ("predict", ["-c", "house", "--format", "coco(styles=rle)"], "its parameters: style, components"),
         ("predict", ["-c", "house", "--refine", "pamr(iteration=5)"], "its parameters: iterations, dilations"),
         ("predict", ["-c", "house", "--refine", "pmr"], "did you mean 'pamr'"),
         ("predict", ["-c", "house", "--refine", "pamr(iterations=5"], "no closing bracket"),
