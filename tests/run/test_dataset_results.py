@@ -50,8 +50,8 @@ def check(out, entries):
 def test_predict_with_every_format_and_a_resumed_run(segmenter, sources, tmp_path):
     out = tmp_path / "out"
     pictures, datasets = split_formats(list(FORMATS))
-    assert run_folder(segmenter, sources[:2], out, formats=pictures, classes=NAMES).failed == 0
-    summary = run_folder(segmenter, sources, out, formats=pictures, classes=NAMES)
+    assert run_folder(segmenter, sources[:2], out, segmenter.ask(NAMES), formats=pictures).failed == 0
+    summary = run_folder(segmenter, sources, out, segmenter.ask(NAMES), formats=pictures)
     assert (summary.done, summary.skipped, summary.failed) == (1, 2, 0)
     entries = written(sources, out, pictures)
     made = write_datasets(datasets, out, NAMES, entries)
@@ -65,7 +65,8 @@ def test_fewshot_by_labels_of_the_examples(segmenter, sources, tmp_path):
     mask[10:30, 10:40] = 1
     bank = segmenter.bank([Support(str(sources[0]), mask, "boat")])
     pictures, datasets = split_formats("coco,masks")
-    assert run_folder(segmenter, sources, tmp_path / "out", formats=pictures, supports=bank).failed == 0
+    question = segmenter.ask(supports=bank)
+    assert run_folder(segmenter, sources, tmp_path / "out", question, formats=pictures).failed == 0
     entries = written(sources, tmp_path / "out", pictures)
     write_datasets(datasets, tmp_path / "out", bank.labels, entries)
     check(tmp_path / "out", entries)
