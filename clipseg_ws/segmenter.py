@@ -47,7 +47,7 @@ class Segmenter:
         device, dtype: "auto" or explicit ("cuda", "cpu", ...; "float32", "bfloat16", "float16").
         offline: never touch the network.
         features: a second vision model ("hf:facebook/dinov2-base", "local-dir:PATH"), see ``backbones.features``.
-        head: a trained head's file (``clipseg-ws train``): it answers alone, without prompts; its classes.
+        head: a trained head's file (``clipseg-ws train``): it answers alone, without prompts.
         backbone: an already loaded one instead of ``model``.
         **config: any field of ``Config``; unknown ones raise.
 

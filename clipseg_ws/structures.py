@@ -180,11 +180,11 @@ class Result:
 
     def mask(self, name: str) -> np.ndarray:
         """[H, W] bool mask of one class, or of ``"background"``. Raises KeyError for a name that was not asked for."""
-        if name == "background" and name not in self.names:
-            return self.labels == 0
-        if name not in self.names:
+        ground = name == "background" and name not in self.names
+        if not ground and name not in self.names:
             raise KeyError(f"class {name!r} was not asked for; names are {', '.join(self.names)}")
-        return self.labels == self.names.index(name) + 1
+        mask: np.ndarray = self.labels == (0 if ground else self.names.index(name) + 1)
+        return mask
 
     def shares(self) -> dict[str, float]:
         """Share of the picture's pixels in [0, 1] for the background and every class, in label order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Annotated, Any
 
@@ -42,15 +42,37 @@ KINDS = registry(
     _kind("templates", "text.tables:templates", "--set templates=..., prompts round a name"),
     _kind("backgrounds", "text.tables:backgrounds", "--background, words that compete as background"),
 )
-Kind = Annotated[str | None, typer.Argument(help=f"{', '.join(KINDS)}. Without: the kinds.")]
+EVERYTHING = "all"
+Kind = Annotated[
+    str | None, typer.Argument(help=f"{', '.join(KINDS)}; or {EVERYTHING}, one after the other. Without: the kinds.")
+]
 Markdown = Annotated[bool, option("--markdown", help="As a table for documentation.")]
 
 
 def list_kind(kind: Kind = None, as_markdown: Markdown = False) -> None:
     """What can be chosen by name: its parameters with their defaults, the paper, whether it is installed."""
-    rows = table_of_kind(kind)
-    for line in (markdown if as_markdown else aligned)(rows):
+    for line in page(as_markdown) if kind == EVERYTHING else lines_of(kind, as_markdown):
         typer.echo(line)
+
+
+def lines_of(kind: str | None, as_markdown: bool) -> list[str]:
+    """The table of a kind; for documentation without what is installed on this machine."""
+    return markdown(table_of_kind(kind, here=False)) if as_markdown else aligned(table_of_kind(kind))
+
+
+def page(as_markdown: bool) -> Iterator[str]:
+    """Every kind below its heading; as Markdown this is docs/lists.md."""
+    if as_markdown:
+        yield "# What can be chosen by name"
+        yield ""
+        yield f"Made by `clipseg-ws list {EVERYTHING} --markdown > docs/lists.md` from the registries; do not edit."
+    for kind, entry in KINDS.items():
+        yield ""
+        yield f"## {kind}" if as_markdown else kind.upper()
+        yield ""
+        yield f"{entry.summary}." if as_markdown else entry.summary
+        yield ""
+        yield from lines_of(kind, as_markdown)
 
 
 def entries(kind: str) -> Registry:
@@ -60,15 +82,15 @@ def entries(kind: str) -> Registry:
     return table
 
 
-def table_of_kind(kind: str | None) -> Rows:
-    """Rows of text below their headings; without a kind those of ``KINDS``."""
+def table_of_kind(kind: str | None, here: bool = True) -> Rows:
+    """Rows of text below their headings; without a kind those of ``KINDS``. ``here``: say what is installed."""
     if kind is None:
         return [["kind", "what"], *([entry.name, entry.summary] for entry in KINDS.values())]
     more = find(KINDS, kind, "kind").about["columns"]
     rows = [["name", *more, "summary", "parameters", "paper", "needs"]]
     for entry in entries(kind).values():
         about = [str(entry.about.get(key) or "") for key in more]
-        rows.append([entry.name, *about, entry.summary, written(entry.parameters), entry.paper, needs(entry)])
+        rows.append([entry.name, *about, entry.summary, written(entry.parameters), entry.paper, needs(entry, here)])
     return without_empty(rows)
 
 
@@ -80,9 +102,11 @@ def written(parameters: Mapping[str, Any]) -> str:
     return str(Spec("", tuple(flat.items())))[1:-1]
 
 
-def needs(entry: Entry) -> str:
-    """ "scikit-image: installed" by module and extra; empty where nothing is needed."""
+def needs(entry: Entry, here: bool = True) -> str:
+    """ "skimage: installed" by module and extra; empty where nothing is needed."""
     if entry.needs is None:
         return ""
     module, extra = entry.needs
+    if not here:
+        return f"{module}, extra {extra}"
     return f"{module}: {'installed' if find_spec(module) else f'pip install clipseg_ws[{extra}]'}"

@@ -6,7 +6,8 @@ from typing import Any
 
 from PIL import Image
 
-from clipseg_ws.pictures.images import read_image, to_image
+from clipseg_ws.pictures.images import to_image
+from clipseg_ws.pictures.reading import read_image
 from clipseg_ws.pictures.sources import is_url
 from clipseg_ws.structures import Result
 

@@ -86,7 +86,8 @@ class TrainedHead:
         """Tokens [B, L, D, h, w] -> probabilities [B, 1+C, h', w'] of background and the vocabulary's classes."""
         index = {name.lower(): i + 1 for i, name in enumerate(self.card.classes)}
         chosen = [0, *(index[name.lower()] for name in vocabulary.names)]
-        return self.module(features.float()).logits.float()[:, chosen].softmax(1)
+        probabilities: Tensor = self.module(features.float()).logits.float()[:, chosen].softmax(1)
+        return probabilities
 
 
 class ByHead:

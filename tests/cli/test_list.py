@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -50,9 +51,16 @@ def test_lines_are_aligned_and_say_what_is_set():
     assert "iterations=10, dilations=[8, 16]" in pamr and "CVPR 2020" in pamr
     assert lines[0].index("summary") == pamr.index("averages")
     assert "fewshot.prior=0.0" in call("methods")
+    assert "pycocotools, extra coco" in call("formats", "--markdown")
     assert "installed" in call("formats") or "pip install clipseg_ws[coco]" in call("formats")
 
 
 def test_an_unknown_kind_names_the_nearest():
     with pytest.raises(ValueError, match="kind 'refiner' is unknown; did you mean 'refiners'"):
         CliRunner().invoke(app, ["list", "refiner"], catch_exceptions=False)
+
+
+def test_the_documentation_holds_the_lists_as_they_are():
+    page = Path(__file__).resolve().parents[2] / "docs" / "lists.md"
+    assert page.read_text("utf-8") == call("all", "--markdown"), "clipseg-ws list all --markdown > docs/lists.md"
+    assert call("all").count("\n") > sum(len(entries(kind)) for kind in KINDS)

@@ -98,7 +98,8 @@ def test_agreement_is_a_share():
 
 
 def test_command(tiny, tmp_path):
-    arguments = ["bench", "--model", tiny, "--device", "cpu", "--rounds", "1", "--class-counts", "2", "-o", str(tmp_path)]
+    arguments = ["bench", "--model", tiny, "--device", "cpu", "--rounds", "1", "--class-counts", "2"]
+    arguments += ["-o", str(tmp_path)]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "| tiny | bfloat16 | 1 | whole call, K=2 |" in result.output

@@ -65,8 +65,7 @@ def test_fewshot_by_labels_of_the_examples(segmenter, sources, tmp_path):
     mask[10:30, 10:40] = 1
     bank = segmenter.bank([Support(str(sources[0]), mask, "boat")])
     pictures, datasets = split_formats("coco,masks")
-    question = segmenter.ask(supports=bank)
-    assert run_folder(segmenter, sources, tmp_path / "out", question, formats=pictures).failed == 0
+    assert run_folder(segmenter, sources, tmp_path / "out", segmenter.ask(supports=bank), formats=pictures).failed == 0
     entries = written(sources, tmp_path / "out", pictures)
     write_datasets(datasets, tmp_path / "out", bank.labels, entries)
     check(tmp_path / "out", entries)
