@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,20 +76,10 @@ def ignore_uncertain(seg: Segmentation, threshold: float = MIN_CONFIDENCE) -> Se
 
 
 def make_pseudo(
-    segmenter: Segmenter,
-    sources: Sequence[Source],
-    directory: str | Path,
-    weak: Weak | None,
-    question: Question,
-    *,
-    confidence: float = MIN_CONFIDENCE,
-    maps: bool = False,
-    shard: tuple[int, int] = WHOLE,
-    overwrite: bool = False,
-    workers: int = 2,
-    engine: str = "local",
-    formats: Sequence[str] = (),
-) -> PseudoSummary:
+    segmenter: Segmenter, sources: Sequence[Source], directory: str | Path, weak: Weak | None, question: Question, *,
+    confidence: float = MIN_CONFIDENCE, maps: bool = False, shard: tuple[int, int] = WHOLE, overwrite: bool = False,
+    workers: int = 2, engine: str = "local", formats: Sequence[str] = (),
+) -> PseudoSummary:  # fmt: skip
     """Write the masks of all pictures of a shard; memory does not grow with their number.
 
     Args:
@@ -104,28 +95,30 @@ def make_pseudo(
         ValueError: a folder that holds masks made with other classes or settings (``overwrite`` replaces them).
     """
     directory = Path(directory)
-    _claim(directory, question.vocabulary.names, _settings(segmenter, confidence), overwrite)
+    _claim(directory, question.vocabulary.names, _settings(segmenter, question, confidence), overwrite)
     summary = PseudoSummary()
-
-    def finish(source: Source, result: Segmentation) -> Segmentation:
-        if maps:
-            write_maps(result, directory / "maps" / f"{source.relative}.npz")
-        things = result.extras.get("instances")
-        result = ignore_uncertain(result, confidence)
-        if things is not None:
-            write_instances(result.labels, things, directory / "instances" / f"{source.relative}.png")
-        return replace(result, extras={})
-
     number, of = shard
     summary.run = run_folder(
         segmenter, shard_of(sources, shard), directory / "masks", question, formats=mask_formats(formats),
-        overwrite=overwrite, workers=workers, engine=engine, weak=weak, finish=finish,
+        overwrite=overwrite, workers=workers, engine=engine, weak=weak,
+        finish=partial(_finished, directory, confidence, maps),
         errors_file=directory / ("errors.csv" if of == 1 else f"errors-{number}-of-{of}.csv"),
     )  # fmt: skip
     summary.pixels, summary.ignored = summary.run.size, summary.run.ignored
     if of == 1:
         remove_unfinished(directory)
     return summary
+
+
+def _finished(directory: Path, confidence: float, maps: bool, source: Source, result: Segmentation) -> Segmentation:
+    """The result with 255 where it is not certain; maps and instances are written."""
+    if maps:
+        write_maps(result, directory / "maps" / f"{source.relative}.npz")
+    things = result.extras.get("instances")
+    result = ignore_uncertain(result, confidence)
+    if things is not None:
+        write_instances(result.labels, things, directory / "instances" / f"{source.relative}.png")
+    return replace(result, extras={})
 
 
 def write_maps(seg: Segmentation, path: Path) -> None:
@@ -159,11 +152,14 @@ def mask_formats(formats: Sequence[str]) -> tuple[str, ...]:
     return ("confidence", *extra, "png")
 
 
-def _settings(segmenter: Segmenter, confidence: float) -> dict[str, Any]:
+def _settings(segmenter: Segmenter, question: Question, confidence: float) -> dict[str, Any]:
     """What decides the masks."""
-    backbone = segmenter.backbone
-    model = {"model": backbone.name, "weights_sha256": backbone.weights_sha256}
-    return segmenter.config.as_dict() | model | {"min_confidence": confidence}
+    backbone, examples = segmenter.backbone, question.examples
+    made: dict[str, Any] = {"model": backbone.name, "weights_sha256": backbone.weights_sha256}
+    made |= {"min_confidence": confidence, "background_words": list(question.vocabulary.background or ())}
+    if examples is not None:
+        made["supports"] = examples.matcher.source.shots()
+    return segmenter.config.as_dict() | made
 
 
 def _claim(directory: Path, names: Sequence[str], settings: dict[str, Any], overwrite: bool) -> None:

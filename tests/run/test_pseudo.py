@@ -183,6 +183,9 @@ def test_other_settings_are_not_mixed_in(segmenter, tmp_path):
         make_pseudo(other, sources, tmp_path / "out", tagged, other.ask(NAMES), confidence=0.5)
     again = make_pseudo(other, sources, tmp_path / "out", tagged, other.ask(NAMES), overwrite=True)
     assert again.run.done == 1
+    bare = other.ask(NAMES, background=())
+    with pytest.raises(ValueError, match="other background_words"):
+        make_pseudo(other, sources, tmp_path / "out", tagged, bare)
 
 
 def test_ignore_uncertain():
