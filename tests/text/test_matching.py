@@ -27,7 +27,7 @@ SPELLINGS = {  # what a user writes -> class
     "straße": 1, "STRASSE": 1, "strasse": 1, "Road": 1, "street, road": 1,
     "café": 2, "cafe\u0301": 2, "CAFÉ": 2,
 }  # fmt: skip
-STRANGERS = ["bear", "polarbear", "polar bear, café", ",", "cafe"]
+STRANGERS = ["bear", "polar bear, café", ",", "cafe"]
 
 
 @pytest.mark.parametrize("word", SPELLINGS)
@@ -51,7 +51,7 @@ def test_other_words_are_refused(word):
         lambda: tag_indices([[word]], WORDS), lambda: match_labels([word], WORDS), lambda: _tag_indices([word], WORDS),
         lambda: spelt([word], spellings(WORDS), WORDS, "here"), lambda: constraints(WeakLabels((word,)), WORDS, (8, 8)),
     ):  # fmt: skip
-        with pytest.raises(ValueError, match=r"none of which|no class|not one of|class names"):
+        with pytest.raises(ValueError, match=r"none of which|no class|not one of|class names|holds a comma"):
             ask()
 
 
