@@ -120,8 +120,10 @@ def _object(values: Values, value: int | None) -> Mask:
         return np.where(table == value, 1, np.where(ignored, IGNORE, 0)).astype(np.uint8)
     kinds = np.unique(table[table != 0])
     if len(kinds) == 1 and kinds[0] == IGNORE:
-        return (table == IGNORE).astype(np.uint8)
-    return np.where(table == IGNORE, IGNORE, table != 0).astype(np.uint8)
+        whole: npt.NDArray[np.uint8] = (table == IGNORE).astype(np.uint8)
+        return whole
+    parts: npt.NDArray[np.uint8] = np.where(table == IGNORE, IGNORE, table != 0).astype(np.uint8)
+    return parts
 
 
 def _scaled(mask: Mask, size: tuple[int, int], name: str) -> Mask:
