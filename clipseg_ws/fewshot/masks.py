@@ -114,13 +114,13 @@ def _object(values: Values, value: int | None) -> Mask:
     """Mask values -> 1 object, 0 background, 255 ignored; the rule of ``read_mask``."""
     table = values.map
     if table.dtype == bool:
-        return table.astype(np.uint8)
+        return np.asarray(table, np.uint8)
     if value is not None:
         ignored = (table == IGNORE) & (value != IGNORE)
         return np.where(table == value, 1, np.where(ignored, IGNORE, 0)).astype(np.uint8)
     kinds = np.unique(table[table != 0])
     if len(kinds) == 1 and kinds[0] == IGNORE:
-        return (table == IGNORE).astype(np.uint8)
+        return np.asarray(table == IGNORE, np.uint8)
     return np.where(table == IGNORE, IGNORE, table != 0).astype(np.uint8)
 
 

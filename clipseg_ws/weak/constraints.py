@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from clipseg_ws.structures import IGNORE, Vocabulary, WeakLabels
-from clipseg_ws.weak.names import Names, spellings
+from clipseg_ws.weak.names import Names, known_word, spellings
 from clipseg_ws.weak.placement import Box, LabelConflict, Labels, place_in_boxes
 
 BACKGROUND = "background"
@@ -117,10 +117,10 @@ def _indices(names: Names) -> dict[str, int]:
 
 
 def _label(index: dict[str, int], name: str, kind: str) -> int:
-    key = name.strip().casefold()
-    if key in index:
-        return index[key]
-    if key == BACKGROUND and kind == "point":
+    label = known_word(name, index)
+    if label is not None:
+        return label
+    if name.strip().casefold() == BACKGROUND and kind == "point":
         return 0
     raise ValueError(f"a {kind} is called {name!r}, which is no class; known: {', '.join(index)}")
 
