@@ -104,7 +104,7 @@ class Marks(Mapping[str, WeakLabels]):
         if isinstance(part, Path):
             return WeakLabels(scribbles=read_scribbles(part, self._names))
         drawn = bool(part.marks.boxes or part.marks.points or part.lines)
-        if source is not None and drawn and (part.size is not None or part.percent):
+        if source is not None and drawn and (part.size is not None or part.percent or part.lines):
             part = self._on_picture(where, part, source)
         elif drawn and part.percent:
             part = on_picture(part, part.size or _no_size(where), 1, where)[0]
@@ -118,8 +118,7 @@ class Marks(Mapping[str, WeakLabels]):
     def _on_picture(self, where: str, part: Drawn, source: Source | str | Path) -> Drawn:
         found = stored_size(source)
         if found is None:  # no such file: reading it will say so
-            size = part.size or _no_size(where)
-            return on_picture(part, size, 1, where)[0]
+            return on_picture(part, part.size or _no_size(where), 1, where)[0] if part.size or part.percent else part
         size, orientation = found
         where = f"{where}, picture {str(source)!r}"
         placed, done = on_picture(part, size, orientation, where)
