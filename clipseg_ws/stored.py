@@ -46,7 +46,7 @@ def is_sure(confidence: Confidence, threshold: float) -> Confidence:
 
 
 def to_labels(labels: npt.ArrayLike, what: str = "label") -> npt.NDArray[np.uint8]:
-    """Whole labels 0 to 255 of any dtype -> uint8. Raises ValueError for others, which would come out as other labels."""
+    """Whole labels 0 to 255 of any dtype -> uint8. Raises ValueError for others, which would wrap around."""
     values = np.asarray(labels)
     if values.dtype.kind not in "biu":
         raise ValueError(f"{what}s are {values.dtype}; whole numbers from 0 to {CERTAIN} are needed")

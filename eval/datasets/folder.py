@@ -21,12 +21,19 @@ def folder(name: str, root: str | Path, split: str | None, setting: Setting, pro
     base = need(Path(root).expanduser(), name, TREE)
     images, masks = need(base / "images", name, TREE), need(base / "masks", name, TREE)
     listed = prompts or str(need(base / "classes.yaml", name, TREE))
-    files = {p.stem: p for p in sorted(images.iterdir()) if p.suffix.lower() in PICTURES and not p.name.startswith(".")}
+    found = [p for p in sorted(images.iterdir()) if p.suffix.lower() in PICTURES and not p.name.startswith(".")]
+    files = {p.stem: p for p in found}
+    if twice := [p.name for p in found if files[p.stem] != p]:
+        raise DatasetError(
+            f"{name}: {twice[0]!r} and {files[Path(twice[0]).stem].name!r} in {str(images)!r} would share the mask "
+            f"{Path(twice[0]).stem}.png; rename one of them"
+        )
     if not files:
         raise DatasetError(f"{name}: no picture in {str(images)!r}; expected:\n{TREE}")
     check_files(files, [(masks, ".png")], name, TREE)
     return Dataset(
         name, split or base.resolve().name, setting, parse_classes(listed), tuple(files),
         image=lambda id: files[id], truth=lambda id: read_truth(masks / f"{id}.png"),
+        files=lambda id: (files[id], masks / f"{id}.png"),
         prompts=prompts or "classes.yaml", root=base,
     )  # fmt: skip
