@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +93,11 @@ def write_list(path: Path, ids: Iterable[str]) -> None:
     """Write a split file that `read_list` reads, one id a line."""
     with atomic_write(path) as temporary:
         temporary.write_text("".join(f"{id}\n" for id in ids), "utf-8")
+
+
+def beside(*places: tuple[Path, str]) -> Callable[[str], tuple[Path, ...]]:
+    """id -> its files ``folder/id+ending``, one a place: what `Dataset.files` is."""
+    return lambda id: tuple(folder / f"{id}{ending}" for folder, ending in places)
 
 
 def check_files(ids: Iterable[str], places: Sequence[tuple[Path, str]], name: str, tree: str, hint: str = "") -> None:

@@ -42,6 +42,7 @@ def folder(name: str, root: str | Path, split: str | None, setting: Setting, pro
     return Dataset(
         name, split or base.resolve().name, setting, vocabulary, tuple(files),
         image=lambda id: Path(files[id].location), truth=lambda id: read_truth(truth[id]),
+        files=lambda id: (Path(files[id].location), truth[id]),
         prompts=prompts or "classes.yaml", root=base,
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ from clipseg_ws.eval.datasets import official_count
 from clipseg_ws.eval.datasets.dataset import Dataset, subset_of, vocabulary_of
 from clipseg_ws.eval.datasets.files import (
     DatasetError,
+    beside,
     check_files,
     find_root,
     lookup,
@@ -54,10 +55,13 @@ def voc(name: str, root: str | Path, split: str | None, setting: Setting, prompt
         vocabulary = subset_of(whole, [label - 1 for label in ANIMALS])
         table = lookup({0: 0} | {label: i + 1 for i, label in enumerate(ANIMALS)})
     official = _official(base / "Annotations", whole.names, vocabulary.names)
+    places = [(base / "JPEGImages", ".jpg"), (masks, ".png")]
+    places += [(base / "Annotations", ".xml")] if official else []
     return Dataset(
         name, split, setting, vocabulary, ids,
         image=lambda id: unrotated(base / "JPEGImages" / f"{id}.jpg"),
         truth=lambda id: read_truth(masks / f"{id}.png", table),
+        files=beside(*places),
         background=name != "voc20", prompts=prompts, root=base,
         expected=official_count(name, split), official=official,
         notes={"masks": masks.name, "tags": "annotations" if official else "masks"},
