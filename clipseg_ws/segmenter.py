@@ -273,7 +273,7 @@ class Segmenter:
         """Pooled image embeddings [B, E] float32 (not normalised) of pictures that share one grid, see ``grid``."""
         encoder = self._for_maps()
         tokens = encoder.clip(encoder.pixels([encoder.picture(picture) for picture in pictures]))
-        block = forward_last_block(self.backbone, tokens.last_input, tokens.last)
+        block = forward_last_block(self.backbone, tokens.last_input, tokens.last, tokens.grid)
         return pool_embedding(self.backbone, block.out, self.config.pool)
 
     def embed_patches(self, pictures: Sequence[Any]) -> Tensor:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from clipseg_ws.backbones.architecture import check_architecture
 from clipseg_ws.backbones.convert import convert_clip
+from clipseg_ws.backbones.custom import build_model
 from clipseg_ws.backbones.errors import UnsupportedBackbone
-from clipseg_ws.backbones.layout import Checkpoint, build_clip, check_architecture, make_tokenizer
+from clipseg_ws.backbones.layout import Checkpoint
 from clipseg_ws.backbones.preprocessing import check_tokenizer, from_open_clip, from_transformers, read_json
 from clipseg_ws.backbones.weights import PICKLED, read_weights
+from clipseg_ws.backbones.words import make_tokenizer
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 TRANSFORMERS_CONFIG = "config.json"
@@ -116,15 +119,17 @@ def _open_clip_model_cfg(folder: Path) -> dict[str, Any]:
 def _load_open_clip(folder: Path, weights: Path) -> Checkpoint:
     model_cfg = _open_clip_model_cfg(folder)
     check_architecture(model_cfg, str(folder))
-    check_tokenizer(folder)
+    text = model_cfg["text_cfg"]
+    if not (text.get("hf_tokenizer_name") or text.get("hf_model_name")):
+        check_tokenizer(folder)
     mean, std = from_open_clip(read_json(folder / OPEN_CLIP_CONFIG), model_cfg, folder / OPEN_CLIP_CONFIG)
-    model = build_clip(model_cfg, read_weights(weights), str(weights))
+    model = build_model(model_cfg, read_weights(weights), str(weights))
     ours = read_json(folder / OPEN_CLIP_CONFIG).get("clipseg_ws", {})  # settings that suit these weights, see nano
     return Checkpoint(
         model,
         mean,
         std,
-        make_tokenizer(model_cfg["text_cfg"]),
+        make_tokenizer(text, folder=folder),
         recommended=ours.get("recommended", {}),
         known_classes=tuple(ours.get("known_classes", ())),
     )
