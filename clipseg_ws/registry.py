@@ -66,10 +66,14 @@ def registry(*entries: Entry) -> dict[str, Entry]:
 def find(table: Registry, name: str, kind: str) -> Entry:
     """The entry of a name. Raises ValueError that names the choices and the nearest; ``kind`` is for its text."""
     if name not in table:
-        close = difflib.get_close_matches(str(name), table, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"{kind} {name!r} is unknown; {hint}choose one of {', '.join(table)}")
+        raise ValueError(f"{kind} {name!r} is unknown; {near_miss(name, table)}choose one of {', '.join(table)}")
     return table[name]
+
+
+def near_miss(name: object, names: Iterable[str]) -> str:
+    """ "did you mean 'x'? " for errors, or "" where no name is near."""
+    close = difflib.get_close_matches(str(name), list(names), n=1)
+    return f"did you mean {close[0]!r}? " if close else ""
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,8 @@ def checked_spec(spec: Spec, table: Registry, kind: str) -> Spec:
     for key, value in spec.parameters:
         if key not in entry.parameters:
             known = ", ".join(entry.parameters) or "none"
-            raise ValueError(f"{kind} {entry.name!r} has no parameter {key!r}; its parameters: {known}")
+            hint = near_miss(key, entry.parameters)
+            raise ValueError(f"{kind} {entry.name!r} has no parameter {key!r}; {hint}its parameters: {known}")
         values[key] = checked_value(f"{entry.name}.{key}", value, entry.parameters[key])
     return Spec(entry.name, tuple(values.items()))
 
@@ -171,6 +176,27 @@ def read_value(text: str, where: str = "") -> Any:
     return value
 
 
+def read_pairs(items: Iterable[str] | None, option: str, example: str) -> dict[str, Any]:
+    """["alpha=2", "lr=1e-4"] -> values by name, read by ``read_value``.
+
+    Args:
+        option, example: "--set" and "alpha=2", for the error.
+
+    Raises ValueError for an item without "=", or a value that is no YAML.
+    """
+    pairs: dict[str, Any] = {}
+    for item in items or ():
+        key, sign, value = item.partition("=")
+        try:
+            if not sign:
+                raise ValueError("it has no '='")
+            pairs[key.strip()] = read_value(value)
+        except (ValueError, yaml.YAMLError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{option} {item!r}: {reason}; write KEY=VALUE, for example {option} {example}") from error
+    return pairs
+
+
 def checked_value(key: str, value: Any, default: Any) -> Any:
     """``value`` as the type of ``default``: whole numbers as floats where a float is meant, lists as tuples.
 
@@ -197,7 +223,9 @@ def checked_value(key: str, value: Any, default: Any) -> Any:
     return value
 
 
-def table_of(entries: Registry | Iterable[Entry], columns: Sequence[str] = ("name", "summary", "paper")) -> list[list]:
+def table_of(
+    entries: Registry | Iterable[Entry], columns: Sequence[str] = ("name", "summary", "paper")
+) -> list[list[str]]:
     """Rows of text for lists and documentation; the first row holds the headings."""
     listed = list(entries.values()) if isinstance(entries, Mapping) else list(entries)
     rows = [[str(getattr(e, c) if hasattr(e, c) else e.about.get(c, "")) for c in columns] for e in listed]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,30 +11,30 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from clipseg_ws.activations.last_block import forward_last_block, pool_embedding
 from clipseg_ws.backbones import DEFAULT_MODEL, load_backbone, load_features
 from clipseg_ws.backbones.features import FeatureBackbone
 from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.config import flatten, resolve
 from clipseg_ws.fewshot.bank import SupportBank
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.batching import Batching
-from clipseg_ws.pictures.picture import Grids, Picture
+from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.stages.answerer import Answerer, check_read
+from clipseg_ws.stages.asking import Asking
 from clipseg_ws.stages.banks import Matchers, make_bank
 from clipseg_ws.stages.by_head import ByHead, TrainedHead
-from clipseg_ws.stages.by_maps import ByMaps, question_reads
+from clipseg_ws.stages.by_maps import ByMaps, question_reads, without_examples
 from clipseg_ws.stages.by_words import ByWords
 from clipseg_ws.stages.cache import TokenCache
 from clipseg_ws.stages.decide import Decision
-from clipseg_ws.stages.dense import patch_embeddings, repaired
+from clipseg_ws.stages.embeddings import image_embeddings, picture_patches, support_tokens
 from clipseg_ws.stages.encoder import Encoder
-from clipseg_ws.stages.names import resolve_names
-from clipseg_ws.stages.question import Known, Question, moved
+from clipseg_ws.stages.known import known_of
+from clipseg_ws.stages.question import Question
 from clipseg_ws.stages.results import make_result, resolved_record, setting_of
-from clipseg_ws.structures import Segmentation, TextEmbeddings, Tokens, Vocabulary, WeakLabels
-from clipseg_ws.text.embeddings import embed_vocabulary
-from clipseg_ws.weak.constraints import constraints
-from clipseg_ws.weak.given import per_image_tags, present_mask, tag_indices, weak_list
+from clipseg_ws.stages.texts import Texts
+from clipseg_ws.structures import TextEmbeddings, Vocabulary, WeakLabels
+from clipseg_ws.weak.given import per_image_tags, weak_list
 from clipseg_ws.weak.marks import mark_names
 
 
@@ -42,12 +43,11 @@ class Segmenter:
 
     Args:
         model: "ARCH/PRETRAINED" (open_clip), "hf:REPO", "local-dir:PATH" or "nano"; see ``load_backbone``.
-        method: a preset by name, see ``config.PRESETS``.
+        method: a preset by name, see ``config.METHODS``.
         device, dtype: "auto" or explicit ("cuda", "cpu", ...; "float32", "bfloat16", "float16").
         offline: never touch the network.
-        features: a second vision model as source of patch features ("hf:facebook/dinov2-base", "local-dir:PATH", see
-            ``backbones.features``): ProxyCLIP's attention. Kept as ``self.features`` and shared by variants.
-        head: a trained head's file (``clipseg-ws train``): it answers alone, without prompts; its classes.
+        features: a second vision model ("hf:facebook/dinov2-base", "local-dir:PATH"), see ``backbones.features``.
+        head: a trained head's file (``clipseg-ws train``): it answers alone, without prompts.
         backbone: an already loaded one instead of ``model``.
         **config: any field of ``Config``; unknown ones raise.
 
@@ -58,18 +58,10 @@ class Segmenter:
     """
 
     def __init__(
-        self,
-        model: str = DEFAULT_MODEL,
-        *,
-        method: str = "default",
-        device: str = "auto",
-        dtype: str = "auto",
-        offline: bool = False,
-        features: str | FeatureBackbone | None = None,
-        head: str | Path | None = None,
-        backbone: Backbone | None = None,
-        **config: Any,
-    ) -> None:
+        self, model: str = DEFAULT_MODEL, *, method: str = "default", device: str = "auto", dtype: str = "auto",
+        offline: bool = False, features: str | FeatureBackbone | None = None, head: str | Path | None = None,
+        backbone: Backbone | None = None, **config: Any,
+    ) -> None:  # fmt: skip
         resolve(method, config)  # a misspelt setting should not cost the loading of a model
         recipe = {"model": model, "device": device, "offline": offline, "features": features, "backbone": backbone}
         backbone = load_backbone(model, device=device, dtype=dtype, offline=offline) if backbone is None else backbone
@@ -78,21 +70,22 @@ class Segmenter:
             features = load_features(features, backbone.device, dtype, offline)
         self.features = features
         self.head = None if head is None else TrainedHead(head).attach(backbone)
-        self._texts: dict[Vocabulary, TextEmbeddings] = {}
-        self._tokens, self._matchers = TokenCache(), Matchers()
+        self._texts, self._tokens, self._matchers = Texts(backbone), TokenCache(), Matchers()
         self._configure(backbone, method, flatten(config))
 
     def _configure(self, backbone: Backbone, method: str, given: dict[str, Any]) -> None:
         """Everything that follows from the settings."""
-        advice = backbone.recommended | (self.head.card.settings() if self.head else {})
+        advice = dict(backbone.recommended) | (self.head.card.settings() if self.head else {})
         self._given, self.config = given, resolve(method, given, advice)
         self.backbone = backbone.with_positions(self.config.position_interpolation, compile=self.config.compile)
         words = self.head is None and self.config.decision == "words"
-        self._encoder = Encoder(self.backbone, self.features, self.config, self._tokens, whole=not words)
-        self.answerer: Answerer = ByWords(self._encoder) if words else ByMaps(self._encoder)
+        models = (self.backbone, self.features, self.config, self._tokens)
+        self._whole = Encoder(*models)  # whole patches of a picture; words cut windows themselves
+        self.answerer: Answerer = ByWords(Encoder(*models, whole=False)) if words else ByMaps(self._whole)
         if self.head is not None:
-            self.answerer = ByHead(self.head, self._encoder)
+            self.answerer = ByHead(self.head, self._whole)
         check_read(self.answerer, self.config, given)
+        self._asking = Asking(self.backbone, self.config, self._texts, self._matchers, self.head)
         self._batching = Batching(self.config.batch_size)
 
     def with_head(self, head: str | Path | None) -> Segmenter:
@@ -118,44 +111,29 @@ class Segmenter:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as what it was made from, not as weights: a worker process loads the same model on its own device."""
-        texts = {vocabulary: moved(text, "cpu") for vocabulary, text in self._texts.items()}
-        return _remake, (self.recipe | {"method": self.config.method} | self._given, texts)
+        return _remake, (self.recipe | {"method": self.config.method} | self._given, self._texts.on_cpu())
 
     def __call__(
-        self,
-        images: Any,
-        classes: Any = None,
-        *,
-        background: str | Sequence[str] | None = None,
-        tags: Sequence[Any] | None = None,
-        supports: Any = None,
+        self, images: Any, classes: Any = None, *, background: str | Sequence[str] | None = None,
+        tags: Sequence[Any] | None = None, supports: Any = None,
         weak: WeakLabels | Sequence[WeakLabels] | None = None,
-    ) -> Segmentation | list[Segmentation]:
+    ) -> Segmentation | list[Segmentation]:  # fmt: skip
         """Segment one picture or a list of pictures.
 
         Args:
             images: path, URL, PIL image or uint8 array [H, W, 3]; or a list of these.
             classes: "cat; person, people" (``;`` between classes, ``,`` between synonyms), a list, a ``Vocabulary``, a
-                class file, or a name from ``prompts/``. May be left out where ``tags`` are given, and with a model that
-                knows its own classes (nano).
+                class file, or a name from ``prompts/``. May be left out with ``tags`` or a model that knows its own.
             background: words that compete as background; the class file's own, else the configuration's, by default.
-            tags: the weak setting: the classes that are in the picture (a list of lists for several pictures); an
-                empty list means that only background is there.
-            supports: the few setting: examples with masks, ``Support(image, mask, label)`` or a list of these; a folder
-                ``label/picture.jpg`` + ``label/picture.png``; a bank (``Segmenter.bank``) or the file of one, which is
-                encoded once for many calls. Without ``classes`` the supports' labels are looked for, by the examples
-                alone; with ``classes`` names and examples count together. A support with a label and no mask gets a
-                mask by the weak setting first.
+            tags: the weak setting: the classes that are in the picture (a list of lists for several pictures).
+            supports: the few setting: ``Support(image, mask, label)`` or a list of these, a folder
+                ``label/picture.jpg`` + ``label/picture.png``, a bank (``Segmenter.bank``) or the file of one. Without
+                ``classes`` the supports' labels are looked for, by the examples alone; with ``classes`` names and
+                examples count together. A support without a mask gets one by the weak setting first.
             weak: the weak setting with boxes, points and scribbles (one ``WeakLabels`` per picture); the answer never
                 contradicts them. Not together with ``tags``, which are a field of it.
 
-        Returns:
-            One ``Segmentation`` for one picture, a list for a list.
-
-        Raises:
-            ValueError: no classes, unknown tags, tags that do not fit the pictures, a picture that cannot be read,
-                weak labels that contradict one another. SupportError, BankError (both ValueError): examples or a bank
-                that cannot be used.
+        Returns one ``Segmentation`` for one picture, a list for a list. Raises ValueError as ``ask`` and ``answer``.
         """
         single = not isinstance(images, (list, tuple))
         listed = [images] if single else list(images)
@@ -177,37 +155,23 @@ class Segmenter:
             tags: names that occur, which are the classes where ``classes`` are left out.
 
         Raises:
-            ValueError: no classes, classes that the bank cannot serve, a method or a head that takes no supports, a
-                setting that this question does not read.
+            ValueError: no classes, classes that the bank cannot serve, a method or a head that takes no supports,
+                supports that cannot be used (SupportError, BankError), a setting that this question does not read.
 
         Example:
             >>> question = segment.ask("house; tree; car")
             >>> results = segment.answer(question, ["a.png", "b.png"])
         """
         bank = None if supports is None else self.bank(supports)
-        if self.head is not None:
-            if bank is not None:
-                raise ValueError(
-                    f"the head {self.head.path!r} answers alone, it takes no supports; leave one of them out"
-                )
-            return Question(self.head.vocabulary(classes, background))
-        if bank is None:
-            vocabulary = self.vocabulary(classes, background, tags)
-            question = Question(vocabulary, self.embed_names(vocabulary))
-        else:
-            question = self._with_examples(bank, classes, background, tags)
-        if self.config.decision == "maps":
+        question = self._asking.question(classes, background, tags, bank)
+        if self.answerer.name == "maps":
             check_read(self.answerer, self.config, self._given, question_reads(self.answerer.reads, question))
         return question
 
     def answer(
-        self,
-        question: Question,
-        pictures: Sequence[Any],
-        *,
-        tags: Sequence[Sequence[str]] | None = None,
+        self, question: Question, pictures: Sequence[Any], *, tags: Sequence[Sequence[str]] | None = None,
         marks: Sequence[WeakLabels] | None = None,
-    ) -> list[Segmentation]:
+    ) -> list[Segmentation]:  # fmt: skip
         """One result a picture, in order.
 
         Args:
@@ -219,7 +183,7 @@ class Segmenter:
             ValueError: unknown tags, contradicting marks, a picture that cannot be read.
         """
         ready = [self.prepare(picture) for picture in pictures]
-        known = _known(question.vocabulary, ready, tags, marks)
+        known = known_of(question.vocabulary, ready, tags, marks)
         question, device = question.to(self.backbone.device), self.backbone.device
 
         def decide(rows: Sequence[int]) -> list[Decision]:
@@ -227,9 +191,7 @@ class Segmenter:
 
         decided = self._batching.run_grouped([picture.grid for picture in ready], decide)
         setting = setting_of(question, known.present is not None, self.head is not None)
-        record = resolved_record(self.config, self.backbone, self.features, question)
-        if self.head is not None:
-            record |= {"head": self.head.describe()}
+        record = resolved_record(self.config, self.backbone, self.features, question, self.head)
         pairs = zip(ready, decided, strict=True)
         return [make_result(picture, made, question, setting, record, self.config) for picture, made in pairs]
 
@@ -238,27 +200,19 @@ class Segmenter:
     ) -> Vocabulary:
         """The resolved vocabulary: classes, background words (those that are classes left out; "auto": chosen by
         similarity to the classes), templates."""
-        if self.head is not None:
-            return self.head.vocabulary(classes, background)
-        return resolve_names(self.backbone, self.config, classes, background, tags)
+        return self._asking.vocabulary(classes, background, tags)
 
     def bank(self, supports: Any) -> SupportBank:
         """Supports encoded once for many calls, see ``supports`` there; ``.save(path)``, ``.merge(other)``."""
         backbone = self.features or self.backbone
-        cached = self._encode_pictures if self.features is None and self.config.cache_mb else None
-        return make_bank(supports, backbone, self.config, self._by_tag, cached)
+        encode = partial(support_tokens, self._whole) if self.features is None else None
+        return make_bank(supports, backbone, self.config, self._by_tag, encode)
 
-    def _encode_pictures(self, pictures: Sequence[Any]) -> Tokens:
-        encoder = self._for_maps()
-        return encoder.clip(encoder.pixels([encoder.picture(picture) for picture in pictures]))
-
-    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Patch grid (h, w) that a picture of ``size`` (width, height) gets (words: its network size in pixels)."""
-        return self._encoder.grid(size)
-
-    def grids(self, size: tuple[int, int]) -> Grids:
-        """The grids of all models that see a picture of ``size``; pictures of equal grids share a batch."""
-        return self._encoder.grids(size)
+    @property
+    def encoder_runs(self) -> int:
+        """Batches that CLIP has encoded so far, here and in all variants; with ``cache_mb`` those that were not in the
+        cache. Passes of a trained head and of a second vision model are not counted."""
+        return self._tokens.runs
 
     def prepare(self, image: Any, source: str | None = None) -> Picture:
         """The picture loaded and resized for the network, in a worker thread for example, to be segmented later.
@@ -270,72 +224,29 @@ class Segmenter:
         return self.answerer.picture(image, source)
 
     def embed_images(self, pictures: Sequence[Any]) -> Tensor:
-        """Pooled image embeddings [B, E] float32 (not normalised) of pictures that share one grid, see ``grid``."""
-        encoder = self._for_maps()
-        tokens = encoder.clip(encoder.pixels([encoder.picture(picture) for picture in pictures]))
-        block = forward_last_block(self.backbone, tokens.last_input, tokens.last, tokens.grid)
-        return pool_embedding(self.backbone, block.out, self.config.pool)
+        """Pooled image embeddings [B, E] float32 (not normalised) of pictures that share one grid."""
+        return image_embeddings(self._whole, pictures)
 
     def embed_patches(self, pictures: Sequence[Any]) -> Tensor:
         """Unit patch embeddings [B, h, w, E] float32 of pictures that share one grid, in the space of the names."""
-        encoder = self._for_maps()
-        pixels = encoder.pixels([encoder.picture(picture) for picture in pictures])
-        tokens = repaired(encoder.clip(pixels), self.config)
-        return patch_embeddings(self.backbone, tokens, self.config, encoder.proxy(pixels)).float()
-
-    # ---- inside ----------------------------------------------------------------------------------------------------
-
-    def _for_maps(self) -> Encoder:
-        """The encoder that makes whole patches of a picture."""
-        return Encoder(self.backbone, self.features, self.config, self._tokens)
-
-    def _by_tag(self, pictures: Sequence[Image.Image], labels: Sequence[str]) -> list[Segmentation]:
-        """The weak setting with one tag a picture, for supports without a mask."""
-        given = {key: value for key, value in self._given.items() if not key.startswith("fewshot.")}
-        ask = self._twin()
-        ask._configure(self.backbone, self.config.method, given | {"keep_maps": True})
-        pairs = zip(pictures, labels, strict=True)
-        return [cast(Segmentation, ask(picture, classes=[label], tags=[label])) for picture, label in pairs]
-
-    def _with_examples(self, bank: SupportBank, classes: Any, background: Any, tags: Any) -> Question:
-        """Names and examples together, or the examples alone."""
-        words = self.config.step("known")
-        known = None if words is None else self.embed_names(self.vocabulary(words["words"]))
-        if classes is None:
-            vocabulary, examples = self._matchers.by_examples(bank, self.config, known)
-            return Question(vocabulary, None, examples)
-        vocabulary = self.vocabulary(classes, background, tags)
-        text = self.embed_names(vocabulary) if self.config.fewshot.text_weight else None
-        return Question(
-            vocabulary, text, self._matchers.with_names(bank, vocabulary, text, self.config, known)
-        )
+        return picture_patches(self._whole, pictures)
 
     def embed_names(self, vocabulary: Vocabulary) -> TextEmbeddings:
         """The vocabulary's text embeddings on the model's device; made once (and kept on disk), pickled with it."""
-        if vocabulary not in self._texts:
-            text = embed_vocabulary(vocabulary, self.backbone.embed_text, weights_key=self.backbone.weights_sha256)
-            self._texts[vocabulary] = moved(text, self.backbone.device)
-        return self._texts[vocabulary]
+        return self._texts.of(vocabulary)
 
+    # ---- inside ----------------------------------------------------------------------------------------------------
 
-def _known(
-    vocabulary: Vocabulary, pictures: Sequence[Picture], tags: Sequence[Sequence[str]] | None,
-    weak: Sequence[WeakLabels] | None,
-) -> Known:  # fmt: skip
-    """Tags or marks by name -> what they say of each picture in indices and pixels."""
-    count = len(vocabulary.names)
-    if weak is None:
-        indices = tag_indices(None if tags is None else [list(t) for t in tags], vocabulary)
-        return Known(None if indices is None else present_mask(indices, count))
-    marks = tuple(
-        constraints(labels, vocabulary, picture.size) for labels, picture in zip(weak, pictures, strict=True)
-    )
-    everything = range(count)
-    return Known(present_mask([list(everything if m.present is None else m.present) for m in marks], count), marks)
+    def _by_tag(self, pictures: Sequence[Image.Image], labels: Sequence[str]) -> list[Segmentation]:
+        """The weak setting with one tag a picture, for supports without a mask."""
+        ask = self._twin()
+        ask._configure(self.backbone, self.config.method, without_examples(self._given) | {"keep_maps": True})
+        pairs = zip(pictures, labels, strict=True)
+        return [cast(Segmentation, ask(picture, classes=[label], tags=[label])) for picture, label in pairs]
 
 
 def _remake(arguments: dict[str, Any], texts: dict[Vocabulary, TextEmbeddings]) -> Segmenter:
     """The Segmenter that ``Segmenter.__reduce__`` wrote down."""
     made = Segmenter(**arguments)
-    made._texts |= {vocabulary: moved(text, made.backbone.device) for vocabulary, text in texts.items()}
+    made._texts.add(texts)
     return made

@@ -41,7 +41,8 @@ def resolve(method: str, given: Mapping[str, Any], recommended: Mapping[str, Any
     inner = {k.removeprefix(f"{_FEWSHOT}."): v for k, v in merged.plain.items() if k.startswith(f"{_FEWSHOT}.")}
     plain = {key: value for key, value in merged.plain.items() if not key.startswith(f"{_FEWSHOT}.")}
     plain |= {"method": method, "steps": merged.specs(), _FEWSHOT: make_config(inner)}
-    return Config(**{key: tuple(v) if isinstance(v, list) else v for key, v in plain.items()})
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in plain.items()}
+    return Config(**values)
 
 
 @dataclass

@@ -88,7 +88,8 @@ def make_config(values: Mapping[str, Any]) -> FewShotConfig:
         raise ValueError(
             f"few-shot key {unknown[0]!r} is unknown; known keys: {', '.join(known)}; for example fewshot.prior=0"
         )
-    return FewShotConfig(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+    plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    return FewShotConfig(**plain)
 
 
 def _check_refit(parameters: Mapping[str, Any]) -> None:

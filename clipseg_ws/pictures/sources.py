@@ -15,7 +15,9 @@ from pathlib import Path, PurePosixPath
 from clipseg_ws.pictures.objects import is_object_store, list_objects, read_paths
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
-OUTPUT_ENDINGS = ("_overlay", "_confidence", "_rle")  # what output.FORMATS may put between a stem and a suffix
+FOLDER_ENDINGS = ("_masks", "_cutout")  # formats that make a folder for each picture
+OUTPUT_ENDINGS = ("_overlay", "_confidence", "_rle", "_polygons", *FOLDER_ENDINGS)
+# what output.formats.FORMATS put between a stem and a suffix; a test compares them
 _ALLOWED = (
     "an image file, a folder, a glob such as 'photos/**/*.jpg', a list.txt with one path a line, a list.parquet, "
     "an http(s) URL, s3://bucket/folder"
@@ -62,9 +64,10 @@ def list_sources(specs: str | Path | Source | Iterable[str | Path | Source]) -> 
     line; a line whose file is missing stays in (reading it fails later) unless all are missing.
 
     ``relative`` is the path below the folder (or the glob's or list's folder) without its suffix. Where two would
-    write the same files (``a.jpg`` and ``a.png``; ``a.jpg`` and ``a_overlay.jpg``) both keep their suffix in the name
-    (``a.jpg``, ``a.png``); where that is still not enough (same name from two folders) both get ``-`` and 12 hex
-    digits of the SHA-256 of their absolute path or URL. The order of the sources does not matter.
+    write the same files (``a.jpg`` and ``a.png``; ``a.jpg`` and ``a_overlay.jpg``; ``a.jpg`` and ``a_masks/b.jpg``)
+    both keep their suffix in the name (``a.jpg``, ``a.png``); where that is still not enough (same name from two
+    folders) both get ``-`` and 12 hex digits of the SHA-256 of their absolute path or URL. The order of the sources
+    does not matter.
 
     Raises:
         FileNotFoundError: nothing there. ValueError: a folder or list without pictures, a URL that is not http(s).
@@ -203,10 +206,15 @@ def _distinct(sources: list[Source]) -> list[Source]:
 
     for rename in (suffixed, hashed):
         slots = [_slot(source.relative) for source in sources]
-        counts = Counter(slots)
+        around = [_folder_slots(source.relative) for source in sources]
+        counts, folders = Counter(slots), frozenset[str]().union(*around)
+        clash = [
+            counts[slot] > 1 or slot in folders or not counts.keys().isdisjoint(outer)
+            for slot, outer in zip(slots, around, strict=True)
+        ]
         sources = [
-            replace(source, relative=source.relative.with_name(rename(source))) if counts[slot] > 1 else source
-            for source, slot in zip(sources, slots, strict=True)
+            replace(source, relative=source.relative.with_name(rename(source))) if clashing else source
+            for source, clashing in zip(sources, clash, strict=True)
         ]
     return sources
 
@@ -214,3 +222,8 @@ def _distinct(sources: list[Source]) -> list[Source]:
 def _slot(relative: PurePosixPath) -> str:
     """Equal for names whose output files could meet, also on a file system that ignores case."""
     return re.sub(rf"({'|'.join(OUTPUT_ENDINGS)})+$", "", str(relative).casefold())
+
+
+def _folder_slots(relative: PurePosixPath) -> frozenset[str]:
+    """Slots of the pictures whose folder of results a picture lies in, should they exist."""
+    return frozenset(_slot(outer) for outer in relative.parents if outer.name.casefold().endswith(FOLDER_ENDINGS))

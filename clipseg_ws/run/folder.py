@@ -8,17 +8,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from clipseg_ws.output.files import ErrorsCsv
+from clipseg_ws.files import ErrorsCsv
 from clipseg_ws.pictures.sources import Source
-from clipseg_ws.registry import Entry, find, registry
+from clipseg_ws.registry import find
+from clipseg_ws.run import ENGINES
 from clipseg_ws.run.job import Asked, Finish, Job, OnResult, Summary, Tags, Weak
 from clipseg_ws.segmenter import Segmenter
-
-# who carries a job out: (job, sources, workers, on_result) -> outcomes
-ENGINES = registry(
-    Entry("local", "this process, threads around it", "clipseg_ws.run.local:run_local"),
-    Entry("ray", "actors on all machines of a Ray cluster", "clipseg_ws.run.ray_engine:run_ray", needs=("ray", "ray")),
-)
 
 
 def run_folder(

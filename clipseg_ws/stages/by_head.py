@@ -17,7 +17,7 @@ from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.config import Config
 from clipseg_ws.heads.base import Head
 from clipseg_ws.heads.features import encode_features, encode_tokens
-from clipseg_ws.heads.head_file import load_head
+from clipseg_ws.heads.file import load_head
 from clipseg_ws.heads.objective import enlarge
 from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.stages.answerer import COMMON, step_keys
@@ -86,7 +86,8 @@ class TrainedHead:
         """Tokens [B, L, D, h, w] -> probabilities [B, 1+C, h', w'] of background and the vocabulary's classes."""
         index = {name.lower(): i + 1 for i, name in enumerate(self.card.classes)}
         chosen = [0, *(index[name.lower()] for name in vocabulary.names)]
-        return self.module(features.float()).logits.float()[:, chosen].softmax(1)
+        probabilities: Tensor = self.module(features.float()).logits.float()[:, chosen].softmax(1)
+        return probabilities
 
 
 class ByHead:

@@ -147,7 +147,7 @@ def activation(
     own = own_maps(dense, targets)
     if config.activation == "dense":
         return own, probs
-    return min_max((cam * own).flatten(2)).unflatten(-1, tokens.grid), probs
+    return torch.unflatten(min_max((cam * own).flatten(2)), -1, tokens.grid), probs
 
 
 def own_maps(dense: Tensor, targets: Tensor) -> Tensor:

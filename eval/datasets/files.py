@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from clipseg_ws.files import atomic_write
-from clipseg_ws.output.files import read_label_png
+from clipseg_ws.output.formats.png import read_label_png
 from clipseg_ws.structures import IGNORE
 
 _EXIF_ORIENTATION = 0x0112

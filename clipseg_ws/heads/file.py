@@ -11,10 +11,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.files import atomic_write
-from clipseg_ws.heads import make_head
-from clipseg_ws.heads.base import Head
+from clipseg_ws.heads.base import Head, make_head
 from clipseg_ws.heads.features import FeatureSpec
 
 FORMAT = "clipseg_ws head 1"
@@ -40,14 +39,14 @@ class HeadCard:
     training: Mapping[str, Any] = field(default_factory=dict)
 
     def settings(self) -> dict[str, Any]:
-        """``pipeline.Config`` keys that the tokens depend on."""
+        """``Config`` keys that the tokens depend on."""
         spec = self.features
         return {
             "short_side": spec.short_side, "long_side": spec.long_side, "max_patches": spec.max_patches,
             "position_interpolation": spec.position_interpolation,
         }  # fmt: skip
 
-    def check(self, backbone: OpenClipBackbone) -> None:
+    def check(self, backbone: Backbone) -> None:
         """Raise ValueError unless the head was trained on this backbone's tokens."""
         if backbone.weights_sha256 != self.weights_sha256:
             raise ValueError(

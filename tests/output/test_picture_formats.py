@@ -1,12 +1,10 @@
-"""Files of a result: palette, label PNG, overlay, JSON, CSV, RLE, atomic writing, error table."""
+"""Files of a result: palette, label PNG, overlay, JSON, CSV, RLE, masks, cut-outs, polygons."""
 
 from __future__ import annotations
 
 import csv
 import json
-import multiprocessing
 import os
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,25 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from clipseg_ws import __version__
-from clipseg_ws.files import TEMPORARY
-from clipseg_ws.output import files as output
-from clipseg_ws.output.files import (
-    FORMATS,
-    ErrorsCsv,
-    append_csv,
-    atomic_write,
-    check_formats,
-    format_table,
-    output_paths,
-    overlay,
-    read_label_png,
-    save,
-    voc_palette,
-    write_label_png,
-)
-from clipseg_ws.pictures.sources import OUTPUT_ENDINGS
-from clipseg_ws.structures import Segmentation
+from clipseg_ws import __version__, registry
+from clipseg_ws.files import TEMPORARY, append_csv
+from clipseg_ws.output.formats import picture_formats
+from clipseg_ws.output.formats.masks import class_files
+from clipseg_ws.output.formats.overlay import overlay
+from clipseg_ws.output.formats.png import read_label_png, write_label_png
+from clipseg_ws.output.palette import voc_palette
+from clipseg_ws.output.save import output_paths, save
+from clipseg_ws.output.segmentation import Segmentation
+from clipseg_ws.output.table import format_table
 
 LABELS = np.zeros((6, 10), np.uint8)  # h != w; "dog" (label 2) is absent, one pixel is ignored
 LABELS[1:4, 2:5], LABELS[4:, 7:], LABELS[0, 9] = 1, 3, 255
@@ -263,18 +252,12 @@ def test_formats_are_checked_before_anything_is_written(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"'gif'.*png, overlay, json, confidence, rle, csv"):
         save(result(), tmp_path, ("png", "gif"))
     with pytest.raises(ValueError, match="no format"):
-        check_formats(" ,")
-    monkeypatch.setattr(output, "find_spec", lambda name: None if name == "pycocotools" else object())
+        picture_formats(" ,")
+    monkeypatch.setattr(registry, "find_spec", lambda name: None if name == "pycocotools" else object())
     with pytest.raises(ImportError, match=r"clipseg_ws\[coco\]"):
         save(result(), tmp_path, "png,rle")
     assert not list(tmp_path.iterdir())
-    assert check_formats("png, json,png") == ("png", "json")
-
-
-def test_suffixes_are_known_to_the_naming_of_sources():
-    for suffix, _ in FORMATS.values():
-        assert suffix.split(".")[0] in ("", *OUTPUT_ENDINGS)
-    assert len({suffix for suffix, _ in FORMATS.values()}) == len(FORMATS)
+    assert picture_formats("png, json,png") == ("png", "json")
 
 
 @pytest.mark.parametrize("name", ["../a", "/a", "", ".", "x/../../a"])
@@ -297,96 +280,80 @@ def test_the_picture_itself_is_never_overwritten(tmp_path):
         save(result(), tmp_path, stem="a", relative="b")
 
 
-# --- files -----------------------------------------------------------------------------------------------------------
-
-
-def test_atomic_write_replaces_or_leaves_as_it_was(tmp_path):
-    path = tmp_path / "sub" / "a.txt"
-    with atomic_write(path) as temporary:
-        assert temporary.parent == path.parent and temporary.suffix == ".txt" and not path.exists()
-        temporary.write_text("one")
-    with pytest.raises(KeyboardInterrupt), atomic_write(path) as temporary:
-        temporary.write_text("half")
-        raise KeyboardInterrupt
-    assert path.read_text() == "one" and os.listdir(path.parent) == ["a.txt"]
-    umask = os.umask(0o027)
-    try:
-        with atomic_write(path):
-            pass
-    finally:
-        os.umask(umask)
-    assert path.stat().st_mode & 0o777 == 0o640
-
-
-def test_concurrent_writers_leave_one_whole_file(tmp_path):
-    path = tmp_path / "a.txt"
-    seen: set[str] = set()
-
-    def write(letter: str) -> None:
-        for _ in range(20):
-            with atomic_write(path) as temporary:
-                temporary.write_text(letter * 50_000)
-            seen.update({text for text in [path.read_text()] if len(text) != 50_000 or len(set(text)) != 1})
-
-    threads = [threading.Thread(target=write, args=(letter,)) for letter in "abcd"]
-    [t.start() for t in threads]
-    [t.join() for t in threads]
-    assert not seen and os.listdir(tmp_path) == ["a.txt"]
-
-
-def _append(folder: Path, who: int, barrier) -> None:
-    for number in range(60):
-        barrier.wait()  # all meet at a file that is not there yet
-        append_csv(folder / f"{number}.csv", {"who": who, "text": 'x, "y"\n' * 50})
-
-
-def test_append_csv_from_several_processes(tmp_path):
-    context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(4)
-    workers = [context.Process(target=_append, args=(tmp_path / "new", who, barrier)) for who in range(4)]
-    [w.start() for w in workers]
-    [w.join() for w in workers]
-    assert [w.exitcode for w in workers] == [0] * 4
-    for path in (tmp_path / "new").iterdir():  # one header, all rows whole
-        rows = list(csv.reader(path.open(newline="")))
-        assert rows[0] == ["who", "text"] and sorted(rows[1:]) == [[str(w), 'x, "y"\n' * 50] for w in range(4)]
-
-
-def test_append_csv_waits_for_the_lock(tmp_path):
-    fcntl = pytest.importorskip("fcntl")
-    path = tmp_path / "e.csv"
-    with path.open("ab") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        thread = threading.Thread(target=append_csv, args=(path, {"a": 1}))
-        thread.start()
-        thread.join(0.2)
-        assert thread.is_alive() and path.stat().st_size == 0
-    thread.join()
-    assert path.read_text() == "a\n1\n"
-
-
-def test_append_csv_mends_an_unfinished_line_and_refuses_other_columns(tmp_path):
-    path = tmp_path / "e.csv"
-    append_csv(path, {"a": 1, "b": "é"})
-    with path.open("a") as file:
-        file.write("2,ki")  # killed here
-    append_csv(path, {"a": 3, "b": "z"})
-    assert path.read_text(encoding="utf-8") == "a,b\n1,é\n2,ki\n3,z\n"
-    with pytest.raises(ValueError, match="columns a, b; the row has a, c"):
-        append_csv(path, {"a": 1, "c": 2})
-
-
-def test_errors_csv(tmp_path):
-    errors = ErrorsCsv(tmp_path / "errors.csv")
-    assert not errors.path.exists() and errors.count == 0
-    errors.add(Path("x/a.jpg"), ValueError("bad,\n  very bad"))
-    errors.add("b.jpg", OSError())
-    assert errors.count == 2
-    assert list(csv.reader(errors.path.open())) == [
-        ["image", "error", "message"], ["x/a.jpg", "ValueError", "bad, very bad"], ["b.jpg", "OSError", ""],
-    ]  # fmt: skip
-
-
 def test_nothing_is_printed(tmp_path, capfd):
     save(result(), tmp_path, ("png", "overlay", "json", "confidence", "csv"))
     assert capfd.readouterr() == ("", "")
+
+
+# --- a file for every class ------------------------------------------------------------------------------------------
+
+
+def test_masks_and_cutouts_of_the_classes_that_occur(tmp_path):
+    seg = result()
+    masks, cutouts = save(seg, tmp_path, ("masks", "cutout"), stem="a.b")
+    assert masks.name == "a.b_masks" and cutouts.name == "a.b_cutout"
+    assert (
+        sorted(p.name for p in masks.iterdir()) == sorted(p.name for p in cutouts.iterdir()) == ["cat.png", "sofa.png"]
+    )
+    for name in ("cat", "sofa"):
+        with Image.open(masks / f"{name}.png") as image:
+            assert image.mode == "L" and np.array_equal(np.asarray(image), seg.mask(name) * 255)
+        with Image.open(cutouts / f"{name}.png") as image:
+            cut = np.asarray(image)
+            assert image.mode == "RGBA" and np.array_equal(cut[..., 3], seg.mask(name) * 255)
+        assert (cut[seg.mask(name)] == [100, 150, 200, 255]).all() and not cut[~seg.mask(name)].any()
+
+
+def test_masks_of_an_earlier_run_go(tmp_path):
+    save(result(), tmp_path, ("masks",), stem="a")
+    (folder,) = save(result(LABELS * 0), tmp_path, ("masks",), stem="a")  # nothing found: done, and empty
+    assert folder.is_dir() and not list(folder.iterdir()) and len(list(tmp_path.iterdir())) == 1
+
+
+def test_class_files_are_safe_and_differ():
+    names = ("cat", "Cat", "traffic light", "a/b", "a:b", "..", "кошка", "x" * 99, "café\udce9", "dr. no.")
+    files = class_files(names)
+    assert files == [
+        "cat#1.png", "Cat#2.png", "traffic light.png", "a_b#4.png", "a_b#5.png", "#6.png", "кошка.png",
+        "x" * 60 + ".png", "café_.png", "dr. no.png",
+    ]  # fmt: skip
+    assert class_files(("cat", "CAT", "cat#1")) == ["cat#1.png", "CAT#2.png", "cat_1.png"]
+
+
+def test_a_source_inside_the_folder_of_masks_is_spared(tmp_path):
+    picture = tmp_path / "a_masks" / "cat.png"
+    picture.parent.mkdir()
+    Image.new("RGB", (10, 6)).save(picture)
+    with pytest.raises(ValueError, match="overwritten by its own result"):
+        save(result(source=str(picture)), tmp_path, ("masks",), stem="a")
+    assert picture.exists()
+
+
+def test_cutouts_need_the_picture(tmp_path):
+    with pytest.raises(ValueError, match="keeps no picture"):
+        save(replace(result(), image=None), tmp_path, ("cutout",))
+    assert not list(tmp_path.iterdir())
+
+
+def test_polygons_are_labelme(tmp_path):
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (10, 6)).save(tmp_path / "photos" / "b.jpg")
+    labels = LABELS.copy()
+    labels[2, 3] = 0  # a hole
+    seg = result(labels, source=str(tmp_path / "photos" / "b.jpg"))
+    (path,) = save(seg, tmp_path / "out" / "sub", ("polygons",))
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert (path.parent / content["imagePath"]).samefile(tmp_path / "photos" / "b.jpg")
+    assert (content["imageHeight"], content["imageWidth"], content["imageData"]) == (6, 10, None)
+    assert [(s["label"], s["shape_type"]) for s in content["shapes"]] == [("cat", "polygon"), ("sofa", "polygon")]
+    assert sorted(map(tuple, content["shapes"][1]["points"])) == [(7, 4), (7, 6), (10, 4), (10, 6)]
+    x, y = np.array(content["shapes"][0]["points"]).T
+    area = abs((x * np.roll(y, -1) - np.roll(x, -1) * y).sum()) / 2
+    assert area == 8  # 3 x 3 less the hole
+    arrays = json.loads(save(result(), tmp_path, ("polygons",), stem="x")[0].read_text())
+    assert arrays["imagePath"] == ""
+
+
+def test_overlay_takes_its_alpha_from_the_format(tmp_path):
+    (path,) = save(big(), tmp_path, "overlay(alpha=0.0)", stem="a")
+    assert np.asarray(Image.open(path))[100, 140].tolist() == [100, 150, 200]

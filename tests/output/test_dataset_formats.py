@@ -15,14 +15,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from clipseg_ws.output.export_tools import (
+from clipseg_ws.output.formats.coco import coco_annotations, write_coco
+from clipseg_ws.output.formats.cvat import write_cvat
+from clipseg_ws.output.formats.labelstudio import (
     encode_brush,
     label_studio_config,
     label_studio_task,
-    write_cvat,
     write_label_studio,
 )
-from clipseg_ws.output.exports import coco_annotations, write_coco, write_voc, write_yolo, yolo_seg
+from clipseg_ws.output.formats.voc import write_voc
+from clipseg_ws.output.formats.yolo import write_yolo, yolo_seg
+from clipseg_ws.output.items import Item
 from clipseg_ws.output.outlines import polygons, regions
 
 NAMES = ("cat", "traffic light", "dog & co", "ship")
@@ -123,15 +126,15 @@ def test_coco_file_opens_in_pycocotools(tmp_path, style):
     from pycocotools.coco import COCO
 
     items = [
-        ("sub/ä 1.jpg", label_map()),
-        ("empty.png", np.zeros((5, 7), np.uint8)),
-        ("flip.jpg", label_map()[:, ::-1]),
+        Item("sub/ä 1.jpg", label_map()),
+        Item("empty.png", np.zeros((5, 7), np.uint8)),
+        Item("flip.jpg", label_map()[:, ::-1]),
     ]
     count = write_coco(tmp_path / "out.json", iter(items), NAMES, style=style, components=True)
     coco = COCO(tmp_path / "out.json")
     assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(NAMES)
     assert len(coco.anns) == count == 2 * 5 and sorted(coco.anns) == list(range(1, count + 1))
-    for (name, labels), image in zip(items, coco.loadImgs(sorted(coco.imgs)), strict=True):
+    for (name, labels, _), image in zip(items, coco.loadImgs(sorted(coco.imgs)), strict=True):
         assert (image["file_name"], image["height"], image["width"]) == (name, *labels.shape)
         rebuilt = np.zeros(labels.shape, dtype=int)
         for annotation in coco.loadAnns(coco.getAnnIds(imgIds=image["id"])):
@@ -156,7 +159,7 @@ def test_coco_scores_and_refusals():
 
 def test_a_failing_item_leaves_no_file(tmp_path):
     def items():
-        yield "a.jpg", label_map()
+        yield Item("a.jpg", label_map())
         raise RuntimeError("disk")
 
     for write in (write_coco, write_cvat, write_label_studio):
@@ -198,7 +201,7 @@ def test_yolo_lines_fill_back(labels):
 
 def test_yolo_folder(tmp_path):
     labels = label_map()
-    assert write_yolo(tmp_path, [("x/a.jpg", labels), ("b.jpg", labels * 0)], ("ä: b", *NAMES[1:])) == 2
+    assert write_yolo(tmp_path, [Item("x/a.jpg", labels), Item("b.jpg", labels * 0)], ("ä: b", *NAMES[1:])) == 2
     text = (tmp_path / "labels" / "train" / "x" / "a.txt").read_text()
     assert len(text.splitlines()) == 5  # cat, dog, three parts of ship; the absent light and 255 have no line
     np.testing.assert_array_equal(read_yolo(text, labels.shape), np.where(labels == 255, 0, labels))
@@ -206,7 +209,7 @@ def test_yolo_folder(tmp_path):
     data = yaml.safe_load((tmp_path / "data.yaml").read_text(encoding="utf-8"))
     assert data["names"] == dict(enumerate(("ä: b", *NAMES[1:])))
     assert data["train"] == data["val"] == "images/train"
-    write_yolo(tmp_path, [("c.jpg", labels)], NAMES, split="val")
+    write_yolo(tmp_path, [Item("c.jpg", labels)], NAMES, split="val")
     data = yaml.safe_load((tmp_path / "data.yaml").read_text())
     assert (data["train"], data["val"]) == ("images/train", "images/val")
 
@@ -217,14 +220,14 @@ def test_yolo_folder(tmp_path):
 def test_voc_layout_opens_in_torchvision(tmp_path):
     datasets = pytest.importorskip("torchvision.datasets")
     root = tmp_path / "VOCdevkit" / "VOC2012"
-    items = [("2007_000001.jpg", label_map()), ("2007_000002.jpg", label_map()[::-1])]
+    items = [Item("2007_000001.jpg", label_map()), Item("2007_000002.jpg", label_map()[::-1])]
     assert write_voc(root, items, NAMES, split="train") == 2
     (root / "JPEGImages").mkdir()
-    for name, labels in items:
+    for name, labels, _ in items:
         Image.new("RGB", labels.shape[::-1]).save(root / "JPEGImages" / name)
     opened = datasets.VOCSegmentation(str(tmp_path), year="2012", image_set="train")
     assert len(opened) == 2
-    for (_, labels), (picture, target) in zip(items, opened, strict=True):
+    for (_, labels, _), (picture, target) in zip(items, opened, strict=True):
         assert target.mode == "P" and picture.size == target.size
         np.testing.assert_array_equal(np.asarray(target), labels)
         assert target.getpalette()[3:6] == [128, 0, 0] and target.getpalette()[765:768] == [224, 224, 192]
@@ -235,12 +238,12 @@ def test_voc_layout_opens_in_torchvision(tmp_path):
 def test_names_stay_inside_the_folder(tmp_path, name):
     for write, place in ((write_voc, tmp_path), (write_yolo, tmp_path), (write_cvat, tmp_path / "a.zip")):
         with pytest.raises(ValueError, match="relative file name"):
-            write(place, [(name, label_map())], NAMES)
+            write(place, [Item(name, label_map())], NAMES)
 
 
 def test_pictures_that_differ_in_the_suffix_only_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"share the file 'a'.*'a\.png'"):
-        write_voc(tmp_path, [("a.jpg", label_map()), ("a.png", label_map())], NAMES)
+        write_voc(tmp_path, [Item("a.jpg", label_map()), Item("a.png", label_map())], NAMES)
 
 
 # ---- Label Studio
@@ -310,7 +313,10 @@ def test_label_studio_task_and_config(tmp_path):
     assert [tag.get("value") for tag in config.iter("Label")] == list(NAMES)
     assert [tag.get("background") for tag in config.iter("Label")][:2] == ["#800000", "#008000"]
 
-    assert write_label_studio(tmp_path / "t.json", [("a.jpg", labels), ("b.jpg", labels * 0)], NAMES, prefix="s/") == 2
+    assert (
+        write_label_studio(tmp_path / "t.json", [Item("a.jpg", labels), Item("b.jpg", labels * 0)], NAMES, prefix="s/")
+        == 2
+    )
     tasks = json.loads((tmp_path / "t.json").read_text())
     assert [t["data"]["image"] for t in tasks] == ["s/a.jpg", "s/b.jpg"] and tasks[1]["predictions"][0]["result"] == []
     assert ElementTree.parse(tmp_path / "t.xml").getroot().tag == "View"
@@ -348,7 +354,7 @@ def read_cvat(path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
 
 def test_cvat_zip(tmp_path):
     labels = label_map()
-    assert write_cvat(tmp_path / "out.zip", iter([("x/a.jpg", labels), ("b.png", labels.T)]), NAMES) == 2
+    assert write_cvat(tmp_path / "out.zip", iter([Item("x/a.jpg", labels), Item("b.png", labels.T)]), NAMES) == 2
     named, objects = read_cvat(tmp_path / "out.zip")
     words = np.array(["background", *NAMES, *["?"] * 250, "ignore"], dtype=object)
     for stem, expected in (("x/a", labels), ("b", labels.T)):
@@ -362,7 +368,7 @@ def test_cvat_zip(tmp_path):
 
 
 def test_cvat_names(tmp_path):
-    write_cvat(tmp_path / "a.zip", [("a.jpg", np.full((2, 3), 255, np.uint8))], ("ignore", "b"))
+    write_cvat(tmp_path / "a.zip", [Item("a.jpg", np.full((2, 3), 255, np.uint8))], ("ignore", "b"))
     assert set(read_cvat(tmp_path / "a.zip")[0]["a"].ravel()) == {"ignore_255"}
     for names in (("a:b",), ("a\nb",), ("a", "a"), ("#a",), ("background",)):
         with pytest.raises(ValueError, match=r"labelmap\.txt cannot hold"):

@@ -9,7 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from clipseg_ws.cli.app import app
-from clipseg_ws.cli.fewshot import join_supports, parse_support
+from clipseg_ws.cli.supports import join_supports, parse_support
 from clipseg_ws.embedded.nano.scenes import KINDS
 from clipseg_ws.fewshot.bank import load_bank
 

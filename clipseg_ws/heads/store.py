@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.files import write_text
 from clipseg_ws.heads.data import Batch, Targets
 from clipseg_ws.heads.features import FeatureSpec, encode_features, pixel_batch
@@ -46,7 +46,7 @@ class TokenStore:
         ValueError: the folder holds tokens of other weights or another spec.
     """
 
-    def __init__(self, folder: str | Path, backbone: OpenClipBackbone, spec: FeatureSpec) -> None:
+    def __init__(self, folder: str | Path, backbone: Backbone, spec: FeatureSpec) -> None:
         self.folder, self.backbone, self.spec = Path(folder), backbone, spec
         self.blocks, self.width = spec.count, backbone.width
         made_by = {"weights_sha256": backbone.weights_sha256} | spec.as_dict()
