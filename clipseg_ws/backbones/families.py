@@ -35,9 +35,11 @@ FAMILIES = registry(
 
 MODELS = registry(
     Entry("open_clip.CLIP", "what open_clip.create_model gives for most names", f"{_ROOM}.openclip:wrap_open_clip"),
-    Entry("open_clip.CustomTextCLIP", "the same with a text tower apart", f"{_ROOM}.openclip:wrap_open_clip"),
+    Entry("open_clip.CustomTextCLIP", "with a text tower apart: SigLIP, EVA, PE-Core, MobileCLIP-B, ViTamin and others",
+          f"{_ROOM}.openclip:wrap_open_clip"),
+    Entry("open_clip.CoCa", "with a decoder of captions, which is not used", f"{_ROOM}.openclip:wrap_open_clip"),
     Entry("transformers.CLIPModel", "CLIP with both towers", f"{_ROOM}.convert:wrap_transformers"),
-)
+)  # fmt: skip
 
 FEATURES = registry(
     Entry("hf", "transformers' files on the model hub", f"{_ROOM}.second:repo_folder",

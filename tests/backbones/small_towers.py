@@ -1,0 +1,88 @@
+"""Small random models of the families that open_clip builds: the real configuration, two blocks, a short vocabulary."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from typing import Any
+
+import open_clip
+import torch
+
+from clipseg_ws.backbones import wrap
+from clipseg_ws.backbones.custom import empty_model, fill_buffers, is_custom
+
+LENGTH = 12  # tokens of a text in the models with a vocabulary of their own
+WORDS = 300
+
+
+def tokenize(texts: list[str]) -> torch.Tensor:
+    """Any text -> [T, 12] ids that follow its letters, id 2 last."""
+    rows = [[3 + (ord(letter) * 7 + i) % (WORDS - 3) for i, letter in enumerate(text[: LENGTH - 1])] for text in texts]
+    return torch.tensor([row + [2] + [1] * (LENGTH - 1 - len(row)) for row in rows])
+
+
+def small_config(architecture: str, blocks: int = 2) -> dict[str, Any]:
+    """open_clip's configuration with few blocks and words; widths, pooling and patches stay."""
+    cfg = copy.deepcopy(open_clip.get_model_config(architecture))
+    vision, text = cfg["vision_cfg"], cfg["text_cfg"]
+    if not vision.get("timm_model_name"):
+        vision["layers"] = blocks
+    if not text.get("hf_model_name"):
+        text |= {"layers": 1, "vocab_size": WORDS, "context_length": LENGTH}
+        text.pop("eos_id", None)
+    if "multimodal_cfg" in cfg:
+        cfg["multimodal_cfg"] |= {"layers": 1, "vocab_size": WORDS, "context_length": LENGTH}
+    return cfg
+
+
+@cache
+def small_model(architecture: str) -> Any:
+    """Seeded, float32, eval mode; weights that are no ones and zeros. Shared by tests: never changed."""
+    return random_model(small_config(architecture), architecture)
+
+
+def random_model(cfg: dict[str, Any], name: str) -> Any:
+    """A model of a configuration, the trunks of timm cut to their first and last block."""
+    if is_custom(cfg):
+        model = empty_model(cfg, name)
+    else:
+        with torch.device("meta"):
+            model = open_clip.model.CLIP(**{key: value for key, value in cfg.items() if key != "custom_text"})
+    trunk = getattr(model.visual, "trunk", None)
+    if trunk is not None:
+        trunk.blocks = type(trunk.blocks)(*_ends(trunk)) if _is_sequence(trunk) else torch.nn.ModuleList(_ends(trunk))
+        if hasattr(trunk.patch_embed, "strict_img_size"):
+            trunk.patch_embed.strict_img_size = False
+    generator = torch.Generator().manual_seed(0)
+    state = {key: _value(key, value, generator) for key, value in model.state_dict().items()}
+    model.load_state_dict(state, assign=True)
+    fill_buffers(model)
+    mask = getattr(model, "attn_mask", None)
+    if mask is not None and mask.is_meta:
+        model.attn_mask = torch.full(mask.shape, float("-inf")).triu_(1)
+    return model.eval()
+
+
+def small_backbone(architecture: str, **settings: Any) -> Any:
+    """``wrap`` of the small model."""
+    return wrap(small_model(architecture), tokenizer=tokenize, **settings)
+
+
+def _ends(trunk: Any) -> list[Any]:
+    return [trunk.blocks[0], trunk.blocks[-1]]
+
+
+def _is_sequence(trunk: Any) -> bool:
+    return isinstance(trunk.blocks, torch.nn.Sequential)
+
+
+def _value(key: str, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    if not like.is_floating_point():
+        return torch.zeros(like.shape, dtype=like.dtype)
+    value = torch.randn(like.shape, generator=generator) * 0.05
+    if "running_var" in key:
+        return value.abs() + 0.5
+    if key == "logit_scale":
+        return value + 2.0
+    return value + 1 if key.endswith("weight") and like.ndim == 1 else value
