@@ -8,6 +8,13 @@ from torch import Tensor
 
 from clipseg_ws.backbones.protocol import POSITION_INTERPOLATIONS
 
+_WAYS = {  # mode, antialiased; the last two are other libraries' own, for which "bicubic" stands there
+    "bicubic": ("bicubic", True),
+    "bilinear": ("bilinear", False),
+    "bicubic-plain": ("bicubic", False),
+    "bilinear-smooth": ("bilinear", True),
+}
+
 
 def check_interpolation(value: str) -> str:
     """The same. Raises ValueError for an unknown position interpolation."""
@@ -35,6 +42,7 @@ def positions(table: Tensor, native: tuple[int, int], grid: tuple[int, int], how
         scale = [(grid[0] + 0.1) / h0, (grid[1] + 0.1) / w0]
         image = F.interpolate(image, scale_factor=scale, mode="bicubic", align_corners=False)
     else:
-        image = F.interpolate(image, size=grid, mode=how, antialias=how == "bicubic", align_corners=False)
+        mode, antialias = _WAYS[how]
+        image = F.interpolate(image, size=grid, mode=mode, antialias=antialias, align_corners=False)
     rows = image.permute(0, 2, 3, 1).reshape(grid[0] * grid[1], -1)  # [1, D, h, w] -> [N, D]
     return torch.cat([table[:first].float(), rows]) if first else rows

@@ -109,7 +109,8 @@ def resolve_tag(name: str) -> Tag:
     row = get_pretrained_cfg(architecture, wanted) if wanted else {}
     if not row:
         raise ValueError(_unknown_weights(name, architecture, wanted))
-    if bool(row.get("quick_gelu", False)) != bool(model_cfg.get("quick_gelu", False)):
+    other = bool(row.get("quick_gelu", False)) != bool(model_cfg.get("quick_gelu", False))
+    if other and _twin(architecture) in open_clip.list_models():  # an architecture without a twin is its weights' own
         raise ValueError(_gelu_mismatch(architecture, wanted))
     repo, _, file = row.get("hf_hub", "").rpartition("/")
     if not repo:

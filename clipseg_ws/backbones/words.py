@@ -56,6 +56,31 @@ def _hub_tokenizer(name: str, text_cfg: Mapping[str, Any], folder: Path | None, 
         return HFTokenizer(name, **options)  # type: ignore[no-any-return]
 
 
+def folder_tokenizer(folder: Path | str, context: int) -> Tokenizer:
+    """transformers' tokenizer in a model's folder, padded to ``context`` tokens: T strings -> [T, context] int64.
+
+    Raises:
+        FileNotFoundError: the folder has none.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # transformers' own kinds of error differ between releases
+        raise FileNotFoundError(
+            f"{folder} has no tokenizer that transformers can read ({_line(error)}); tokenizer.json and "
+            "tokenizer_config.json are expected"
+        ) from error
+    return partial(_tokenize, tokenizer, context)
+
+
+def _tokenize(tokenizer: Any, context: int, texts: list[str]) -> Tensor:
+    tokenizer.padding_side = "right"  # as all of these models were trained; Gemma's tokenizer pads on the left
+    out = tokenizer(texts, padding="max_length", truncation=True, max_length=context, return_tensors="pt")
+    ids: Tensor = out.input_ids
+    return ids
+
+
 def text_configuration(name: str, *, offline: bool = False) -> Path:
     """The folder with the configuration of a text tower of the hub, or the same where it is a folder."""
     if Path(name).is_dir():

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_towers import LENGTH, WORDS, random_model, small_backbone, small_config, small_model, tokenize
 
 from clipseg_ws.backbones import UnsupportedBackbone, wrap
 from clipseg_ws.backbones.last_block import LastBlockWeights
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.backbones.tower_backbone import TowerBackbone
+from clipseg_ws.eval.experiments.small_models import (
+    LENGTH,
+    WORDS,
+    random_model,
+    small_backbone,
+    small_config,
+    small_model,
+    tokenize,
+)
 
 # family -> (a small architecture of it, whether its last block's gradient is taken by hand)
 FAMILIES = {

@@ -1,9 +1,15 @@
-"""Small random models of the families that open_clip builds: the real configuration, two blocks, a short vocabulary."""
+"""Small random models of the families that open_clip builds: the real configuration, two blocks, a short vocabulary.
+
+Widths, heads, pooling, patches and positions are the real ones. The tower of texts is cut to one block and 300 words;
+one of transformers gets that library's default configuration of its kind, cut in the same way: no network is used.
+"""
 
 from __future__ import annotations
 
 import copy
+import tempfile
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -28,7 +34,9 @@ def small_config(architecture: str, blocks: int = 2) -> dict[str, Any]:
     vision, text = cfg["vision_cfg"], cfg["text_cfg"]
     if not vision.get("timm_model_name"):
         vision["layers"] = blocks
-    if not text.get("hf_model_name"):
+    if text.get("hf_model_name"):
+        text["hf_model_name"] = str(_text_folder(text["hf_model_name"]))
+    else:
         text |= {"layers": 1, "vocab_size": WORDS, "context_length": LENGTH}
         text.pop("eos_id", None)
     if "multimodal_cfg" in cfg:
@@ -67,6 +75,24 @@ def random_model(cfg: dict[str, Any], name: str) -> Any:
 def small_backbone(architecture: str, **settings: Any) -> Any:
     """``wrap`` of the small model."""
     return wrap(small_model(architecture), tokenizer=tokenize, **settings)
+
+
+@cache
+def _text_folder(name: str) -> Path:
+    """A folder with the configuration of a small text tower of the kind that ``name`` of the hub is."""
+    import transformers as tf
+
+    small = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    if "nllb" in name:
+        ends = {f"{end}_{key}": value for end in ("encoder", "decoder")
+                for key, value in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 64))}  # fmt: skip
+        config: Any = tf.M2M100Config(vocab_size=WORDS, d_model=64, **ends)
+    else:
+        kind = tf.XLMRobertaConfig if name.startswith("xlm") else tf.RobertaConfig
+        config = kind(vocab_size=WORDS, **small)
+    folder = Path(tempfile.mkdtemp(prefix="clipseg_ws_text_"))
+    config.save_pretrained(folder)
+    return folder
 
 
 def _ends(trunk: Any) -> list[Any]:
