@@ -28,12 +28,18 @@ def tokenize(texts: list[str]) -> torch.Tensor:
     return torch.tensor([row + [2] + [1] * (LENGTH - 1 - len(row)) for row in rows])
 
 
-def small_config(architecture: str, blocks: int = 2) -> dict[str, Any]:
-    """open_clip's configuration with few blocks and words; widths, pooling and patches stay."""
+def small_config(architecture: str, blocks: int = 2, width: int | None = None) -> dict[str, Any]:
+    """open_clip's configuration with few blocks and words; pooling, patches and mostly widths stay.
+
+    ``width``: of towers of open_clip's own, with heads of 32 and 8 queries of a pooler, to be fast.
+    """
     cfg = copy.deepcopy(open_clip.get_model_config(architecture))
     vision, text = cfg["vision_cfg"], cfg["text_cfg"]
     if not vision.get("timm_model_name"):
         vision["layers"] = blocks
+        if width is not None:
+            vision |= {"width": width, "head_width": 32, "attn_pooler_queries": 8}
+            text |= {"width": 64, "heads": 2}
     if text.get("hf_model_name"):
         text["hf_model_name"] = str(_text_folder(text["hf_model_name"]))
     else:
@@ -47,7 +53,7 @@ def small_config(architecture: str, blocks: int = 2) -> dict[str, Any]:
 @cache
 def small_model(architecture: str) -> Any:
     """Seeded, float32, eval mode; weights that are no ones and zeros. Shared by tests: never changed."""
-    return random_model(small_config(architecture), architecture)
+    return random_model(small_config(architecture, width=128), architecture)
 
 
 def random_model(cfg: dict[str, Any], name: str) -> Any:
