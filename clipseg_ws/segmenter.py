@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -29,8 +29,7 @@ from clipseg_ws.stages.cache import TokenCache
 from clipseg_ws.stages.decide import Decision
 from clipseg_ws.stages.embeddings import image_embeddings, picture_patches, support_tokens
 from clipseg_ws.stages.encoder import Encoder
-from clipseg_ws.stages.known import known_of
-from clipseg_ws.stages.question import Question
+from clipseg_ws.stages.question import Question, known_of
 from clipseg_ws.stages.results import make_result, resolved_record, setting_of
 from clipseg_ws.stages.texts import Texts
 from clipseg_ws.structures import TextEmbeddings, Vocabulary, WeakLabels
@@ -131,7 +130,8 @@ class Segmenter:
                 ``classes`` the supports' labels are looked for, by the examples alone; with ``classes`` names and
                 examples count together. A support without a mask gets one by the weak setting first.
             weak: the weak setting with boxes, points and scribbles (one ``WeakLabels`` per picture); the answer never
-                contradicts them. Not together with ``tags``, which are a field of it.
+                contradicts them. Which classes are there is decided as without them where they name no class (a mark
+                of the background alone, say). Not together with ``tags``, which are a field of it.
 
         Returns one ``Segmentation`` for one picture, a list for a list. Raises ValueError as ``ask`` and ``answer``.
         """
@@ -165,7 +165,8 @@ class Segmenter:
         bank = None if supports is None else self.bank(supports)
         question = self._asking.question(classes, background, tags, bank)
         if self.answerer.name == "maps":
-            check_read(self.answerer, self.config, self._given, question_reads(self.answerer.reads, question))
+            reads = question_reads(self.answerer.reads, question)
+            check_read(self.answerer, self.config, self._given, reads, question.kind)
         return question
 
     def answer(
@@ -176,30 +177,28 @@ class Segmenter:
 
         Args:
             question: of ``ask``. pictures: whatever the call takes, or what ``prepare`` made.
-            tags: the weak setting: the names that are in each picture. marks: boxes, points and scribbles of each
-                picture, instead of ``tags``.
+            tags: the weak setting: the names in each picture. marks: instead of them, with boxes, points, scribbles.
 
         Raises:
             ValueError: unknown tags, contradicting marks, a picture that cannot be read.
         """
         ready = [self.prepare(picture) for picture in pictures]
-        known = known_of(question.vocabulary, ready, tags, marks)
+        known = known_of(question.vocabulary, [picture.size for picture in ready], tags, marks)
         question, device = question.to(self.backbone.device), self.backbone.device
 
         def decide(rows: Sequence[int]) -> list[Decision]:
             return self.answerer.decide([ready[i] for i in rows], question, known.rows(rows, device))
 
-        decided = self._batching.run_grouped([picture.grid for picture in ready], decide)
-        setting = setting_of(question, known.present is not None, self.head is not None)
+        decided = self._batching.run_grouped([(p.grid, known.kind(row)) for row, p in enumerate(ready)], decide)
         record = resolved_record(self.config, self.backbone, self.features, question, self.head)
-        pairs = zip(ready, decided, strict=True)
-        return [make_result(picture, made, question, setting, record, self.config) for picture, made in pairs]
+        settings = [setting_of(question, known.kind(row)[0], self.head is not None) for row in range(len(ready))]
+        made = zip(ready, decided, settings, strict=True)
+        return [make_result(picture, one, question, setting, record, self.config) for picture, one, setting in made]
 
     def vocabulary(
         self, classes: Any = None, background: Any = None, tags: Iterable[Sequence[str]] | None = None
     ) -> Vocabulary:
-        """The resolved vocabulary: classes, background words (those that are classes left out; "auto": chosen by
-        similarity to the classes), templates."""
+        """The resolved vocabulary: classes, background words ("auto": by similarity to the classes), templates."""
         return self._asking.vocabulary(classes, background, tags)
 
     def bank(self, supports: Any) -> SupportBank:
@@ -217,7 +216,7 @@ class Segmenter:
     def prepare(self, image: Any, source: str | None = None) -> Picture:
         """The picture loaded and resized for the network, in a worker thread for example, to be segmented later.
 
-        Takes what the call takes. Another Segmenter may segment it too: one with other sizes resizes it again.
+        Another Segmenter may segment it too: one with other sizes resizes it again.
         """
         if source is None and not isinstance(image, (Picture, Image.Image, np.ndarray)):
             source = str(image)
@@ -235,14 +234,12 @@ class Segmenter:
         """The vocabulary's text embeddings on the model's device; made once (and kept on disk), pickled with it."""
         return self._texts.of(vocabulary)
 
-    # ---- inside ----------------------------------------------------------------------------------------------------
-
     def _by_tag(self, pictures: Sequence[Image.Image], labels: Sequence[str]) -> list[Segmentation]:
         """The weak setting with one tag a picture, for supports without a mask."""
         ask = self._twin()
         ask._configure(self.backbone, self.config.method, without_examples(self._given) | {"keep_maps": True})
-        pairs = zip(pictures, labels, strict=True)
-        return [cast(Segmentation, ask(picture, classes=[label], tags=[label])) for picture, label in pairs]
+        pairs = zip(labels, pictures, strict=True)
+        return [ask.answer(ask.ask([label]), [picture], tags=[[label]])[0] for label, picture in pairs]
 
 
 def _remake(arguments: dict[str, Any], texts: dict[Vocabulary, TextEmbeddings]) -> Segmenter:

@@ -8,6 +8,7 @@ Labels: 0 is background, class ``names[i]`` has label ``i + 1``, 255 is "ignored
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,11 @@ if TYPE_CHECKING:  # torch, numpy and PIL are not needed to describe the shapes
     from PIL import Image
 
 IGNORE = 255
+
+
+def word_key(word: str) -> str:
+    """What all spellings of a word share: Unicode NFC, single spaces, letter case folded."""
+    return unicodedata.normalize("NFC", " ".join(unicodedata.normalize("NFC", word).split()).casefold())
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +104,12 @@ class Vocabulary:
     prompts: tuple[tuple[str, ...], ...] = ()
 
     def index(self) -> dict[str, int]:
-        """Every name and synonym in lower case -> index of its class; a name goes before another class's synonym."""
-        index = {word.lower(): i for i, words in enumerate(self.synonyms) for word in words}
-        return index | {name.lower(): i for i, name in enumerate(self.names)}
+        """``word_key`` of every name and synonym -> index of its class; a name goes before another class's synonym.
+
+        ``text.matching.find_class`` looks a word of the user up in it.
+        """
+        index = {word_key(word): i for i, words in enumerate(self.synonyms) for word in words}
+        return index | {word_key(name): i for i, name in enumerate(self.names)}
 
     def templates_of(self, index: int) -> tuple[str, ...]:
         """Prompts of class ``index``, of the background words for -1."""

@@ -121,7 +121,7 @@ CLEARCLIP = _dense(
         "voc21": {"threshold": 0.5},
         "context60": {"threshold": 0.15},
         "coco-object81": {"threshold": 0.4},
-        "cityscapes19": {"window": 224},
+        "cityscapes19": {"window": 224},  # as wide as the stride: its configuration sets the window alone
     },
 )  # fmt: skip
 PROXYCLIP = _dense(

@@ -50,9 +50,11 @@ def find_outliers(points: Tensor, fraction: float = 0.05, *, method: str = "lof"
             f"method={method!r}, fraction={fraction}; methods are {', '.join(scores)}, fractions 0 to below 1, for "
             "example find_outliers(tokens, 0.05, method='lof')"
         )
+    found = torch.zeros(points.shape[:2], dtype=torch.bool, device=points.device)
+    count = int(fraction * points.shape[1])
+    if not count:  # a single patch has nothing to be compared with
+        return found
     values = scores[method](points)
-    found = torch.zeros(values.shape, dtype=torch.bool, device=values.device)
-    count = int(fraction * values.shape[1])
     return found.scatter(1, values.topk(count, dim=1).indices, True)
 
 

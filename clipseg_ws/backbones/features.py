@@ -75,6 +75,9 @@ class FeatureBackbone:
         for key, value in sorted(self.model.state_dict().items()):
             digest.update(f"{key}{tuple(value.shape)}".encode())
             digest.update(value.detach().bfloat16().cpu().contiguous().view(torch.int16).numpy().tobytes())
+        activation = str(getattr(getattr(self.model, "config", None), "hidden_act", "gelu"))
+        if activation != "gelu":  # the same weights are another model then
+            digest.update(activation.encode())
         return digest.hexdigest()
 
     @torch.no_grad()

@@ -24,6 +24,8 @@ from clipseg_ws.backbones.tower_backbone import Speech, TowerBackbone, trained_b
 from clipseg_ws.backbones.walk import RunBlock, block_qkv, compiled_block, forward_block, last_block_weights
 from clipseg_ws.structures import Tokens
 
+PLAIN_GELU = "GELU(approximate='none')"
+
 
 class OpenClipBackbone:
     """A frozen CLIP in open_clip's layout, a ``protocol.Backbone``.
@@ -93,11 +95,15 @@ class OpenClipBackbone:
 
     @cached_property
     def weights_sha256(self) -> str:
-        """SHA-256 over names, shapes and float32 values of all weights: the same on every device."""
+        """SHA-256 over names, shapes and float32 values of all weights, and over the activations where they are not
+        GELU, since the same weights are another model then: the same on every device."""
         digest = hashlib.sha256()
         for key, value in sorted(self.model.state_dict().items()):
             digest.update(f"{key}{tuple(value.shape)}".encode())
             digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+        for key, module in self.model.named_modules():
+            if key.endswith(".mlp.gelu") and repr(module) != PLAIN_GELU:
+                digest.update(f"{key} {module!r}".encode())
         return digest.hexdigest()
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import Annotated, Any
 
@@ -55,7 +55,7 @@ def list_kind(kind: Kind = None, as_markdown: Markdown = False) -> None:
         typer.echo(line)
 
 
-def lines_of(kind: str | None, as_markdown: bool) -> list[str]:
+def lines_of(kind: str | None, as_markdown: bool) -> Iterable[str]:
     """The table of a kind; for documentation without what is installed on this machine."""
     return markdown(table_of_kind(kind, here=False)) if as_markdown else aligned(table_of_kind(kind))
 

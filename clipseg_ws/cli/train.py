@@ -12,8 +12,9 @@ from clipseg_ws.backbones import DEFAULT_MODEL
 from clipseg_ws.cli.options import Background, BatchSize, Device, Dtype, Model, Offline, Setting
 from clipseg_ws.heads import HEADS, SCHEMES, WEIGHTINGS
 from clipseg_ws.heads.options import TrainConfig
-from clipseg_ws.registry import parse_spec, read_pairs
+from clipseg_ws.registry import parse_spec
 from clipseg_ws.run.training.options import Recipe
+from clipseg_ws.values import read_pairs
 
 if TYPE_CHECKING:
     from clipseg_ws.heads.workers import Alone

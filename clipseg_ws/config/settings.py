@@ -11,7 +11,8 @@ from clipseg_ws.config.fields import Config
 from clipseg_ws.config.methods import METHODS
 from clipseg_ws.config.steps import STEPS
 from clipseg_ws.fewshot.options import FewShotConfig, make_config
-from clipseg_ws.registry import Spec, checked_spec, find, parse_specs, read_value
+from clipseg_ws.registry import Spec, checked_spec, find, parse_specs
+from clipseg_ws.values import read_value
 
 _FEWSHOT = "fewshot"
 _OFF: tuple[Any, ...] = (False, None, "none", 0, ())

@@ -79,6 +79,14 @@ class SupportBank:
         chosen = tuple(e for label in dict.fromkeys(labels) for e in self.entries if e.label == label)
         return replace(self, entries=chosen, asked=())
 
+    def renamed(self, labels: Mapping[str, str]) -> SupportBank:
+        """The same with other labels (old -> new); itself where nothing changes."""
+        if all(labels.get(label, label) == label for label in self.labels):
+            return self
+        entries = tuple(replace(entry, label=labels.get(entry.label, entry.label)) for entry in self.entries)
+        asked = tuple(dict.fromkeys(labels.get(label, label) for label in self.asked))
+        return replace(self, entries=entries, asked=asked)
+
     def focus(self, labels: Sequence[str]) -> SupportBank:
         """The same bank, asked for these classes; the others compete and what they win is background (BAM).
 

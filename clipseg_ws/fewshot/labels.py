@@ -13,28 +13,47 @@ from clipseg_ws.activations.textscores import best_words
 from clipseg_ws.fewshot.bank import BankEntry, BankError, SupportBank
 from clipseg_ws.fewshot.supports import UNNAMED
 from clipseg_ws.structures import TextEmbeddings, Vocabulary
+from clipseg_ws.text.matching import find_class, label_words, same_classes
 
 VALUES = "values"  # the features that live in text space, see activations/featuremaps.py
 
 
-def match_labels(labels: Sequence[str], vocabulary: Vocabulary) -> dict[str, int]:
-    """Label -> index of its class, by name or synonym, letter case aside; labels that are no class are left out.
+def match_labels(labels: Sequence[str], vocabulary: Vocabulary, *, unnamed: bool = True) -> dict[str, int]:
+    """Label -> index of its class as ``text.matching`` says; labels that are no class are left out.
 
-    Supports without a name ("object") belong to the only class where there is one.
+    Supports without a name ("object") belong to the only class where there is one, unless ``unnamed`` is False.
 
     Raises:
         BankError: no label is a class.
     """
     index = vocabulary.index()
-    if len(vocabulary.names) == 1:
+    if unnamed and len(vocabulary.names) == 1:
         index.setdefault(UNNAMED, 0)
-    found = {label: index[label.lower()] for label in labels if label.lower() in index}
+    places = {label: find_class(index, label) for label in labels}
+    found = {label: place for label, place in places.items() if place is not None}
     if not found:
         raise BankError(
             f"supports are labelled {', '.join(map(repr, labels))}, none of which is among the classes "
             f"{', '.join(vocabulary.names)}; use the same words, or leave the classes out to use the labels"
         )
     return found
+
+
+def vocabulary_of(labels: Sequence[str]) -> Vocabulary:
+    """The classes that labels stand for by themselves, without background words; those that share a word are one."""
+    words = [label_words(", ".join(group)) or tuple(group) for group in same_classes(labels)]
+    return Vocabulary(tuple(mine[0] for mine in words), tuple(words), ())
+
+
+def joined_labels(bank: SupportBank, vocabulary: Vocabulary, *, unnamed: bool = True) -> SupportBank:
+    """The bank with one label for all the supports of a class: the first of its labels. Others stay rivals as they are.
+
+    Raises:
+        BankError: no label is a class.
+    """
+    first: dict[int, str] = {}
+    places = match_labels(bank.labels, vocabulary, unnamed=unnamed)
+    return bank.renamed({label: first.setdefault(place, label) for label, place in places.items()})
 
 
 def word_scores(values: Tensor, text: TextEmbeddings) -> Tensor:

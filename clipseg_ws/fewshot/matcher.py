@@ -24,6 +24,8 @@ from clipseg_ws.fewshot.bank import SupportBank
 from clipseg_ws.fewshot.options import FewShotConfig
 from clipseg_ws.fewshot.prepared import join_kinds, prepare
 
+TIE = 1e-3  # by which the background stays behind a class that has half of the votes
+
 
 @dataclass(frozen=True, eq=False)
 class FewShotMaps:
@@ -166,7 +168,12 @@ class FewShotMatcher:
         return iou
 
     def _votes(self, features: Tensor) -> Tensor:
-        """HSNet: every support decides alone; [B, 1+K, h, w] shares of votes, the background what the best leaves."""
+        """HSNet: every support decides alone; [B, 1+K, h, w] shares of votes, the background what the best leaves.
+
+        A share of one half is the class's, as in the paper.
+        """
         pair = torch.stack([cosine(features, self.bank.ground), cosine(features, self.bank.shown)], 2)
         shares = torch.stack([vote(pair[:, self.bank.ways == k])[1] for k in range(len(self.labels))], 1)
-        return torch.cat([1 - shares.amax(1, keepdim=True), shares], 1)
+        best = shares.amax(1, keepdim=True)
+        rest = torch.where(best >= 0.5, (1 - best).clamp_max(0.5 - TIE), 1 - best)
+        return torch.cat([rest, shares], 1)

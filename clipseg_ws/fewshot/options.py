@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from clipseg_ws.activations import layers_needed
-from clipseg_ws.registry import Entry, Spec, checked_value, parse_spec, registry
+from clipseg_ws.registry import Entry, Spec, parse_spec, registry
+from clipseg_ws.values import checked_value
 
 _SEEDS = {"rounds": 2, "sure": 0.92, "unsure": 0.7, "query_share": 0.5}
 

@@ -124,5 +124,7 @@ def _clusters(cells: Tensor, weights: Tensor, count: int) -> Tensor:
 
 
 def _inner(shares: Tensor) -> Tensor:
-    """Shares below one half become 0, unless nothing else is there: cells on a border belong to both sides."""
-    return torch.where(shares >= min(0.5, float(shares.max())), shares, 0.0)
+    """Shares below one half become 0, since cells on a border belong to both sides; all stay where nothing else is
+    there (a thing thinner than a cell, a predicted mask that is unsure)."""
+    inner = torch.where(shares >= 0.5, shares, 0.0)
+    return torch.where(inner.any(), inner, shares)

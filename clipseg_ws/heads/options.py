@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from clipseg_ws.heads import LOSSES, WEIGHTINGS
-from clipseg_ws.registry import checked_value, near_miss
+from clipseg_ws.values import checked_value, near_miss
 
 WEIGHED = tuple(name for name, entry in LOSSES.items() if "weight" in entry.parameters)  # losses whose weight is set
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clipseg_ws.activations.gradcam import min_max
 
+TINY = 1e-30  # a patch that nothing attends to gives and gets nothing, not infinity
 _EIGHT_NEIGHBOURS = np.stack([np.zeros((3, 3)), np.ones((3, 3)), np.zeros((3, 3))])  # within a map, not across maps
 
 
@@ -66,8 +67,8 @@ def sinkhorn(attention: Tensor, iterations: int = 3) -> tuple[Tensor, Tensor]:
     rows = attention.new_ones(attention.shape[0], attention.shape[1], 1)
     columns = rows
     for _ in range(iterations):
-        columns = 1 / (attention.transpose(1, 2) @ rows)
-        rows = 1 / (attention @ columns)
+        columns = 1 / (attention.transpose(1, 2) @ rows).clamp_min(TINY)
+        rows = 1 / (attention @ columns).clamp_min(TINY)
     return rows, columns
 
 
@@ -76,12 +77,13 @@ def box_mask(maps: Tensor, threshold: float = 0.4, *, exclude_last: bool = False
 
     Args:
         maps: [B, K, h, w] in [0, 1]. threshold: share of each map's maximum, applied on the reference's 8-bit scale.
-        exclude_last: end every box before the last row and column, as the reference does.
+        exclude_last: end every box before the last row and column, as the reference does; a picture that is one patch
+            high or wide keeps its only row or column.
 
     Returns:
         [B, K, h, w] float32, 1 inside. A map without a region has an empty mask.
     """
-    levels = (maps.float() * 255).to(torch.uint8)  # truncates
+    levels = (maps.float() * 255).clamp(0, 255).to(torch.uint8)  # truncates
     limits = (levels.amax((-2, -1), keepdim=True).float() * threshold).to(torch.uint8)
     regions = (levels > limits).flatten(0, 1).cpu().numpy()  # [B*K, h, w]
     mask = np.zeros(regions.shape, np.float32)
@@ -89,7 +91,7 @@ def box_mask(maps: Tensor, threshold: float = 0.4, *, exclude_last: bool = False
     for box in ndimage.find_objects(labelled):
         index, ys, xs = box
         if exclude_last:
-            ys = slice(ys.start, min(ys.stop, regions.shape[1] - 1))
-            xs = slice(xs.start, min(xs.stop, regions.shape[2] - 1))
+            ys = slice(ys.start, min(ys.stop, max(regions.shape[1] - 1, 1)))
+            xs = slice(xs.start, min(xs.stop, max(regions.shape[2] - 1, 1)))
         mask[index, ys, xs] = 1
     return torch.unflatten(torch.from_numpy(mask).to(maps.device), 0, maps.shape[:2])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -22,7 +23,7 @@ def block_structure(layers: Sequence[Tensor], *, sharpness: float = 2.0) -> Tens
         sharpness: exponent of the similarity; larger values keep near look-alikes only.
 
     Returns:
-        [B, N, N] float32, non-negative, rows sum to one.
+        [B, N, N] float32, non-negative, rows sum to one; even where a block does not tell a patch from the mean.
 
     Raises:
         ValueError: no block, or a sharpness that is not positive.
@@ -34,7 +35,8 @@ def block_structure(layers: Sequence[Tensor], *, sharpness: float = 2.0) -> Tens
         x = tokens.float()
         x = F.normalize(x - x.mean(1, keepdim=True), dim=-1)
         alike = (x @ x.transpose(1, 2)).clamp_min(0) ** sharpness
-        alike = alike / alike.sum(-1, keepdim=True).clamp_min(1e-12)
+        row = alike.sum(-1, keepdim=True)  # at least 1, a patch is like itself; 0 where all patches are the same
+        alike = torch.where(row > 0.5, alike / row.clamp_min(0.5), 1 / x.shape[1])
         total = alike if total is None else total + alike
     assert total is not None
     return total / len(layers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -12,26 +12,16 @@ from clipseg_ws.files import ErrorsCsv
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.registry import find
 from clipseg_ws.run import ENGINES
-from clipseg_ws.run.job import Asked, Finish, Job, OnResult, Summary, Tags, Weak
+from clipseg_ws.run.job import Asked, Finish, Job, OnResult, Outcome, Summary, Tags, Weak
 from clipseg_ws.segmenter import Segmenter
 
 
 def run_folder(
-    segmenter: Segmenter,
-    sources: Sequence[Source],
-    directory: str | Path,
-    question: Asked,
-    *,
-    formats: Sequence[str] = ("png", "overlay", "json"),
-    overwrite: bool = False,
-    tags: Tags | None = None,
-    weak: Weak | None = None,
-    workers: int = 2,
-    on_result: OnResult | None = None,
-    finish: Finish | None = None,
-    errors_file: str | Path | None = None,
-    engine: str = "local",
-) -> Summary:
+    segmenter: Segmenter, sources: Sequence[Source], directory: str | Path, question: Asked, *,
+    formats: Sequence[str] = ("png", "overlay", "json"), overwrite: bool = False, tags: Tags | None = None,
+    weak: Weak | None = None, workers: int = 2, on_result: OnResult | None = None, finish: Finish | None = None,
+    errors_file: str | Path | None = None, engine: str = "local",
+) -> Summary:  # fmt: skip
     """Segment pictures and write their files; one bad picture never stops the rest.
 
     Pictures whose files are all there are skipped unless ``overwrite``. Failures go to ``directory/errors.csv`` (image,
@@ -57,19 +47,23 @@ def run_folder(
     start = time.perf_counter()
     todo = [source for source in sources if overwrite or not job.is_done(source)]
     summary = Summary(total=len(sources), skipped=len(sources) - len(todo))
-    errors_file = directory / "errors.csv" if errors_file is None else Path(errors_file)
-    errors_file.unlink(missing_ok=True)
+    _count(summary, run(job, todo, workers, on_result), len(todo), errors_file or directory / "errors.csv")
+    summary.seconds = time.perf_counter() - start
+    return summary
+
+
+def _count(summary: Summary, outcomes: Iterable[Outcome], total: int, errors_file: str | Path) -> None:
+    """Add up what becomes of the pictures, list failures in a file that is begun anew, show progress."""
+    Path(errors_file).unlink(missing_ok=True)
     errors = ErrorsCsv(errors_file)
-    with tqdm(total=len(todo), unit="img", disable=None) as bar:
-        for outcome in run(job, todo, workers, on_result):
+    with tqdm(total=total, unit="img", disable=None) as bar:
+        for outcome in outcomes:
             if outcome.error is None:
                 summary.add(outcome)
             else:
                 errors.add_line(outcome.source, *outcome.error)
             bar.update()
     summary.failed = errors.count
-    summary.seconds = time.perf_counter() - start
-    return summary
 
 
 def names_in(tags: Tags, sources: Sequence[Source]) -> list[list[str]]:

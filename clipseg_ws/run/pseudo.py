@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from clipseg_ws.run.job import Summary, Weak
 from clipseg_ws.run.shards import WHOLE, shard_of
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.question import Question
+from clipseg_ws.stored import is_sure
 from clipseg_ws.structures import IGNORE
 
 MASK_FORMATS = ("confidence", "png")  # in this order: the mask comes last
@@ -60,36 +62,24 @@ class PseudoSummary:
 
 
 def ignore_uncertain(seg: Segmentation, threshold: float = MIN_CONFIDENCE) -> Segmentation:
-    """The same with 255 where the confidence is below ``threshold``; 0 keeps all.
+    """The same with 255 where the confidence, as it is stored, is below ``threshold``; 0 keeps all.
 
     Raises ValueError for a threshold outside [0, 1] or from 255 classes on, where 255 is a class.
     """
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"confidence={threshold}; a number in [0, 1] is needed, for example 0.95")
     if ignored_label(len(seg.names)) is None:
         raise ValueError(
             f"{len(seg.names)} classes leave no label for ignored pixels; at most {IGNORE - 1} are allowed"
         )
     labels = seg.labels.copy()
-    labels[np.asarray(seg.confidence) < threshold] = IGNORE
+    labels[~is_sure(np.asarray(seg.confidence), threshold)] = IGNORE
     return replace(seg, labels=labels)
 
 
 def make_pseudo(
-    segmenter: Segmenter,
-    sources: Sequence[Source],
-    directory: str | Path,
-    weak: Weak | None,
-    question: Question,
-    *,
-    confidence: float = MIN_CONFIDENCE,
-    maps: bool = False,
-    shard: tuple[int, int] = WHOLE,
-    overwrite: bool = False,
-    workers: int = 2,
-    engine: str = "local",
-    formats: Sequence[str] = (),
-) -> PseudoSummary:
+    segmenter: Segmenter, sources: Sequence[Source], directory: str | Path, weak: Weak | None, question: Question, *,
+    confidence: float = MIN_CONFIDENCE, maps: bool = False, shard: tuple[int, int] = WHOLE, overwrite: bool = False,
+    workers: int = 2, engine: str = "local", formats: Sequence[str] = (),
+) -> PseudoSummary:  # fmt: skip
     """Write the masks of all pictures of a shard; memory does not grow with their number.
 
     Args:
@@ -105,28 +95,30 @@ def make_pseudo(
         ValueError: a folder that holds masks made with other classes or settings (``overwrite`` replaces them).
     """
     directory = Path(directory)
-    _claim(directory, question.vocabulary.names, _settings(segmenter, confidence), overwrite)
+    _claim(directory, question.vocabulary.names, _settings(segmenter, question, confidence), overwrite)
     summary = PseudoSummary()
-
-    def finish(source: Source, result: Segmentation) -> Segmentation:
-        if maps:
-            write_maps(result, directory / "maps" / f"{source.relative}.npz")
-        things = result.extras.get("instances")
-        result = ignore_uncertain(result, confidence)
-        if things is not None:
-            write_instances(result.labels, things, directory / "instances" / f"{source.relative}.png")
-        return replace(result, extras={})
-
     number, of = shard
     summary.run = run_folder(
         segmenter, shard_of(sources, shard), directory / "masks", question, formats=mask_formats(formats),
-        overwrite=overwrite, workers=workers, engine=engine, weak=weak, finish=finish,
+        overwrite=overwrite, workers=workers, engine=engine, weak=weak,
+        finish=partial(_finished, directory, confidence, maps),
         errors_file=directory / ("errors.csv" if of == 1 else f"errors-{number}-of-{of}.csv"),
     )  # fmt: skip
     summary.pixels, summary.ignored = summary.run.size, summary.run.ignored
     if of == 1:
         remove_unfinished(directory)
     return summary
+
+
+def _finished(directory: Path, confidence: float, maps: bool, source: Source, result: Segmentation) -> Segmentation:
+    """The result with 255 where it is not certain; maps and instances are written."""
+    if maps:
+        write_maps(result, directory / "maps" / f"{source.relative}.npz")
+    things = result.extras.get("instances")
+    result = ignore_uncertain(result, confidence)
+    if things is not None:
+        write_instances(result.labels, things, directory / "instances" / f"{source.relative}.png")
+    return replace(result, extras={})
 
 
 def write_maps(seg: Segmentation, path: Path) -> None:
@@ -160,11 +152,14 @@ def mask_formats(formats: Sequence[str]) -> tuple[str, ...]:
     return ("confidence", *extra, "png")
 
 
-def _settings(segmenter: Segmenter, confidence: float) -> dict[str, Any]:
+def _settings(segmenter: Segmenter, question: Question, confidence: float) -> dict[str, Any]:
     """What decides the masks."""
-    backbone = segmenter.backbone
-    model = {"model": backbone.name, "weights_sha256": backbone.weights_sha256}
-    return segmenter.config.as_dict() | model | {"min_confidence": confidence}
+    backbone, examples = segmenter.backbone, question.examples
+    made: dict[str, Any] = {"model": backbone.name, "weights_sha256": backbone.weights_sha256}
+    made |= {"min_confidence": confidence, "background_words": list(question.vocabulary.background or ())}
+    if examples is not None:
+        made["supports"] = examples.matcher.source.shots()
+    return segmenter.config.as_dict() | made
 
 
 def _claim(directory: Path, names: Sequence[str], settings: dict[str, Any], overwrite: bool) -> None:

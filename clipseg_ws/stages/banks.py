@@ -15,12 +15,13 @@ from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.config import Config
 from clipseg_ws.fewshot.bank import BankError, SupportBank, load_bank
 from clipseg_ws.fewshot.encoding import encode_bank, support_name
-from clipseg_ws.fewshot.labels import VALUES, match_labels
+from clipseg_ws.fewshot.labels import VALUES, joined_labels, match_labels, vocabulary_of
 from clipseg_ws.fewshot.matcher import FewShotMatcher
-from clipseg_ws.fewshot.supports import SupportError, read_support_dir, read_supports
+from clipseg_ws.fewshot.supports import NothingFound, SupportError, read_support_dir, read_supports
 from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.stages.question import Examples
 from clipseg_ws.structures import Support, TextEmbeddings, Tokens, Vocabulary
+from clipseg_ws.text.matching import same_classes
 
 Segment = Callable[[Sequence[Any], Sequence[str]], Sequence[Segmentation]]  # pictures, one tag each -> answers
 
@@ -66,7 +67,7 @@ def predict_masks(supports: Sequence[Any], segment: Segment) -> tuple[list[Any],
     A support in which its class has no map at all is left out, unless the class then has none.
 
     Raises:
-        SupportError: neither mask nor label, or no support of a class shows it.
+        SupportError: neither mask nor label. NothingFound: no support of a class shows it.
     """
     if all(_mask_of(support) is not None for support in supports):
         return list(supports), {}
@@ -86,30 +87,31 @@ def predict_masks(supports: Sequence[Any], segment: Segment) -> tuple[list[Any],
         if i not in found:
             ready.append(original)
             continue
-        mask, sure = _found_mask(found[i], str(support.label))
+        mask, sure = _found_mask(found[i])
         if not mask.any():
             continue
         confidence[len(ready)] = sure
         ready.append(replace(support, mask=mask.astype(np.uint8)))
-    left = {_label_of(support) for support in ready}
-    lost = sorted({str(read[i].label) for i in open_} - left)
+    left = {str(label) for label in map(_label_of, ready) if label is not None}
+    groups = same_classes([*left, *(str(read[i].label) for i in open_)])
+    lost = sorted(group[0] for group in groups if not left & set(group))
     if lost:
-        raise SupportError(
+        raise NothingFound(
             f"nothing of {', '.join(map(repr, lost))} was found in the supports without a mask; give masks, or others"
         )
     return ready, confidence
 
 
-def _found_mask(answer: Segmentation, label: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mask bool [H, W] and confidence [H, W] of a class that is known to be there.
+def _found_mask(answer: Segmentation) -> tuple[np.ndarray, np.ndarray]:
+    """Mask bool [H, W] and confidence [H, W] of the one class, which is known to be there.
 
     Where no pixel was decided for it, the upper half of its map is taken, half as sure.
     """
-    mask, confidence = answer.mask(label), np.asarray(answer.confidence, np.float32)
+    mask, confidence = answer.mask(answer.names[0]), np.asarray(answer.confidence, np.float32)
     maps = answer.extras.get("maps")
     if mask.any() or maps is None:
         return mask, confidence
-    own = np.asarray(maps[answer.names.index(label)], np.float32)
+    own = np.asarray(maps[0], np.float32)
     peak = float(own.max())
     return (own >= peak / 2) & (peak > 0), own / max(2 * peak, 1e-12)
 
@@ -124,10 +126,9 @@ class Matchers:
         self, bank: SupportBank, config: Config, known: TextEmbeddings | None
     ) -> tuple[Vocabulary, Examples]:
         """The supports' labels as vocabulary; no names take part."""
-        labels = bank.asked or bank.labels
-        words = Vocabulary(labels, tuple((label,) for label in labels), ())
-        own = tuple(range(len(labels)))
-        return words, Examples(self._matcher(bank, labels, config), own, len(labels), None, known)
+        words = vocabulary_of(bank.asked or bank.labels)
+        matcher, own = self._matcher(bank, words, config, unnamed=False)
+        return words, Examples(matcher, own, len(words.names), None, known)
 
     def with_names(
         self, bank: SupportBank, vocabulary: Vocabulary, text: TextEmbeddings | None, config: Config,
@@ -138,27 +139,32 @@ class Matchers:
         Raises:
             BankError: no label is a class, or a class has neither supports nor a name that counts (``text`` None).
         """
-        found = match_labels(bank.asked or bank.labels, vocabulary)
-        rest = [name for i, name in enumerate(vocabulary.names) if i not in found.values()]
+        found = match_labels(bank.asked or bank.labels, vocabulary).values()
+        rest = [name for i, name in enumerate(vocabulary.names) if i not in found]
         if text is None and rest:
             raise BankError(
                 f"no supports for {', '.join(map(repr, rest))}, and names do not count (fewshot.text_weight=0); the "
                 f"bank holds {', '.join(f'{k} ({n})' for k, n in bank.shots().items())}"
             )
-        matcher = self._matcher(bank, tuple(found), config)
-        return Examples(matcher, tuple(found.values()), len(vocabulary.names), text, known)
+        matcher, own = self._matcher(bank, vocabulary, config)
+        return Examples(matcher, own, len(vocabulary.names), text, known)
 
-    def _matcher(self, bank: SupportBank, labels: tuple[str, ...], config: Config) -> FewShotMatcher:
+    def _matcher(
+        self, bank: SupportBank, vocabulary: Vocabulary, config: Config, unnamed: bool = True
+    ) -> tuple[FewShotMatcher, tuple[int, ...]]:
+        """For the classes of a vocabulary, and the index of each class that the bank is asked for."""
         if config.decision == "words":
             raise ValueError(
                 f"method {config.method!r} decides by words and takes no supports; use a method with maps, for "
                 "example method='default', 'clip-es' or 'prototypes'"
             )
         kept = self._kept.setdefault(bank, {})
-        key = (labels, config.fewshot)
+        joined = joined_labels(bank, vocabulary, unnamed=unnamed)
+        asked = match_labels(joined.asked or joined.labels, vocabulary, unnamed=unnamed)
+        key = (tuple(asked), tuple(entry.label for entry in joined.entries), config.fewshot)
         if key not in kept:
-            kept[key] = FewShotMatcher(bank.focus(labels), config.fewshot)
-        return kept[key]
+            kept[key] = FewShotMatcher(joined.focus(tuple(asked)), config.fewshot)
+        return kept[key], tuple(asked.values())
 
 
 def _listed(supports: Any) -> list[Any]:

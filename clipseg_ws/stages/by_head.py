@@ -29,8 +29,10 @@ from clipseg_ws.stages.looks import AS_IT_IS, wanted_looks
 from clipseg_ws.stages.map_steps import structure_layers
 from clipseg_ws.stages.maps import spread_maps
 from clipseg_ws.stages.question import Known, Question
-from clipseg_ws.structures import Seen, Vocabulary
+from clipseg_ws.structures import Seen, Vocabulary, word_key
+from clipseg_ws.text.matching import find_class
 from clipseg_ws.text.vocabulary import parse_classes
+from clipseg_ws.weak.constraints import Constraints
 
 
 class TrainedHead:
@@ -67,13 +69,12 @@ class TrainedHead:
         """
         if background:
             raise ValueError(f"background={background!r}: the head {self.path!r} learned its own, it reads no words")
-        known = {name.lower(): name for name in self.card.classes}
         if classes is None:
             names, asked = self.card.classes, None
         else:
             asked = parse_classes(classes)
             names = asked.names
-            if strangers := [name for name in names if name.lower() not in known]:
+            if strangers := [name for name, place in zip(names, self.places(asked), strict=True) if place is None]:
                 raise ValueError(
                     f"{', '.join(map(repr, strangers))}: the head {self.path!r} was not trained on that; its classes "
                     f"are {', '.join(self.card.classes)}"
@@ -81,11 +82,16 @@ class TrainedHead:
         synonyms = tuple((name,) for name in names) if asked is None else asked.synonyms
         return Vocabulary(tuple(names), synonyms, (), templates=("{}",))
 
+    def places(self, vocabulary: Vocabulary) -> list[int | None]:
+        """Index of the head's class that each class of a vocabulary is, by its name or a synonym; None: of none."""
+        index = {word_key(name): i for i, name in enumerate(self.card.classes)}
+        pairs = zip(vocabulary.names, vocabulary.synonyms, strict=True)
+        return [find_class(index, ",".join((name, *words))) for name, words in pairs]
+
     @torch.no_grad()
     def scores(self, features: Tensor, vocabulary: Vocabulary) -> Tensor:
         """Tokens [B, L, D, h, w] -> probabilities [B, 1+C, h', w'] of background and the vocabulary's classes."""
-        index = {name.lower(): i + 1 for i, name in enumerate(self.card.classes)}
-        chosen = [0, *(index[name.lower()] for name in vocabulary.names)]
+        chosen = [0, *(place + 1 for place in self.places(vocabulary) if place is not None)]
         probabilities: Tensor = self.module(features.float()).logits.float()[:, chosen].softmax(1)
         return probabilities
 
@@ -129,7 +135,8 @@ class ByHead:
         if self.filled:
             scores[:, 0] = 0
         present = None if known.present is None else known.present.to(scores.device)
-        maps = winners(scores, present, config.head_presence)
+        marked = None if known.marks is None else marked_classes(known.marks, scores.shape[1] - 1)
+        maps = winners(scores, present, config.head_presence, marked)
         if self.spread:
             marks = None if known.marks is None else grid_marks(known.marks, maps.classes, tokens.grid)
             maps = spread_winners(maps, Seen(tokens, maps.classes, backbone.depth), config, marks)
@@ -155,14 +162,23 @@ def head_reads(config: Config) -> frozenset[str]:
     return frozenset(reads | {"decision"} | step_keys(config, "head"))
 
 
-def winners(scores: Tensor, allowed: Tensor | None, least: float = 0.0) -> ClassMaps:
+def marked_classes(marks: Sequence[Constraints], count: int) -> Tensor:
+    """[B, C] bool on the CPU: the classes that have a box or a fixed pixel."""
+    rows = torch.zeros(len(marks), count + 1, dtype=torch.bool)
+    for row, mark in enumerate(marks):
+        rows[row, mark.named()] = True
+    return rows[:, 1:]
+
+
+def winners(scores: Tensor, allowed: Tensor | None, least: float = 0.0, marked: Tensor | None = None) -> ClassMaps:
     """Probabilities [B, 1+C, h, w] -> the maps of the classes that are there: with tags those, else those that win
     somewhere and whose probability reaches ``least`` somewhere.
 
     Classes that are not there share their probability out among the others.
 
     Args:
-        allowed: [B, C] bool, the tags; None: not known.
+        allowed: [B, C] bool, the tags; None: not known. marked: [B, C] bool, classes with a box or a fixed pixel, which
+            get a map even where they win nowhere.
     """
     batch, count = scores.shape[0], scores.shape[1] - 1
     peaks = scores[:, 1:].flatten(2).amax(-1).reshape(batch, count)
@@ -172,7 +188,8 @@ def winners(scores: Tensor, allowed: Tensor | None, least: float = 0.0) -> Class
     scores = scores / scores.sum(1, keepdim=True).clamp_min(1e-12)
     won = torch.zeros(batch, 1 + count, dtype=torch.bool, device=scores.device)
     won = won.scatter(1, scores.argmax(1).flatten(1), True)
-    classes = members(won[:, 1:], scores.device)
+    named = won[:, 1:] if marked is None else won[:, 1:] | marked.to(scores.device)
+    classes = members(named, scores.device)
     index = (classes + 1)[:, :, None, None].expand(-1, -1, *scores.shape[2:])
     maps = scores.gather(1, index) * (classes >= 0)[:, :, None, None]
     return ClassMaps(classes, maps, peaks, scores[:, 0])

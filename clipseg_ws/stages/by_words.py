@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clipseg_ws.activations.textscores import class_probabilities
+from clipseg_ws.activations.textscores import class_probabilities, drop_small_classes
 from clipseg_ws.config import Config
 from clipseg_ws.pictures.loading import grouped
 from clipseg_ws.pictures.picture import Picture
@@ -79,6 +79,7 @@ class ByWords:
         config = self.config
         labels, confidence = label_words(probabilities, config.background_threshold, config.area_threshold)
         if marks is not None:
+            probabilities = _without_small(probabilities, config.area_threshold, marks)
             floor = torch.zeros_like(probabilities)
             floor[:, 0] = config.background_threshold
             seen = image_batch(pictures, probabilities)[0]
@@ -125,6 +126,16 @@ def decisions(
         things = instances(on_host[row], own, every, marks) if config.instances and own is not None else None
         made.append(Decision(on_host[row], sure[row], scores[row], every, own, instances=things))
     return made
+
+
+def _without_small(probabilities: Tensor, area_threshold: float, marks: Constraints) -> Tensor:
+    """``drop_small_classes`` on [1, 1+C, H, W]; a class that a mark names stays."""
+    if area_threshold <= 0:
+        return probabilities
+    rows = marks.named()
+    kept = drop_small_classes(probabilities, area_threshold)
+    kept[:, rows] = probabilities[:, rows]
+    return kept
 
 
 def _row(present: Tensor | None, row: int) -> Tensor | None:

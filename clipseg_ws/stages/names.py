@@ -8,9 +8,10 @@ from typing import Any
 
 from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.config import Config
-from clipseg_ws.structures import Vocabulary
+from clipseg_ws.structures import Vocabulary, word_key
 from clipseg_ws.text.background import choose_background
 from clipseg_ws.text.lists import load_background
+from clipseg_ws.text.matching import label_words, same_classes
 from clipseg_ws.text.vocabulary import parse_classes
 
 DEFAULT_BACKGROUND = "voc-clip-es"
@@ -46,13 +47,14 @@ def resolve_names(
     if said is None:
         return vocabulary
     taken = vocabulary.index()
-    return replace(vocabulary, background=tuple(w for w in load_background(said) if w.lower() not in taken))
+    return replace(vocabulary, background=tuple(w for w in load_background(said) if word_key(w) not in taken))
 
 
 def _default_classes(backbone: Backbone, tags: Iterable[Sequence[str]] | None) -> list[str]:
     if backbone.known_classes:
         return list(backbone.known_classes)
-    named = sorted({tag for image in tags or () for tag in image})
+    groups = same_classes(sorted({tag for image in tags or () for tag in image}))
+    named = [", ".join(label_words(", ".join(group))) for group in groups]  # spellings and synonyms of one class
     if not named:
         raise ValueError(
             "no classes were given; pass classes='cat; person, people' or a class file, or tags=['cat'] for "

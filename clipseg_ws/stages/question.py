@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from clipseg_ws.fewshot.matcher import FewShotMatcher
-from clipseg_ws.structures import TextEmbeddings, Vocabulary
-from clipseg_ws.weak.constraints import Constraints
+from clipseg_ws.structures import TextEmbeddings, Vocabulary, WeakLabels
+from clipseg_ws.weak.constraints import Constraints, constraints
+from clipseg_ws.weak.given import present_mask, tag_indices
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,13 @@ class Question:
     examples: Examples | None = None
 
     @property
+    def kind(self) -> str:
+        """ "names alone", "examples alone", "names and examples"."""
+        if self.examples is None:
+            return "names alone"
+        return "examples alone" if self.text is None else "names and examples"
+
+    @property
     def device(self) -> torch.device | None:
         """Where its tensors lie; None without any."""
         if self.text is not None:
@@ -88,15 +96,46 @@ class Known:
     """What is known of B pictures before they are looked at.
 
     Attributes:
-        present: [B, C] bool on the CPU, the classes that are there (weak setting); None: not known.
+        present: [B, C] bool on the CPU, the classes that are there (weak setting); None: not known of any picture.
         marks: boxes, points and scribbles of each picture; None: no picture has any.
+        told: of which pictures ``present`` says anything; (): of all. Marks that name no class say nothing of it.
     """
 
     present: Tensor | None = None
     marks: tuple[Constraints, ...] | None = None
+    told: tuple[bool, ...] = ()
+
+    def kind(self, row: int) -> tuple[bool, bool]:
+        """Whether it is known which classes are in a picture, and whether anything is known of its pixels.
+
+        Pictures of one kind are answered together; of another kind each is answered as if it were given alone.
+        """
+        tells = self.present is not None and (not self.told or self.told[row])
+        return tells, self.marks is not None and self.marks[row].marked
 
     def rows(self, members: Sequence[int], device: torch.device) -> Known:
-        """Of some of the pictures, the marks on ``device``."""
-        present = None if self.present is None else self.present[list(members)]
-        marks = None if self.marks is None else tuple(self.marks[i].to(device) for i in members)
+        """Of some of the pictures, the marks on ``device``. Raises ValueError where they are of several kinds."""
+        kinds = {self.kind(row) for row in members}
+        if len(kinds) > 1:
+            raise ValueError("pictures of which different things are known in one batch; answer them apart")
+        tells, marked = kinds.pop() if kinds else (False, False)
+        present = self.present[list(members)] if self.present is not None and tells else None
+        marks = tuple(self.marks[i].to(device) for i in members) if self.marks is not None and marked else None
         return Known(present, marks)
+
+
+def known_of(
+    vocabulary: Vocabulary, sizes: Sequence[tuple[int, int]], tags: Sequence[Sequence[str]] | None,
+    weak: Sequence[WeakLabels] | None,
+) -> Known:  # fmt: skip
+    """Tags or marks by name -> what they say of pictures of ``sizes`` (H, W), in indices and pixels.
+
+    Raises ValueError for unknown names and marks that contradict one another.
+    """
+    count = len(vocabulary.names)
+    if weak is None:
+        indices = tag_indices(None if tags is None else [list(t) for t in tags], vocabulary)
+        return Known(None if indices is None else present_mask(indices, count))
+    marks = tuple(constraints(labels, vocabulary, size) for labels, size in zip(weak, sizes, strict=True))
+    told = tuple(mark.present is not None for mark in marks)
+    return Known(present_mask([list(mark.present or ()) for mark in marks], count), marks, told)

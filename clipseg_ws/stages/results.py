@@ -35,7 +35,10 @@ def make_result(
 
 
 def setting_of(question: Question, tagged: bool, head: bool) -> str:
-    """The name of the setting: "zero", "weak", "few", "weak-few" or "head"."""
+    """The name of the setting: "zero", "weak", "few", "weak-few" or "head".
+
+    ``tagged``: it was said which classes are there; marks that name none (of the background) leave it "zero".
+    """
     if head:
         return "head"
     if question.examples is not None:

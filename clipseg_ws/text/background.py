@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from clipseg_ws.structures import Vocabulary
+from clipseg_ws.structures import Vocabulary, word_key
 from clipseg_ws.text.embeddings import EncodeText, embed_vocabulary
 from clipseg_ws.text.lists import list_backgrounds, load_background, read_prompts, unique
 
@@ -55,8 +55,8 @@ def rank_background(
     """
     if count < 0:
         raise ValueError(f"count={count}; give 0 or more background words, for example 25")
-    taken = {word.casefold() for words in (vocabulary.names, *vocabulary.synonyms) for word in words}
-    words = [word for word in candidates or candidate_words() if word.casefold() not in taken]
+    taken = vocabulary.index()
+    words = [word for word in candidates or candidate_words() if word_key(word) not in taken]
     both = replace(vocabulary, background=tuple(words))
     text = embed_vocabulary(both, encode_text, weights_key=weights_key, cache_dir=cache_dir)
     own, other = text.vectors[text.owner >= 0], text.vectors[text.owner < 0]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from clipseg_ws.structures import word_key
 from clipseg_ws.text.lists import clean_word, nfc, unique
 
 EXAMPLE = 'for example "cat; person, people, human"'
@@ -70,7 +71,7 @@ def check_distinct(classes: Sequence[tuple[str, tuple[str, ...]]], origin: str) 
         first: dict[str, int] = {}
         for index, group in enumerate(groups):
             for text in group:
-                other = first.setdefault(text.casefold(), index)
+                other = first.setdefault(word_key(text), index)
                 if other != index:
                     pair = f"{classes[other][0]!r} and {classes[index][0]!r}"
                     raise ValueError(f"{origin}: the {kind} {text!r} stands for two classes, {pair}; keep it in one")

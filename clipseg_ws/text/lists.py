@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from clipseg_ws.structures import word_key
+
 _LISTS = ("templates", "backgrounds")  # files of prompts/ that are no vocabularies
 
 
@@ -96,7 +98,7 @@ def unique(words: Iterable[str]) -> tuple[str, ...]:
     """Words without repeats (case ignored), order and first spelling kept."""
     first: dict[str, str] = {}
     for word in words:
-        first.setdefault(word.casefold(), word)
+        first.setdefault(word_key(word), word)
     return tuple(first.values())
 
 

@@ -21,10 +21,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clipseg_ws.structures import Vocabulary
 from clipseg_ws.text.embeddings import EncodeText, class_scores, embed_vocabulary
+from clipseg_ws.text.matching import find_class
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +88,7 @@ def rank_templates(
     Args:
         image_embeddings: [M, E] image vectors of the pictures to choose for.
         encode_text: list of L texts -> [L, E].
-        vocabulary: classes, synonyms and background words; its own templates are not used.
+        vocabulary: classes, synonyms and background words; its own templates and its classes' prompts are not used.
         templates: candidates, each used alone, e.g. ``load_templates("clip-es-candidates")``.
         logit_scale: scale of the cosine before the softmax.
         tags: for every image the display names of its classes; None (for all, or for one image): all classes.
@@ -99,12 +100,9 @@ def rank_templates(
     if isinstance(templates, str) or not templates:
         raise ValueError('templates: give a list of at least one, for example ["a photo of a {}.", "a origami {}."]')
     indices = None if tags is None else [_tag_indices(names, vocabulary) for names in tags]
-    embedded = [
-        embed_vocabulary(
-            replace(vocabulary, templates=(template,)), encode_text, weights_key=weights_key, cache_dir=cache_dir
-        )
-        for template in templates
-    ]
+    candidates = [replace(vocabulary, templates=(template,), prompts=()) for template in templates]
+    cache: dict[str, Any] = {"weights_key": weights_key, "cache_dir": cache_dir}
+    embedded = [embed_vocabulary(candidate, encode_text, **cache) for candidate in candidates]
     text = [one.vectors for one in embedded]
     values = sharpness(image_embeddings, text, logit_scale, owner=embedded[0].owner, tags=indices)
     return sorted(zip(templates, values, strict=True), key=lambda pair: pair[1])
@@ -113,11 +111,12 @@ def rank_templates(
 def _tag_indices(names: Sequence[str] | None, vocabulary: Vocabulary) -> list[int] | None:
     if names is None:
         return None
-    place = {name.casefold(): index for index, name in enumerate(vocabulary.names)}
-    unknown = [name for name in names if name.casefold() not in place]
-    if isinstance(names, str) or unknown:
+    index = vocabulary.index()
+    found = [] if isinstance(names, str) else [find_class(index, name) for name in names]
+    known = [place for place in found if place is not None]
+    if isinstance(names, str) or len(known) < len(found):
         raise ValueError(f"tags {names!r}: give a list of class names; classes are {', '.join(vocabulary.names)}")
-    return [place[name.casefold()] for name in names]
+    return list(dict.fromkeys(known))
 
 
 def _candidates(tags: Sequence[Sequence[int] | None] | None, count: int, classes: int) -> torch.Tensor:

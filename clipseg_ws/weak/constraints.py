@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clipseg_ws.structures import IGNORE, Vocabulary, WeakLabels
+from clipseg_ws.structures import IGNORE, Vocabulary, WeakLabels, word_key
+from clipseg_ws.text.matching import find_class
 from clipseg_ws.weak.names import Names, spellings
 from clipseg_ws.weak.placement import Box, LabelConflict, Labels, place_in_boxes
 
@@ -34,6 +35,16 @@ class Constraints:
     seed: Tensor
     boxes: tuple[Box, ...]
     present: tuple[int, ...] | None
+
+    @property
+    def marked(self) -> bool:
+        """Whether anything is said of pixels: tags alone say nothing of them."""
+        return bool(self.boxes) or bool((self.seed >= 0).any())
+
+    def named(self) -> list[int]:
+        """Labels of classes that have a box or a fixed pixel, sorted."""
+        fixed: list[int] = np.unique(self.seed.cpu().numpy()).tolist()
+        return sorted({box[0] for box in self.boxes} | {label for label in fixed if label > 0})
 
     def select(self, classes: Sequence[int]) -> Constraints:
         """The same among the kept ``classes`` (0-based): label k+1 is then ``classes[k]``.
@@ -110,17 +121,17 @@ def _fixed(
 
 
 def _indices(names: Names) -> dict[str, int]:
-    """Lower-case word -> label."""
+    """``word_key`` of every word -> label."""
     listed = names.names if isinstance(names, Vocabulary) else tuple(names)
     label = {name: i + 1 for i, name in enumerate(listed)}
     return {word: label[name] for word, name in (spellings(names) or {}).items()}
 
 
 def _label(index: dict[str, int], name: str, kind: str) -> int:
-    key = name.strip().casefold()
-    if key in index:
-        return index[key]
-    if key == BACKGROUND and kind == "point":
+    found = find_class(index, name)
+    if found is not None:
+        return found
+    if word_key(name) == BACKGROUND and kind == "point":
         return 0
     raise ValueError(f"a {kind} is called {name!r}, which is no class; known: {', '.join(index)}")
 
@@ -151,10 +162,13 @@ def _scribbled(scribbles: npt.NDArray[np.uint8] | None, count: int, size: tuple[
         return np.full(size, -1, np.int64)
     if scribbles.shape != tuple(size):
         raise ValueError(f"scribbles are {list(scribbles.shape)}, the picture is {list(size)}; both as [H, W]")
-    seed = np.where(scribbles == IGNORE, -1, scribbles.astype(np.int64))
-    if seed.max(initial=-1) > count:
-        raise ValueError(f"scribbles hold label {seed.max()}; allowed: 0 to {count}, 255 for unmarked")
-    return seed
+    if scribbles.dtype.kind not in "ui":
+        raise ValueError(f"scribbles are {scribbles.dtype}; whole labels are needed, 255 for unmarked")
+    drawn = scribbles[scribbles != IGNORE].astype(np.int64)
+    if drawn.size and (drawn.min() < 0 or drawn.max() > count):
+        wrong = drawn.min() if drawn.min() < 0 else drawn.max()
+        raise ValueError(f"scribbles hold label {wrong}; allowed: 0 to {count}, 255 for unmarked")
+    return np.where(scribbles == IGNORE, -1, scribbles.astype(np.int64))
 
 
 def _present(weak: WeakLabels, index: dict[str, int], marked: set[int], names: Names) -> set[int] | None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from clipseg_ws.structures import Vocabulary, WeakLabels
+from clipseg_ws.text.matching import find_class
 
 
 def per_image_tags(tags: Sequence[Any] | None, count: int, single: bool) -> list[list[str]] | None:
@@ -41,10 +42,13 @@ def tag_indices(tags: list[list[str]] | None, vocabulary: Vocabulary) -> list[li
     if tags is None:
         return None
     index = vocabulary.index()
+    place: dict[str, int] = {}
     for tag in {t for image in tags for t in image}:
-        if tag.lower() not in index:
+        found = find_class(index, tag)
+        if found is None:
             raise ValueError(f"tag {tag!r} is no class; known: {', '.join(vocabulary.names)}")
-    return [sorted({index[t.lower()] for t in image}) for image in tags]
+        place[tag] = found
+    return [sorted({place[tag] for tag in image}) for image in tags]
 
 
 def present_mask(indices: list[list[int]], count: int) -> Tensor:

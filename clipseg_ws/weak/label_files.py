@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.structures import WeakLabels
 from clipseg_ws.weak.marks import Marks, lookup_marks, merge_marks, read_marks
+from clipseg_ws.weak.matching import some
 from clipseg_ws.weak.names import Names, spellings, spelt
 from clipseg_ws.weak.tags import Tags, lookup_tags, read_tags, tags_from_folders
+from clipseg_ws.weak.written import Pictures
 
 
 @dataclass(frozen=True)
@@ -19,11 +21,13 @@ class LabelFiles:
 
     Attributes:
         table: picture name -> tags, or None. everywhere: tags of every picture, or None. marks: files of marks.
+        report: lines on what fits no picture and on pictures without an entry; empty where everything fits.
     """
 
     table: Tags | None
     everywhere: tuple[str, ...] | None
     marks: tuple[Marks, ...] = ()
+    report: tuple[str, ...] = field(default=())
 
     def names(self) -> list[str]:
         """Every name that occurs, sorted."""
@@ -60,8 +64,11 @@ def read_label_files(
         marks: files or folders of ``marks.read_marks``. sources: the pictures, for "folders".
         names: the classes that may occur; their spelling wins.
 
+    Every file is matched with all pictures at once, before the first is read.
+
     Raises:
-        ValueError: neither tags nor marks, a name that is none of ``names``. FileNotFoundError: no such file.
+        ValueError: neither tags nor marks, a name that is none of ``names``, scribble PNGs without ``names``, an entry
+            that fits several pictures, a file of which no entry fits one. FileNotFoundError: no such file.
     """
     if tags is None and not marks:
         raise ValueError("no weak labels were given; pass --tags tags.csv, --tags 'cat; dog' or --marks boxes.json")
@@ -75,4 +82,28 @@ def read_label_files(
         if Path(tags).suffix:
             raise FileNotFoundError(f"no tags file {tags!r}; a CSV, JSON or XML folder is needed, or names 'cat; dog'")
         everywhere = spelt(tags.split(";"), spellings(names), names, f"--tags {tags!r}")
-    return LabelFiles(table, everywhere, tuple(read_marks(path, names) for path in marks))
+    files = tuple(read_marks(path, names) for path in marks)
+    for file in files:
+        if file.unnamed:
+            raise ValueError(
+                f"{file.where}: scribble PNGs hold numbers, not names; pass the classes (-c) in their order"
+            )
+    tables: list[Tags | Marks] = [*files] if table is None or tags == "folders" else [table, *files]
+    return LabelFiles(table, everywhere, files, tuple(_fitted(tables, sources)))
+
+
+def _fitted(tables: Sequence[Tags | Marks], sources: Sequence[Source]) -> list[str]:
+    """Match every table with the pictures; what is left on both sides. Raises MatchError (a ValueError)."""
+    if not tables:
+        return []
+    pictures = Pictures.of(sources)
+    lines, without = [], set(range(len(sources)))
+    for table in tables:
+        matched = table.entries.fit(pictures)
+        without -= {number for number, key in enumerate(matched.entry) if key is not None}
+        if matched.unused:
+            lines.append(f"{table.where}: {len(matched.unused)} entries fit no picture: {some(matched.unused)}")
+    if without:
+        places = [str(sources[number]) for number in sorted(without)]
+        lines.append(f"{len(without)} of {len(sources)} pictures have no entry: {some(places)}")
+    return lines

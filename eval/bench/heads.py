@@ -15,6 +15,7 @@ from PIL import Image
 from clipseg_ws.backbones import load_backbone
 from clipseg_ws.backbones.device import choose_device, choose_dtype
 from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.heads import HEADS
 from clipseg_ws.heads.base import make_head
 from clipseg_ws.heads.data import Targets
@@ -50,7 +51,7 @@ def bench(
         yield _row(backbone, images, pictures, size, steps, head, model)
 
 
-def _backbone(model: str, device: str, dtype: str) -> OpenClipBackbone:
+def _backbone(model: str, device: str, dtype: str) -> Backbone:
     if model != RANDOM:
         return load_backbone(model, device=device, dtype=dtype)
     import open_clip
@@ -63,7 +64,7 @@ def _backbone(model: str, device: str, dtype: str) -> OpenClipBackbone:
 
 
 def _row(
-    backbone: OpenClipBackbone, images: list[Image.Image], count: int, batch: int, steps: int, spec: Spec, model: str
+    backbone: Backbone, images: list[Image.Image], count: int, batch: int, steps: int, spec: Spec, model: str
 ) -> dict[str, Any]:
     cuda = backbone.device.type == "cuda"
     if cuda:

@@ -11,6 +11,8 @@ import numpy as np
 
 from clipseg_ws.eval.guard import ProtocolViolation, Sample, Setting
 from clipseg_ws.eval.predictors import Prediction
+from clipseg_ws.fewshot.supports import NothingFound
+from clipseg_ws.pictures.images import to_image
 from clipseg_ws.structures import Vocabulary
 from clipseg_ws.text.lists import list_backgrounds, list_templates, load_background, load_templates
 
@@ -50,7 +52,8 @@ class SegmenterPredictor:
         """One call for all samples; one call each where they have supports."""
         if self.setting.shots:
             return [self._few(sample) for sample in samples]
-        images, given = [sample.image for sample in samples], {}
+        images = [sample.image for sample in samples]
+        given: dict[str, Any] = {}
         if self.setting.kind == "weak":
             given["tags"] = [list(sample.labels.tags()) for sample in samples]
         elif self.setting.reads:
@@ -66,7 +69,11 @@ class SegmenterPredictor:
 
     def _few(self, sample: Sample) -> Prediction:
         name = sample.classes.names[0]
-        result = self.segmenter(sample.image, classes=[name], supports=list(sample.supports))
+        try:
+            result = self.segmenter(sample.image, classes=[name], supports=list(sample.supports))
+        except NothingFound:  # an answer, and a wrong one: left out it would raise the score
+            width, height = to_image(sample.image).size
+            return Prediction(np.zeros((height, width), np.uint8))
         return Prediction(result.mask(name).astype(np.uint8))
 
     def describe(self) -> dict[str, Any]:
@@ -99,7 +106,7 @@ class SegmenterPredictor:
             "weights": model if whole else weights,
             "weights_sha256": self._model("weights_sha256"),
             "templates": named(words.templates, list_templates, load_templates),
-            "background": named(words.background, list_backgrounds, load_background) if self.background else "none",
+            "background": named(words.background or (), list_backgrounds, load_background),
             "resize": config.get("short_side") or "original",
             "window": config.get("window") or "whole",
             "stride": (config.get("stride") or config["window"] // 2) if config.get("window") else "",

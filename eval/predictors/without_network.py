@@ -19,6 +19,7 @@ from clipseg_ws.pictures.images import to_image
 from clipseg_ws.refine import REFINERS
 from clipseg_ws.refine.picture import refine_picture
 from clipseg_ws.stages.constrain import apply_constraints, constrained_label, spread_seeds
+from clipseg_ws.stages.decide import narrow
 from clipseg_ws.stages.labels import spread_labels
 from clipseg_ws.weak.constraints import Constraints, constraints
 
@@ -100,4 +101,6 @@ class WithoutNetwork:
             max_side=self.options["max_side"],
         )
         labels = constrained_label(refined, marks)[0]
-        return spread_labels(labels, torch.tensor([classes], dtype=torch.int64))[0].numpy().astype(np.uint8)
+        spread = spread_labels(labels, torch.tensor([classes], dtype=torch.int64))
+        answer: np.ndarray = narrow(spread, len(sample.classes.names))[0]
+        return answer

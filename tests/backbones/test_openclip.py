@@ -8,6 +8,8 @@ from conftest import tiny_clip
 
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.backbones.positions import positions
+from clipseg_ws.text.embeddings import embed_vocabulary
+from clipseg_ws.text.vocabulary import parse_classes
 
 
 @pytest.mark.parametrize("quick_gelu", [True, False])
@@ -120,3 +122,14 @@ def test_bfloat16_runs(tiny_backbone):
     backbone = OpenClipBackbone(model)
     tokens = backbone.encode(torch.randn(2, 3, 48, 80))
     assert tokens.last_input.dtype == torch.bfloat16 and tokens.attention.dtype == torch.float32
+
+
+def test_another_activation_is_another_model(tmp_path):
+    """The name of the weights is the key of the text cache, of banks and of heads."""
+    quick, plain = OpenClipBackbone(tiny_clip(quick_gelu=True)), OpenClipBackbone(tiny_clip(quick_gelu=False))
+    assert quick.weights_sha256 != plain.weights_sha256
+    words = parse_classes("cat; dog", background=())
+    fresh = embed_vocabulary(words, plain.embed_text).vectors
+    embed_vocabulary(words, quick.embed_text, weights_key=quick.weights_sha256, cache_dir=tmp_path)
+    again = embed_vocabulary(words, plain.embed_text, weights_key=plain.weights_sha256, cache_dir=tmp_path)
+    assert torch.allclose(again.vectors, fresh, atol=1e-6)

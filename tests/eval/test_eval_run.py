@@ -24,6 +24,7 @@ from clipseg_ws.eval.predictors.segmenter import SegmenterPredictor
 from clipseg_ws.eval.protocols import load_protocol
 from clipseg_ws.eval.run.evaluation import Options, RunFailed, evaluate
 from clipseg_ws.eval.tables import COLUMNS, put_rows
+from clipseg_ws.fewshot.supports import NothingFound
 
 
 def random_folder(root: Path, count: int = 12, setting: str = "zero"):
@@ -424,3 +425,19 @@ def test_a_data_set_without_background_asks_for_none(tmp_path):
     assert calls[0]["background"] == () and row["background"] == "none" and row["fb_iou"] != row["fb_iou"]
     assert records(tmp_path / "out" / "results.csv")[0]["fb_iou"] == ""
     assert len(records(tmp_path / "out" / "per_class.csv")) == 59
+
+
+def test_an_episode_in_which_nothing_is_found_is_a_miss(tmp_path):
+    class Blind(FakeFewShot):
+        def __call__(self, images, *, classes=None, supports=None, **rest):
+            if classes == ["dog"]:
+                raise NothingFound("nothing of 'dog' was found")
+            return super().__call__(images, classes=classes, supports=supports)
+
+    make.plain(tmp_path / "data", {n: make.stripes(*v) for n, v in {"a": (0, 1), "b": (1, 2), "c": (0, 2, 1)}.items()})
+    data = load_dataset("folder", tmp_path / "data", setting="weak-few-1", count=8)
+    words = data.sample("00000").classes
+    (row,) = evaluate(data, [SegmenterPredictor(Blind(), data.setting, words)], tmp_path / "out")
+    assert row["n_failed"] == 0 and row["n_images"] == 8
+    found = {r["class"]: float(r["iou"]) for r in records(tmp_path / "out" / "per_class.csv")}
+    assert found["dog"] == 0 and found["cat"] > 0 and row["mIoU"] == pytest.approx(found["cat"] / 2)

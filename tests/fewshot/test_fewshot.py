@@ -19,6 +19,7 @@ from clipseg_ws.fewshot.bank import BankError, SupportBank, load_bank
 from clipseg_ws.fewshot.encoding import encode_bank
 from clipseg_ws.fewshot.matcher import FewShotMatcher
 from clipseg_ws.fewshot.options import FewShotConfig, make_config
+from clipseg_ws.fewshot.prepared import _inner as inner
 from clipseg_ws.fewshot.prepared import join_kinds
 from clipseg_ws.fewshot.supports import SupportError
 from clipseg_ws.registry import Spec
@@ -293,3 +294,46 @@ def test_the_cosine_of_joined_kinds_is_the_mean_of_theirs():
     each = [(F.normalize(query[kind], dim=1) * F.normalize(support[kind], dim=1)).sum(1) for kind in ("a", "b")]
     torch.testing.assert_close((joined[0] * joined[1]).sum(1), torch.stack(each).mean(0))
     torch.testing.assert_close(joined[0].norm(dim=1), torch.ones(2, 3, 4))
+
+
+def slow_votes(bank, features, labels) -> torch.Tensor:
+    """[1+K, h, w] the label that most supports see decides: shares by hand, and what is left for the background."""
+    cells = F.normalize(features[0].float(), dim=0).flatten(1)
+    shares = torch.zeros(len(labels), cells.shape[1])
+    for k, label in enumerate(labels):
+        counts = torch.zeros(cells.shape[1])
+        for entry in bank.entries:
+            if entry.label != label:
+                continue
+            f = F.normalize(entry.features["input"].float(), dim=0).flatten(1)
+            pooled = [F.normalize((f * w.flatten()).sum(1), dim=0) for w in (entry.foreground, entry.background)]
+            counts += (cells.T @ pooled[0] > cells.T @ pooled[1]).float()
+        shares[k] = counts / counts.max().clamp_min(1)
+    return shares
+
+
+def test_half_of_the_votes_are_enough(tiny_backbone):
+    bank = random_bank(tiny_backbone, [(70, 50)] * 2 + [(90, 64)] * 3)
+    bank = replace(bank, entries=tuple(replace(e, label="cat") for e in bank.entries[:4]) + bank.entries[4:])
+    features = torch.randn(1, 64, 5, 6, generator=torch.Generator().manual_seed(2))
+    found = FewShotMatcher(bank, replace(PLAIN, steps=(Spec("vote", ()),)))({"input": features}).probabilities[0]
+    want = slow_votes(bank, features, bank.labels).view(2, 5, 6)
+    alone = want[1] == 0
+    half, less = alone & (want[0] == 0.5), alone & (want[0] < 0.5)
+    assert half.any() and less.any()
+    winner = found.argmax(0)
+    assert (winner[half] == 1).all() and (winner[less] == 0).all() and (winner[want.amax(0) > 0.5] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("shares", "kept"),
+    [
+        ([0.6, 0.4, 0.5], [0.6, 0.0, 0.5]),
+        ([0.49, 0.3, 0.0], [0.49, 0.3, 0.0]),
+        ([0.2, 0.2], [0.2, 0.2]),
+        ([0.0, 0.0], [0.0, 0.0]),
+        ([1.0], [1.0]),
+    ],
+)
+def test_thin_things_keep_all_their_cells(shares, kept):
+    assert inner(torch.tensor(shares)).tolist() == pytest.approx(kept)

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from clipseg_ws.cli.app import app
 from clipseg_ws.heads import HEADS, LOSSES, SCHEMES, WEIGHTINGS
 from clipseg_ws.heads.options import WEIGHED, TrainConfig
-from clipseg_ws.registry import read_pairs
 from clipseg_ws.run.training.options import Recipe
+from clipseg_ws.values import read_pairs
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def slow_boxes(grid: list[list[int]], share: float, exclude_last: bool) -> list[
                             stack.append((ny, nx))
             y1, x1 = max(p[0] for p in region) + 1, max(p[1] for p in region) + 1
             if exclude_last:
-                y1, x1 = min(y1, height - 1), min(x1, width - 1)
+                y1, x1 = min(y1, max(height - 1, 1)), min(x1, max(width - 1, 1))
             for by in range(min(p[0] for p in region), y1):
                 for bx in range(min(p[1] for p in region), x1):
                     mask[by][bx] = 1
@@ -50,6 +50,22 @@ def test_boxes_equal_flood_fill(seed, height, width, exclude_last, share):
         for k in range(3):
             want = slow_boxes(levels[b, k].tolist(), share, exclude_last)
             assert got[b, k].tolist() == want
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 5), (5, 1)])
+def test_pictures_of_one_row_keep_it(shape):
+    maps = torch.rand(1, 2, *shape) + 0.1
+    maps[0, :, 0, 0] = 1
+    assert box_mask(maps, exclude_last=True)[0, :, 0, 0].all()
+    spread = class_aware_affinity(maps, torch.rand(1, shape[0] * shape[1], shape[0] * shape[1]), exclude_last=True)
+    assert torch.isfinite(spread).all() and (spread.amax((-2, -1)) > 0).all() == (max(shape) > 1)
+
+
+def test_a_patch_that_nobody_looks_at():
+    attention = torch.rand(1, 6, 6)
+    attention[0, :, 2] = attention[0, 4] = 0
+    spread = class_aware_affinity(torch.rand(1, 2, 2, 3), attention)
+    assert torch.isfinite(spread).all() and spread.amax().item() == pytest.approx(1)
 
 
 def test_affinity_equals_the_matrix_form():

@@ -28,6 +28,14 @@ def test_what_all_patches_share_says_nothing():
     assert torch.allclose(block_structure([layer]), block_structure([layer + 100]), atol=1e-3)
 
 
+@pytest.mark.parametrize("count", [1, 4])
+def test_patches_that_are_all_the_same_are_alike(count):
+    layers = [torch.ones(2, count, 5), torch.zeros(2, count, 5)]
+    assert torch.allclose(block_structure(layers), torch.full((2, count, count), 1 / count))
+    mixed = block_structure([torch.ones(1, 4, 5), torch.randn(1, 4, 5)])
+    assert torch.allclose(mixed.sum(-1), torch.ones(1, 4), atol=1e-5)
+
+
 def test_wrong():
     with pytest.raises(ValueError, match="0 blocks"):
         block_structure([])

@@ -108,7 +108,11 @@ def test_examples_travel(cluster, segmenter, photos, tmp_path):
     sources = [s for s in list_sources(photos) if s.relative.name in ("p2", "p3", "p8")]
     for engine in ("local", "ray"):
         done = run_folder(
-            segmenter, sources, tmp_path / engine, segmenter.ask(supports=bank), formats=("png", "confidence"),
+            segmenter,
+            sources,
+            tmp_path / engine,
+            segmenter.ask(supports=bank),
+            formats=("png", "confidence"),
             engine=engine,
         )
         assert (done.done, done.failed) == (3, 0)

@@ -25,6 +25,7 @@ from clipseg_ws.run.pseudo import (
     make_pseudo,
     pseudo_entries,
 )
+from clipseg_ws.stored import is_sure
 from clipseg_ws.structures import WeakLabels
 
 NAMES = ("cat", "dog")
@@ -73,7 +74,7 @@ def test_masks_confidence_and_maps(segmenter, tmp_path):
         stem = tmp_path / "out" / "masks" / str(source.relative)
         mask = read_label_png(stem.with_suffix(".png"))
         result = segmenter(str(source), classes=NAMES, weak=tagged(source))
-        expected = np.where(result.confidence < 0.6, 255, result.labels)
+        expected = np.where(is_sure(result.confidence, 0.6), result.labels, 255)
         assert (mask != expected).mean() < 0.01  # alone or in a batch: float rounding at the threshold
         ignored += int((mask == 255).sum())
         with Image.open(f"{stem}_confidence.png") as image:
@@ -183,6 +184,9 @@ def test_other_settings_are_not_mixed_in(segmenter, tmp_path):
         make_pseudo(other, sources, tmp_path / "out", tagged, other.ask(NAMES), confidence=0.5)
     again = make_pseudo(other, sources, tmp_path / "out", tagged, other.ask(NAMES), overwrite=True)
     assert again.run.done == 1
+    bare = other.ask(NAMES, background=())
+    with pytest.raises(ValueError, match="other background_words"):
+        make_pseudo(other, sources, tmp_path / "out", tagged, bare)
 
 
 def test_ignore_uncertain():

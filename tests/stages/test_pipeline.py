@@ -252,3 +252,18 @@ def test_picture_refinement_runs_in_both_decisions(segmenter, refine):
         settings = {"attention_blocks": 2, "refine": refine, "templates": "plain", "short_side": None}
         variant = segmenter.variant(method, **readable(method, settings))
         assert variant(picture(1), classes=CLASSES, tags=["cat", "sofa"]).labels.shape == (60, 90)
+
+
+@pytest.mark.parametrize("refine", ["none", "guided"])
+def test_a_prepared_picture_is_a_picture_of_its_own(tiny_backbone, refine):
+    """What the caller does to the array or picture afterwards changes nothing."""
+    segment = Segmenter(backbone=tiny_backbone, attention_blocks=2, refine=refine, presence_threshold=0.0)
+    question = segment.ask("cat; dog")
+    before = np.random.default_rng(1).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    (want,) = segment.answer(question, [before])
+    array, image = before.copy(), Image.fromarray(before)
+    ready = [segment.prepare(array), segment.prepare(image)]
+    array[:] = 0
+    image.paste((0, 0, 0), (0, 0, 96, 64))
+    for got in segment.answer(question, ready):
+        assert np.allclose(got.confidence, want.confidence, atol=1e-5) and np.array_equal(np.array(got.image), before)

@@ -147,3 +147,18 @@ def test_rank_templates_refuses():
     for templates in ([], "even {}"):
         with pytest.raises(ValueError, match="give a list of at least one"):
             rank_templates(images, TemplateEncoder(), vocabulary, templates)
+
+
+@pytest.mark.parametrize("owl", [{"name": "owl", "prompts": ["a bird with round eyes"]}, "owl"])
+def test_classes_with_prompts_of_their_own_are_ranked_too(owl):
+    """The candidates stand in place of every prompt of the vocabulary."""
+
+    def encode(prompts):
+        return torch.stack([torch.randn(8, generator=torch.Generator().manual_seed(sum(map(ord, p)))) for p in prompts])
+
+    templates = ["a photo of a {}.", "a drawing of a {}.", "{}"]
+    images = torch.randn(5, 8, generator=torch.Generator().manual_seed(3))
+    words = parse_classes([{"name": "cat", "prompts": ["a furry animal"]}, owl], background=["sky"])
+    plain = parse_classes(["cat", "owl"], background=["sky"])
+    got = rank_templates(images, encode, words, templates)
+    assert got == rank_templates(images, encode, plain, templates) and len({value for _, value in got}) == 3
