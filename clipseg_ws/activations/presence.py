@@ -72,7 +72,7 @@ def presence(
     """
     if rounds < 1:
         raise ValueError(f"rounds={rounds}; at least one is needed, for example 3")
-    block = forward_last_block(backbone, tokens.last_input, tokens.last) if block is None else block
+    block = forward_last_block(backbone, tokens.last_input, tokens.last, tokens.grid) if block is None else block
     scale = backbone.logit_scale if logit_scale is None else logit_scale
     vectors, owner = text.vectors.to(block.out.device).float(), text.owner.to(block.out.device)
     count = len(text.vocabulary.names)

@@ -16,7 +16,7 @@ from clipseg_ws.structures import Tokens
 def image_embeddings(encoder: Encoder, pictures: Sequence[Any]) -> Tensor:
     """Pooled embeddings [B, E] float32, not normalised, as ``config.pool`` says."""
     tokens = encoder.clip(_pixels(encoder, pictures))
-    block = forward_last_block(encoder.backbone, tokens.last_input, tokens.last)
+    block = forward_last_block(encoder.backbone, tokens.last_input, tokens.last, tokens.grid)
     return pool_embedding(encoder.backbone, block.out, encoder.config.pool)
 
 

@@ -45,7 +45,7 @@ def class_maps(
         proxy: [B, C', h', w'] patch features of a second vision model, where the dense maps follow them.
     """
     tokens = repaired(tokens, config)
-    block = forward_last_block(backbone, tokens.last_input, tokens.last)
+    block = forward_last_block(backbone, tokens.last_input, tokens.last, tokens.grid)
     patches = patch_embeddings(backbone, tokens, config, proxy).float() if needs_dense(config) else None
     scores = None
     if present is None:
