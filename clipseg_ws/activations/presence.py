@@ -191,4 +191,6 @@ def competing(logits: Tensor, alive: Tensor) -> Tensor:
     open_to_all = alive.new_ones(alive.shape[0], logits.shape[1] - alive.shape[1])
     mask = torch.cat([alive, open_to_all], 1)
     mask = mask.view(*mask.shape, *[1] * (logits.ndim - 2))
-    return logits.masked_fill(~mask, -torch.inf).softmax(1).nan_to_num(0.0)
+    masked = logits.masked_fill(~mask, -torch.inf)
+    nothing = masked.amax(1, keepdim=True) == -torch.inf  # a nan of the model's own stays one
+    return masked.softmax(1).masked_fill(nothing, 0.0)

@@ -20,11 +20,9 @@ from clipseg_ws.backbones.positions import check_interpolation, positions
 from clipseg_ws.backbones.preprocessing import CLIP_MEAN, CLIP_STD
 from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.backbones.tower import Tower
-from clipseg_ws.backbones.tower_backbone import Speech, TowerBackbone, trained_bias, trained_scale
+from clipseg_ws.backbones.tower_backbone import PLAIN_GELU, Speech, TowerBackbone, trained_bias, trained_scale
 from clipseg_ws.backbones.walk import RunBlock, block_qkv, compiled_block, forward_block, last_block_weights
 from clipseg_ws.structures import Tokens
-
-PLAIN_GELU = "GELU(approximate='none')"
 
 
 class OpenClipBackbone:

@@ -20,6 +20,8 @@ from clipseg_ws.backbones.preprocessing import CLIP_MEAN, CLIP_STD
 from clipseg_ws.backbones.tower import Tower, TowerLastBlock, run_block
 from clipseg_ws.structures import Tokens
 
+PLAIN_GELU = "GELU(approximate='none')"
+
 
 @dataclass(frozen=True, eq=False)
 class Speech:
@@ -86,11 +88,15 @@ class TowerBackbone:
 
     @cached_property
     def weights_sha256(self) -> str:
-        """SHA-256 over names, shapes and float32 values of all weights: the same on every device."""
+        """SHA-256 over names, shapes and float32 values of all weights, and over the activations where they are not
+        GELU, since the same weights are another model then: the same on every device."""
         digest = hashlib.sha256()
         for key, value in sorted(self.model.state_dict().items()):
             digest.update(f"{key}{tuple(value.shape)}".encode())
             digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+        for key, module in self.model.named_modules():
+            if "GELU" in type(module).__name__ and repr(module) != PLAIN_GELU:
+                digest.update(f"{key} {module!r}".encode())
         return digest.hexdigest()
 
     def with_positions(self, position_interpolation: str, *, compile: bool = False) -> TowerBackbone:

@@ -131,3 +131,19 @@ def test_a_segmenter_with_every_method(family):
     for method in ("default", "clip-es", "naclip"):
         result = segment.variant(method=method)(picture, classes="cat; sofa", background=["wall"])
         assert result.labels.shape == (64, 96)
+
+
+@pytest.mark.parametrize("method", ["default", "clip-es", "naclip"])
+def test_nan_is_an_error_that_says_so(method):
+    from conftest import tiny_clip
+    from PIL import Image
+
+    from clipseg_ws import Segmenter
+    from clipseg_ws.backbones import wrap
+
+    model = tiny_clip()
+    model.visual.transformer.resblocks[-1].mlp.c_proj.bias.data[0] = float("nan")
+    model.visual.transformer.resblocks[-1].attn.out_proj.bias.data[0] = float("nan")
+    segment = Segmenter(backbone=wrap(model), short_side=64, method=method)
+    with pytest.raises(FloatingPointError, match=r"NaN.*dtype='float32'"):
+        segment(Image.effect_noise((96, 64), 80).convert("RGB"), classes="cat; sofa", background=["wall"])
