@@ -184,8 +184,8 @@ def _fit_name(written: str, there: str, *, exact: bool) -> int:
     for mine, theirs, whole, level in views:
         if mine == theirs:
             return level + (0 if suffix == own else 1 if not suffix else 2)
-        if whole == theirs:  # a.png written for a.png.png
-            return level + 1
+        if whole == theirs or mine == (there, there.casefold(), loose(there))[level // 3]:
+            return level + 1  # a.png written for a.png.png; a.jpg.png, the mask of a.jpg
     return _MISS
 
 
