@@ -80,8 +80,8 @@ MARK_FORMATS: dict[str, Entry] = registry(
     ),
     _marks(
         "label-studio", "Label Studio json", "rectanglelabels, keypointlabels, choices as tags", "label_studio",
-        reads="JSON, JSON-MIN, old completions; Rectangle + Labels; the box around rotated regions; the last annotation "
-        "of a task; hashed upload names where one picture fits",
+        reads="JSON, JSON-MIN, old completions; Rectangle + Labels; the box around rotated regions; the last "
+        "annotation of a task; hashed upload names where one picture fits",
         ignores="relations, text, ratings, choices of a region, regions without a label (counted); tasks with "
         "predictions only; cancelled annotations",
         refuses="brush, polygon and ellipse regions; pictures that were turned in Label Studio",

@@ -137,3 +137,12 @@ def test_coco_annotations_that_cannot_be_drawn_are_named(tmp_path, more, words):
     wanted = np.zeros((64, 64), np.uint8)
     wanted[10:40, 10:30] = 1
     assert np.array_equal(labels, wanted)
+
+
+def test_a_mask_that_cannot_be_read_fails_in_its_turn(tmp_path):
+    found = data(tmp_path, ["a.png", "b.png"], {"a.png": HALF, "b.png": Image.new("RGB", (16, 16))})
+    (tmp_path / "masks/a.png").write_bytes(b"no")
+    for id, words in (("a", "cannot read"), ("b", "mode RGB")):
+        with pytest.raises(ValueError, match=words):
+            load_dataset("folder", tmp_path).truth(id)
+    assert found.ids == ("a", "b")
