@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import glob
 import os
-import warnings
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from clipseg_ws.files import read_text
 from clipseg_ws.pictures.naming import Source, check_url, distinct, identity, is_url, source_name
 from clipseg_ws.pictures.objects import is_object_store, list_objects, read_paths
-from clipseg_ws.pictures.suffixes import IMAGE_SUFFIXES, unreadable
-from clipseg_ws.pictures.written import (
-    FOLDER_ENDINGS,
-    MARKER,
-    OUTPUT_ENDINGS,
-    in_output,
-    is_output,
-    own_files,
-    was_written,
-)
+from clipseg_ws.pictures.suffixes import IMAGE_SUFFIXES, readable, unreadable
+from clipseg_ws.pictures.written import MARKER, in_output, is_output, own_files, was_written
 
-__all__ = [
-    "FOLDER_ENDINGS", "IMAGE_SUFFIXES", "OUTPUT_ENDINGS", "Source", "check_url", "is_url", "list_sources",
-    "source_name",
-]  # fmt: skip
+__all__ = ["IMAGE_SUFFIXES", "Source", "check_url", "is_url", "list_sources", "source_name"]
 _ALLOWED = (
     "an image file, a folder, a glob such as 'photos/**/*.jpg', a list.txt with one path a line, a list.parquet, "
     "an http(s) URL, s3://bucket/folder"
@@ -102,7 +90,7 @@ def _glob(pattern: Path, output: str | Path | None) -> list[Source]:
     root = Path(*pattern.parts[:fixed])
     hits = sorted(Path(hit) for hit in glob.glob(str(pattern), recursive=True) if Path(hit).is_file())
     elsewhere = None if output is None or in_output(root / "x", output) else output  # results beside the pictures
-    kept = _readable([hit for hit in hits if not in_output(hit, elsewhere) and not was_written(hit)], root)
+    kept = readable([hit for hit in hits if not in_output(hit, elsewhere) and not was_written(hit)], root)
     return [_below(hit, root) for hit in kept]
 
 
@@ -119,30 +107,10 @@ def _folder(root: Path, output: str | Path | None) -> list[Source]:
                 descend.append(name)
         folders[:] = descend  # os.walk goes into these only
         files += own_files(folder, [n for n in names if n[0] != "."])
-    kept = _readable(sorted(files), root)
+    kept = readable(sorted(files), root)
     if not kept:
         raise ValueError(f"no pictures in folder {str(root)!r}: looked for {' '.join(IMAGE_SUFFIXES)}, sub-folders too")
     return [_below(path, root) for path in kept]
-
-
-def _readable(files: list[Path], root: Path) -> list[Path]:
-    """The pictures among files. Warns of videos and of pictures that cannot be read here; raises ValueError where
-    there is nothing else."""
-    left: dict[str, list[str]] = {}
-    kept = []
-    for file in files:
-        suffix = file.suffix.lower()
-        if reason := unreadable(suffix):
-            left.setdefault(reason, []).append(file.name)
-        elif suffix in IMAGE_SUFFIXES:
-            kept.append(file)
-    for reason, names in left.items():
-        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        text = f"{len(names)} files in {str(root)!r} are left out ({some}): each is {reason}"
-        if not kept:
-            raise ValueError(text)
-        warnings.warn(text, UserWarning, stacklevel=2)
-    return kept
 
 
 def _list_file(path: Path) -> list[Source]:
