@@ -6,6 +6,7 @@ between folders, no suffix). Scribble PNGs are read when they are looked up, so 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -88,10 +89,10 @@ def read_marks(path: str | Path, names: Names | None = None) -> Marks:
                 entries[image] = drawn
                 continue
             found = _finished(drawn, names, f"{file}, picture {image!r}")
-            key = stem(normal_name(image))
-            before = entries.get(key)
-            entries[key] = merge_marks(before, found) if isinstance(before, WeakLabels) else found
-    return Marks(entries, listed)
+            before = entries.get(normal_name(image))
+            entries[normal_name(image)] = merge_marks(before, found) if isinstance(before, WeakLabels) else found
+    shared = Counter(stem(name) for name in entries)  # pictures that differ in the suffix only keep it, as with tags
+    return Marks({n if shared[stem(n)] > 1 else stem(n): entry for n, entry in entries.items()}, listed)
 
 
 def _allowed() -> str:

@@ -13,7 +13,7 @@ from clipseg_ws import Support
 from clipseg_ws.activations.gradcam import min_max
 from clipseg_ws.fewshot import labels as labels_module
 from clipseg_ws.fewshot import matcher as matcher_module
-from clipseg_ws.fewshot.bank import BankEntry, BankError, SupportBank
+from clipseg_ws.fewshot.bank import BankEntry, BankError, SupportBank, load_bank
 from clipseg_ws.fewshot.labels import rivals
 from clipseg_ws.fewshot.matcher import FewShotMatcher
 from clipseg_ws.fewshot.options import FewShotConfig
@@ -101,8 +101,10 @@ def query_units(query):
     return F.normalize(query["input"].float(), dim=1)
 
 
-def test_presence_is_of_the_classes_asked_for(bank, query):
+def test_presence_is_of_the_classes_asked_for(bank):
+    query = {"input": bank.entries[2].features["input"][None] + bank.entries[3].features["input"][None]}
     whole = FewShotMatcher(bank, PLAIN)(query)
+    assert len({round(float(v), 4) for v in whole.presence[0]}) == 3
     for asked in (["dog"], ["cow", "cat"]):
         found = FewShotMatcher(bank.focus(asked), PLAIN)(query)
         assert torch.equal(found.presence, whole.presence[:, [bank.labels.index(label) for label in asked]])
@@ -175,3 +177,9 @@ def test_supports_in_which_nothing_is_found_are_left_out():
     assert [support.label for support in ready] == ["cat", "dog"] and set(confidence) == {0}
     with pytest.raises(ValueError, match="nothing of 'cat' was found"):
         predict_masks([given[0], given[2]], segment)
+
+
+def test_what_a_bank_is_asked_for_is_saved_with_it(bank, tmp_path):
+    for asked in ((), ("dog",), ("cow", "cat")):
+        kept = load_bank((bank.focus(asked) if asked else bank).save(tmp_path / "b.safetensors"))
+        assert kept.asked == asked and kept.labels == bank.labels
