@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Segmenter": "segmenter",
     "Config": "config",
-    "Segmentation": "structures",
+    "Segmentation": "output.segmentation",
     "Support": "structures",
     "WeakLabels": "structures",
     "Vocabulary": "structures",
@@ -26,8 +26,9 @@ __all__ = ["Config", "Segmentation", "Segmenter", "Support", "Tokens", "Vocabula
 if TYPE_CHECKING:
     from clipseg_ws.backbones import load_backbone
     from clipseg_ws.config import Config
+    from clipseg_ws.output.segmentation import Segmentation
     from clipseg_ws.segmenter import Segmenter
-    from clipseg_ws.structures import Segmentation, Support, Tokens, Vocabulary, WeakLabels
+    from clipseg_ws.structures import Support, Tokens, Vocabulary, WeakLabels
 
 
 def __getattr__(name: str) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 try:
@@ -37,10 +39,85 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """The same for a folder: yields a new, empty one beside ``path``, which on success takes its place as a whole.
+
+    On an error it is removed and ``path`` stays as it was. A process that is killed while an old folder makes way for
+    the new one leaves none, never a mixture.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        _take_place(temporary, path)
+    finally:
+        _remove(temporary)
+
+
+def _take_place(new: Path, path: Path) -> None:
+    """Rename a folder to a path where another may lie, as many writers as there may be."""
+    while True:
+        old = _beside(path)
+        try:
+            with suppress(FileNotFoundError):
+                os.rename(path, old)
+            os.rename(new, path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                with suppress(OSError):
+                    os.rename(old, path)
+                raise
+            _remove(old)  # another writer was faster: its folder makes way too
+        else:
+            _remove(old)
+            return
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+
+
+def _remove(path: Path) -> None:
+    """A file, or a folder with what is in it; none is fine."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_unfinished(directory: str | Path) -> None:
+    """Delete what killed writers left below a folder that nobody else writes into."""
+    for path in list(Path(directory).rglob(f"{TEMPORARY}*")):
+        _remove(path)
+
+
 def write_text(path: str | Path, text: str) -> None:
     """``atomic_write`` of UTF-8 text; bytes of file names that are no text become ``\\udcxx``."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+def read_text(path: str | Path) -> str:
+    """A text file as other programs write it: UTF-8 or UTF-16, with or without byte order mark; line ends as they are.
+
+    Raises ValueError for another encoding, OSError where it cannot be read.
+    """
+    data = Path(path).read_bytes()
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encoding = "utf-16"
+    elif len(data) > 3 and not data[1] and not data[3]:
+        encoding = "utf-16-le"  # no mark, but every second byte of Latin text is zero
+    elif len(data) > 3 and not data[0] and not data[2]:
+        encoding = "utf-16-be"
+    else:
+        encoding = "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not a UTF-8 or UTF-16 text: {error}") from error
 
 
 def append_csv(path: str | Path, row: Mapping[str, object]) -> None:

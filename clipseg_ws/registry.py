@@ -10,15 +10,13 @@ an entry names its function as "module:function", which ``load`` imports.
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-import yaml
+from clipseg_ws.values import checked_value, near_miss, read_value
 
 
 @dataclass(frozen=True)
@@ -66,9 +64,7 @@ def registry(*entries: Entry) -> dict[str, Entry]:
 def find(table: Registry, name: str, kind: str) -> Entry:
     """The entry of a name. Raises ValueError that names the choices and the nearest; ``kind`` is for its text."""
     if name not in table:
-        close = difflib.get_close_matches(str(name), table, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"{kind} {name!r} is unknown; {hint}choose one of {', '.join(table)}")
+        raise ValueError(f"{kind} {name!r} is unknown; {near_miss(name, table)}choose one of {', '.join(table)}")
     return table[name]
 
 
@@ -125,7 +121,8 @@ def checked_spec(spec: Spec, table: Registry, kind: str) -> Spec:
     for key, value in spec.parameters:
         if key not in entry.parameters:
             known = ", ".join(entry.parameters) or "none"
-            raise ValueError(f"{kind} {entry.name!r} has no parameter {key!r}; its parameters: {known}")
+            hint = near_miss(key, entry.parameters)
+            raise ValueError(f"{kind} {entry.name!r} has no parameter {key!r}; {hint}its parameters: {known}")
         values[key] = checked_value(f"{entry.name}.{key}", value, entry.parameters[key])
     return Spec(entry.name, tuple(values.items()))
 
@@ -153,66 +150,13 @@ def split_outside(text: str, separator: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def read_value(text: str, where: str = "") -> Any:
-    """A value as a user writes it: YAML, and numbers such as 1e-4, which YAML takes for text.
-
-    Raises ValueError, beginning with ``where``, for what is no YAML.
-    """
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or "no value"
-        raise ValueError(f"{where or repr(text)} cannot be read ({problem}); put text into quotes") from error
-    if isinstance(value, str):
-        try:
-            return float(value) if any(c in value for c in "eE.") and value.lower() not in ("nan", "inf") else value
-        except ValueError:
-            return value
-    return value
-
-
-def checked_value(key: str, value: Any, default: Any) -> Any:
-    """``value`` as the type of ``default``: whole numbers as floats where a float is meant, lists as tuples.
-
-    Raises ValueError where it is of another type.
-    """
-    if isinstance(value, list):
-        value = tuple(value)
-    if isinstance(default, bool):
-        good = isinstance(value, bool)
-    elif isinstance(default, int):
-        good = isinstance(value, int) and not isinstance(value, bool)
-    elif isinstance(default, float):
-        good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        value = float(value) if good else value
-    elif isinstance(default, tuple):
-        value = value if isinstance(value, tuple) else (value,)
-        good = all(_alike(item, default[0]) for item in value) if default else True
-    elif isinstance(default, str):
-        good = isinstance(value, str)
-    else:
-        good = True
-    if not good:
-        raise ValueError(f"{key}={value!r} is {type(value).__name__}; {_kind(default)} is needed, e.g. {key}={default}")
-    return value
-
-
-def table_of(entries: Registry | Iterable[Entry], columns: Sequence[str] = ("name", "summary", "paper")) -> list[list]:
+def table_of(
+    entries: Registry | Iterable[Entry], columns: Sequence[str] = ("name", "summary", "paper")
+) -> list[list[str]]:
     """Rows of text for lists and documentation; the first row holds the headings."""
     listed = list(entries.values()) if isinstance(entries, Mapping) else list(entries)
     rows = [[str(getattr(e, c) if hasattr(e, c) else e.about.get(c, "")) for c in columns] for e in listed]
     return [list(columns), *rows]
-
-
-def _alike(value: Any, example: Any) -> bool:
-    if isinstance(example, float):
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(value, type(example)) and isinstance(value, bool) == isinstance(example, bool)
-
-
-def _kind(default: Any) -> str:
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", tuple: "a list"}
-    return names.get(type(default), "another value")
 
 
 def _example(entry: Entry) -> str:

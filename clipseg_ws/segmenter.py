@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from clipseg_ws.activations.last_block import forward_last_block, pool_embedding
 from clipseg_ws.backbones import DEFAULT_MODEL, load_backbone, load_features
 from clipseg_ws.backbones.features import FeatureBackbone
 from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.config import flatten, resolve
 from clipseg_ws.fewshot.bank import SupportBank
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.batching import Batching
-from clipseg_ws.pictures.picture import Grids, Picture
+from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.stages.answerer import Answerer, check_read
+from clipseg_ws.stages.asking import Asking
 from clipseg_ws.stages.banks import Matchers, make_bank
 from clipseg_ws.stages.by_head import ByHead, TrainedHead
-from clipseg_ws.stages.by_maps import ByMaps, of_matching, question_reads
+from clipseg_ws.stages.by_maps import ByMaps, question_reads, without_examples
 from clipseg_ws.stages.by_words import ByWords
 from clipseg_ws.stages.cache import TokenCache
 from clipseg_ws.stages.decide import Decision
-from clipseg_ws.stages.dense import patch_embeddings, repaired
+from clipseg_ws.stages.embeddings import image_embeddings, picture_patches, support_tokens
 from clipseg_ws.stages.encoder import Encoder
-from clipseg_ws.stages.names import resolve_names
-from clipseg_ws.stages.question import Question, known_of, moved
+from clipseg_ws.stages.question import Question, known_of
 from clipseg_ws.stages.results import make_result, resolved_record, setting_of
-from clipseg_ws.structures import Segmentation, TextEmbeddings, Tokens, Vocabulary, WeakLabels
-from clipseg_ws.text.embeddings import embed_vocabulary
+from clipseg_ws.stages.texts import Texts
+from clipseg_ws.structures import TextEmbeddings, Vocabulary, WeakLabels
 from clipseg_ws.weak.given import per_image_tags, weak_list
 from clipseg_ws.weak.marks import mark_names
 
@@ -41,12 +42,11 @@ class Segmenter:
 
     Args:
         model: "ARCH/PRETRAINED" (open_clip), "hf:REPO", "local-dir:PATH" or "nano"; see ``load_backbone``.
-        method: a preset by name, see ``config.PRESETS``.
+        method: a preset by name, see ``config.METHODS``.
         device, dtype: "auto" or explicit ("cuda", "cpu", ...; "float32", "bfloat16", "float16").
         offline: never touch the network.
-        features: a second vision model as source of patch features ("hf:facebook/dinov2-base", "local-dir:PATH", see
-            ``backbones.features``): ProxyCLIP's attention. Kept as ``self.features`` and shared by variants.
-        head: a trained head's file (``clipseg-ws train``): it answers alone, without prompts; its classes.
+        features: a second vision model ("hf:facebook/dinov2-base", "local-dir:PATH"), see ``backbones.features``.
+        head: a trained head's file (``clipseg-ws train``): it answers alone, without prompts.
         backbone: an already loaded one instead of ``model``.
         **config: any field of ``Config``; unknown ones raise.
 
@@ -57,18 +57,10 @@ class Segmenter:
     """
 
     def __init__(
-        self,
-        model: str = DEFAULT_MODEL,
-        *,
-        method: str = "default",
-        device: str = "auto",
-        dtype: str = "auto",
-        offline: bool = False,
-        features: str | FeatureBackbone | None = None,
-        head: str | Path | None = None,
-        backbone: Backbone | None = None,
-        **config: Any,
-    ) -> None:
+        self, model: str = DEFAULT_MODEL, *, method: str = "default", device: str = "auto", dtype: str = "auto",
+        offline: bool = False, features: str | FeatureBackbone | None = None, head: str | Path | None = None,
+        backbone: Backbone | None = None, **config: Any,
+    ) -> None:  # fmt: skip
         resolve(method, config)  # a misspelt setting should not cost the loading of a model
         recipe = {"model": model, "device": device, "offline": offline, "features": features, "backbone": backbone}
         backbone = load_backbone(model, device=device, dtype=dtype, offline=offline) if backbone is None else backbone
@@ -77,21 +69,22 @@ class Segmenter:
             features = load_features(features, backbone.device, dtype, offline)
         self.features = features
         self.head = None if head is None else TrainedHead(head).attach(backbone)
-        self._texts: dict[Vocabulary, TextEmbeddings] = {}
-        self._tokens, self._matchers = TokenCache(), Matchers()
+        self._texts, self._tokens, self._matchers = Texts(backbone), TokenCache(), Matchers()
         self._configure(backbone, method, flatten(config))
 
     def _configure(self, backbone: Backbone, method: str, given: dict[str, Any]) -> None:
         """Everything that follows from the settings."""
-        advice = backbone.recommended | (self.head.card.settings() if self.head else {})
+        advice = dict(backbone.recommended) | (self.head.card.settings() if self.head else {})
         self._given, self.config = given, resolve(method, given, advice)
         self.backbone = backbone.with_positions(self.config.position_interpolation, compile=self.config.compile)
         words = self.head is None and self.config.decision == "words"
-        self._encoder = Encoder(self.backbone, self.features, self.config, self._tokens, whole=not words)
-        self.answerer: Answerer = ByWords(self._encoder) if words else ByMaps(self._encoder)
+        models = (self.backbone, self.features, self.config, self._tokens)
+        self._whole = Encoder(*models)  # whole patches of a picture; words cut windows themselves
+        self.answerer: Answerer = ByWords(Encoder(*models, whole=False)) if words else ByMaps(self._whole)
         if self.head is not None:
-            self.answerer = ByHead(self.head, self._encoder)
+            self.answerer = ByHead(self.head, self._whole)
         check_read(self.answerer, self.config, given)
+        self._asking = Asking(self.backbone, self.config, self._texts, self._matchers, self.head)
         self._batching = Batching(self.config.batch_size)
 
     def with_head(self, head: str | Path | None) -> Segmenter:
@@ -117,45 +110,30 @@ class Segmenter:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as what it was made from, not as weights: a worker process loads the same model on its own device."""
-        texts = {vocabulary: moved(text, "cpu") for vocabulary, text in self._texts.items()}
-        return _remake, (self.recipe | {"method": self.config.method} | self._given, texts)
+        return _remake, (self.recipe | {"method": self.config.method} | self._given, self._texts.on_cpu())
 
     def __call__(
-        self,
-        images: Any,
-        classes: Any = None,
-        *,
-        background: str | Sequence[str] | None = None,
-        tags: Sequence[Any] | None = None,
-        supports: Any = None,
+        self, images: Any, classes: Any = None, *, background: str | Sequence[str] | None = None,
+        tags: Sequence[Any] | None = None, supports: Any = None,
         weak: WeakLabels | Sequence[WeakLabels] | None = None,
-    ) -> Segmentation | list[Segmentation]:
+    ) -> Segmentation | list[Segmentation]:  # fmt: skip
         """Segment one picture or a list of pictures.
 
         Args:
             images: path, URL, PIL image or uint8 array [H, W, 3]; or a list of these.
             classes: "cat; person, people" (``;`` between classes, ``,`` between synonyms), a list, a ``Vocabulary``, a
-                class file, or a name from ``prompts/``. May be left out where ``tags`` are given, and with a model that
-                knows its own classes (nano).
+                class file, or a name from ``prompts/``. May be left out with ``tags`` or a model that knows its own.
             background: words that compete as background; the class file's own, else the configuration's, by default.
-            tags: the weak setting: the classes that are in the picture (a list of lists for several pictures); an
-                empty list means that only background is there.
-            supports: the few setting: examples with masks, ``Support(image, mask, label)`` or a list of these; a folder
-                ``label/picture.jpg`` + ``label/picture.png``; a bank (``Segmenter.bank``) or the file of one, which is
-                encoded once for many calls. Without ``classes`` the supports' labels are looked for, by the examples
-                alone; with ``classes`` names and examples count together. A support with a label and no mask gets a
-                mask by the weak setting first.
+            tags: the weak setting: the classes that are in the picture (a list of lists for several pictures).
+            supports: the few setting: ``Support(image, mask, label)`` or a list of these, a folder
+                ``label/picture.jpg`` + ``label/picture.png``, a bank (``Segmenter.bank``) or the file of one. Without
+                ``classes`` the supports' labels are looked for, by the examples alone; with ``classes`` names and
+                examples count together. A support without a mask gets one by the weak setting first.
             weak: the weak setting with boxes, points and scribbles (one ``WeakLabels`` per picture); the answer never
                 contradicts them. Which classes are there is decided as without them where they name no class (a mark
                 of the background alone, say). Not together with ``tags``, which are a field of it.
 
-        Returns:
-            One ``Segmentation`` for one picture, a list for a list.
-
-        Raises:
-            ValueError: no classes, unknown tags, tags that do not fit the pictures, a picture that cannot be read,
-                weak labels that contradict one another. SupportError, BankError (both ValueError): examples or a bank
-                that cannot be used.
+        Returns one ``Segmentation`` for one picture, a list for a list. Raises ValueError as ``ask`` and ``answer``.
         """
         single = not isinstance(images, (list, tuple))
         listed = [images] if single else list(images)
@@ -177,43 +155,29 @@ class Segmenter:
             tags: names that occur, which are the classes where ``classes`` are left out.
 
         Raises:
-            ValueError: no classes, classes that the bank cannot serve, a method or a head that takes no supports, a
-                setting that this question does not read.
+            ValueError: no classes, classes that the bank cannot serve, a method or a head that takes no supports,
+                supports that cannot be used (SupportError, BankError), a setting that this question does not read.
 
         Example:
             >>> question = segment.ask("house; tree; car")
             >>> results = segment.answer(question, ["a.png", "b.png"])
         """
         bank = None if supports is None else self.bank(supports)
-        if self.head is not None:
-            if bank is not None:
-                raise ValueError(
-                    f"the head {self.head.path!r} answers alone, it takes no supports; leave one of them out"
-                )
-            return Question(self.head.vocabulary(classes, background))
-        if bank is None:
-            vocabulary = self.vocabulary(classes, background, tags)
-            question = Question(vocabulary, self.embed_names(vocabulary))
-        else:
-            question = self._with_examples(bank, classes, background, tags)
-        if self.config.decision == "maps":
-            check_read(self.answerer, self.config, self._given, question_reads(self.answerer.reads, question))
+        question = self._asking.question(classes, background, tags, bank)
+        if self.answerer.name == "maps":
+            reads = question_reads(self.answerer.reads, question)
+            check_read(self.answerer, self.config, self._given, reads, question.kind)
         return question
 
     def answer(
-        self,
-        question: Question,
-        pictures: Sequence[Any],
-        *,
-        tags: Sequence[Sequence[str]] | None = None,
+        self, question: Question, pictures: Sequence[Any], *, tags: Sequence[Sequence[str]] | None = None,
         marks: Sequence[WeakLabels] | None = None,
-    ) -> list[Segmentation]:
+    ) -> list[Segmentation]:  # fmt: skip
         """One result a picture, in order.
 
         Args:
             question: of ``ask``. pictures: whatever the call takes, or what ``prepare`` made.
-            tags: the weak setting: the names that are in each picture. marks: boxes, points and scribbles of each
-                picture, instead of ``tags``.
+            tags: the weak setting: the names in each picture. marks: instead of them, with boxes, points, scribbles.
 
         Raises:
             ValueError: unknown tags, contradicting marks, a picture that cannot be read.
@@ -225,103 +189,61 @@ class Segmenter:
         def decide(rows: Sequence[int]) -> list[Decision]:
             return self.answerer.decide([ready[i] for i in rows], question, known.rows(rows, device))
 
-        kinds = [known.kind(row) for row in range(len(ready))]
-        alike = [(picture.grid, kind) for picture, kind in zip(ready, kinds, strict=True)]
-        decided = self._batching.run_grouped(alike, decide)
-        settings = [setting_of(question, tells, self.head is not None) for tells, _ in kinds]
-        record = resolved_record(self.config, self.backbone, self.features, question)
-        if self.head is not None:
-            record |= {"head": self.head.describe()}
+        decided = self._batching.run_grouped([(p.grid, known.kind(row)) for row, p in enumerate(ready)], decide)
+        record = resolved_record(self.config, self.backbone, self.features, question, self.head)
+        settings = [setting_of(question, known.kind(row)[0], self.head is not None) for row in range(len(ready))]
         made = zip(ready, decided, settings, strict=True)
         return [make_result(picture, one, question, setting, record, self.config) for picture, one, setting in made]
 
     def vocabulary(
         self, classes: Any = None, background: Any = None, tags: Iterable[Sequence[str]] | None = None
     ) -> Vocabulary:
-        """The resolved vocabulary: classes, background words (those that are classes left out; "auto": chosen by
-        similarity to the classes), templates."""
-        if self.head is not None:
-            return self.head.vocabulary(classes, background)
-        return resolve_names(self.backbone, self.config, classes, background, tags)
+        """The resolved vocabulary: classes, background words ("auto": by similarity to the classes), templates."""
+        return self._asking.vocabulary(classes, background, tags)
 
     def bank(self, supports: Any) -> SupportBank:
         """Supports encoded once for many calls, see ``supports`` there; ``.save(path)``, ``.merge(other)``."""
         backbone = self.features or self.backbone
-        cached = self._encode_pictures if self.features is None and self.config.cache_mb else None
-        return make_bank(supports, backbone, self.config, self._by_tag, cached)
+        encode = partial(support_tokens, self._whole) if self.features is None else None
+        return make_bank(supports, backbone, self.config, self._by_tag, encode)
 
-    def _encode_pictures(self, pictures: Sequence[Any]) -> Tokens:
-        encoder = self._for_maps()
-        return encoder.clip(encoder.pixels([encoder.picture(picture) for picture in pictures]))
-
-    def grid(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Patch grid (h, w) that a picture of ``size`` (width, height) gets (words: its network size in pixels)."""
-        return self._encoder.grid(size)
-
-    def grids(self, size: tuple[int, int]) -> Grids:
-        """The grids of all models that see a picture of ``size``; pictures of equal grids share a batch."""
-        return self._encoder.grids(size)
+    @property
+    def encoder_runs(self) -> int:
+        """Batches that CLIP has encoded so far, here and in all variants; with ``cache_mb`` those that were not in the
+        cache. Passes of a trained head and of a second vision model are not counted."""
+        return self._tokens.runs
 
     def prepare(self, image: Any, source: str | None = None) -> Picture:
         """The picture loaded and resized for the network, in a worker thread for example, to be segmented later.
 
-        Takes what the call takes. Another Segmenter may segment it too: one with other sizes resizes it again.
+        Another Segmenter may segment it too: one with other sizes resizes it again.
         """
         if source is None and not isinstance(image, (Picture, Image.Image, np.ndarray)):
             source = str(image)
         return self.answerer.picture(image, source)
 
     def embed_images(self, pictures: Sequence[Any]) -> Tensor:
-        """Pooled image embeddings [B, E] float32 (not normalised) of pictures that share one grid, see ``grid``."""
-        encoder = self._for_maps()
-        tokens = encoder.clip(encoder.pixels([encoder.picture(picture) for picture in pictures]))
-        block = forward_last_block(self.backbone, tokens.last_input, tokens.last)
-        return pool_embedding(self.backbone, block.out, self.config.pool)
+        """Pooled image embeddings [B, E] float32 (not normalised) of pictures that share one grid."""
+        return image_embeddings(self._whole, pictures)
 
     def embed_patches(self, pictures: Sequence[Any]) -> Tensor:
         """Unit patch embeddings [B, h, w, E] float32 of pictures that share one grid, in the space of the names."""
-        encoder = self._for_maps()
-        pixels = encoder.pixels([encoder.picture(picture) for picture in pictures])
-        tokens = repaired(encoder.clip(pixels), self.config)
-        return patch_embeddings(self.backbone, tokens, self.config, encoder.proxy(pixels)).float()
-
-    # ---- inside ----------------------------------------------------------------------------------------------------
-
-    def _for_maps(self) -> Encoder:
-        """The encoder that makes whole patches of a picture."""
-        return Encoder(self.backbone, self.features, self.config, self._tokens)
-
-    def _by_tag(self, pictures: Sequence[Image.Image], labels: Sequence[str]) -> list[Segmentation]:
-        """The weak setting with one tag a picture, for supports without a mask."""
-        given = {key: value for key, value in self._given.items() if not of_matching(key)}
-        ask = self._twin()
-        ask._configure(self.backbone, self.config.method, given | {"keep_maps": True})
-        pairs = zip(pictures, labels, strict=True)
-        return [cast(Segmentation, ask(picture, classes=[label], tags=[label])) for picture, label in pairs]
-
-    def _with_examples(self, bank: SupportBank, classes: Any, background: Any, tags: Any) -> Question:
-        """Names and examples together, or the examples alone."""
-        words = self.config.step("known")
-        known = None if words is None else self.embed_names(self.vocabulary(words["words"]))
-        if classes is None:
-            vocabulary, examples = self._matchers.by_examples(bank, self.config, known)
-            return Question(vocabulary, None, examples)
-        vocabulary = self.vocabulary(classes, background, tags)
-        text = self.embed_names(vocabulary) if self.config.fewshot.text_weight else None
-        return Question(
-            vocabulary, text, self._matchers.with_names(bank, vocabulary, text, self.config, known)
-        )
+        return picture_patches(self._whole, pictures)
 
     def embed_names(self, vocabulary: Vocabulary) -> TextEmbeddings:
         """The vocabulary's text embeddings on the model's device; made once (and kept on disk), pickled with it."""
-        if vocabulary not in self._texts:
-            text = embed_vocabulary(vocabulary, self.backbone.embed_text, weights_key=self.backbone.weights_sha256)
-            self._texts[vocabulary] = moved(text, self.backbone.device)
-        return self._texts[vocabulary]
+        return self._texts.of(vocabulary)
+
+    def _by_tag(self, pictures: Sequence[Image.Image], labels: Sequence[str]) -> list[Segmentation]:
+        """The weak setting with one tag a picture, for supports without a mask."""
+        ask = self._twin()
+        ask._configure(self.backbone, self.config.method, without_examples(self._given) | {"keep_maps": True})
+        pairs = zip(labels, pictures, strict=True)
+        return [ask.answer(ask.ask([label]), [picture], tags=[[label]])[0] for label, picture in pairs]
 
 
 def _remake(arguments: dict[str, Any], texts: dict[Vocabulary, TextEmbeddings]) -> Segmenter:
     """The Segmenter that ``Segmenter.__reduce__`` wrote down."""
     made = Segmenter(**arguments)
-    made._texts |= {vocabulary: moved(text, made.backbone.device) for vocabulary, text in texts.items()}
+    made._texts.add(texts)
     return made

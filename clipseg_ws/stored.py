@@ -24,7 +24,8 @@ def to_bytes(confidence: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     if not ((scaled >= 0) & (scaled <= CERTAIN)).all():
         wrong = scaled[~((scaled >= 0) & (scaled <= CERTAIN))].flat[0] / CERTAIN
         raise ValueError(f"confidence {wrong:.3f}; numbers in [0, 1] are needed, for example 0.95")
-    return scaled.astype(np.uint8)
+    stored: npt.NDArray[np.uint8] = scaled.astype(np.uint8)
+    return stored
 
 
 def limit(threshold: float) -> int:
@@ -42,7 +43,8 @@ def is_sure(confidence: Confidence, threshold: float) -> Confidence:
         return stored >= least
     if confidence.dtype.kind in "ui":
         return confidence >= least
-    return np.rint(confidence.astype(np.float32) * np.float32(CERTAIN)) >= least
+    reached: npt.NDArray[Any] = np.rint(confidence.astype(np.float32) * np.float32(CERTAIN)) >= least
+    return reached
 
 
 def to_labels(labels: npt.ArrayLike, what: str = "label") -> npt.NDArray[np.uint8]:

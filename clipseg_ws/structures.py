@@ -9,9 +9,8 @@ Labels: 0 is background, class ``names[i]`` has label ``i + 1``, 255 is "ignored
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # torch, numpy and PIL are not needed to describe the shapes
@@ -161,8 +160,8 @@ class WeakLabels:
 
 
 @dataclass(frozen=True, eq=False)
-class Segmentation:
-    """The answer for one image.
+class Result:
+    """What was decided for one image; users get it as ``output.segmentation.Segmentation``, which draws and saves it.
 
     Attributes:
         labels: [H, W] uint8 (int32 from 255 classes on) at the original size; 0 background, i+1 = ``names[i]``.
@@ -190,11 +189,11 @@ class Segmentation:
 
     def mask(self, name: str) -> np.ndarray:
         """[H, W] bool mask of one class, or of ``"background"``. Raises KeyError for a name that was not asked for."""
-        if name == "background" and name not in self.names:
-            return self.labels == 0
-        if name not in self.names:
+        ground = name == "background" and name not in self.names
+        if not ground and name not in self.names:
             raise KeyError(f"class {name!r} was not asked for; names are {', '.join(self.names)}")
-        return self.labels == self.names.index(name) + 1
+        mask: np.ndarray = self.labels == (0 if ground else self.names.index(name) + 1)
+        return mask
 
     def shares(self) -> dict[str, float]:
         """Share of the picture's pixels in [0, 1] for the background and every class, in label order."""
@@ -218,18 +217,3 @@ class Segmentation:
                 here, why = name in self.present, "given" if name in self.present else "not among what was given"
             report[name] = {"score": score, "present": here, "why": why}
         return report
-
-    # The two methods below are doors into layer 6 for interactive use; they are imported on call.
-    def overlay(self, image: Any = None, alpha: float = 0.5) -> Image.Image:
-        """The picture with coloured classes and a legend; ``image`` replaces the kept picture (same size)."""
-        from clipseg_ws.output import files as output
-
-        return output.overlay(self, image=image, alpha=alpha)
-
-    def save(
-        self, directory: str | Path, formats: Sequence[str] = ("png", "overlay", "json"), stem: str | None = None
-    ) -> list[Path]:
-        """Write the asked files into ``directory`` (made if missing) through temporary names; returns their paths."""
-        from clipseg_ws.output import files as output
-
-        return output.save(self, Path(directory), formats=formats, stem=stem)

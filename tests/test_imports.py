@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # the rooms from the ground up; rooms of one floor know nothing of one another. "" is the package itself
 FLOORS = (
-    ("", "structures", "files", "registry", "stored", "prompts"),
+    ("", "structures", "files", "values", "registry", "stored", "prompts"),
     ("pictures", "text"),
     ("weak", "output", "backbones"),
     ("activations",),
@@ -84,6 +85,15 @@ def test_rooms(name):
     for there in sorted(map(room, arrows()[name])):
         below = FLOOR[there] < FLOOR[here] or there == here or (here in GROUND and there in GROUND)
         assert below or (here, there) in DOORS, f"{name} (floor {FLOOR[here]}) imports {there} (floor {FLOOR[there]})"
+
+
+def test_every_package_is_installed():
+    """``pip install .`` takes the folders that pyproject.toml lists, and none else."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    here = [(ROOT / "clipseg_ws", ""), (ROOT / "eval", "eval"), (ROOT / "prompts", "prompts")]
+    found = {".".join(filter(None, ["clipseg_ws", name, *p.parent.relative_to(base).parts]))
+             for base, name in here for p in base.rglob("__init__.py")}  # fmt: skip
+    assert found == set(listed)
 
 
 def test_no_cycles():

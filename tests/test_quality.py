@@ -24,14 +24,14 @@ def scenes():
 
 @pytest.fixture(scope="module")
 def nano():
-    return Segmenter("nano", dtype="float32", cache_tokens=40)
+    return Segmenter("nano", dtype="float32", cache_mb=400)
 
 
 @pytest.mark.parametrize(("method", "tags", "floor"), FLOORS)
 def test_held_out_scenes(nano, scenes, method, tags, floor):
     pictures = [Image.fromarray(scene.image) for scene in scenes]
     given = [list(scene.tags) for scene in scenes] if tags else None
-    results = nano.variant(method, cache_tokens=40)(pictures, classes=list(KINDS), tags=given)
+    results = nano.variant(method, cache_mb=400)(pictures, classes=list(KINDS), tags=given)
     matrix = ConfusionMatrix(len(KINDS) + 1)
     for result, scene in zip(results, scenes, strict=True):
         matrix.update(result.labels, scene.labels)

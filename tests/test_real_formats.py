@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from clipseg_ws import Segmenter, load_backbone
-from clipseg_ws.output.files import read_label_png
+from clipseg_ws.output.formats.png import read_label_png
 
 VISION = {"image_size": 224, "layers": 12, "width": 768, "head_width": 64, "patch_size": 16}
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1}  # small: the tower is the test

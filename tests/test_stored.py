@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.refine.affinity import box_mask
 from clipseg_ws.run.pseudo import ignore_uncertain
 from clipseg_ws.stored import is_sure, limit, to_bytes, to_labels
-from clipseg_ws.structures import Segmentation, WeakLabels
+from clipseg_ws.structures import WeakLabels
 from clipseg_ws.weak.constraints import constraints
 from clipseg_ws.weak.marks import draw_lines
 

@@ -77,7 +77,8 @@ def _mean_attention(backbone: Backbone, tokens: Tokens, blocks: Sequence[int], p
     needed_layers(blocks, backbone.depth)  # checks the indices
     total: Tensor | None = None
     for block in blocks:
-        qkv = dict(zip("qkv", backbone.block_qkv(block, block_input(backbone, tokens, block)), strict=True))
+        entering = block_input(backbone, tokens, block)
+        qkv = dict(zip("qkv", backbone.block_qkv(block, entering, tokens.grid), strict=True))
         for pair in pairs:  # one [B, heads, N, N] at a time
             left, right = qkv[pair[0]], qkv[pair[1]]
             scores = left @ right.transpose(-2, -1) * left.shape[-1] ** -0.5

@@ -78,11 +78,11 @@ def dense_features(
     settings = MODES[mode]
     last = backbone.last_block
     if tokens.last is None:
-        q, k, v = last.qkv(last.ln_1(tokens.last_input))
+        q, k, v = last.qkv(last.ln_1(tokens.last_input), tokens.grid)
     else:  # computed on the way already
         q, k, v = tokens.last.q, tokens.last.k, tokens.last.v
     bias = gaussian_bias(tokens.grid, gaussian_std, q) if settings.neighbours else None
-    mixed = _attend(settings, {"q": q, "k": k, "v": v}, bias)
+    mixed = _attend(settings, {"q": q, "k": k, "v": v}, bias, 0 if last.class_token else 1)
     if mix is not None:
         n = tokens.grid[0] * tokens.grid[1]
         if mix.shape != (v.shape[0], n, n):
@@ -109,7 +109,7 @@ def value_embeddings(backbone: Backbone, patches: Tensor, attention: Tensor, gri
     Returns [B, h, w, E]; no residual stream, no MLP.
     """
     last = backbone.last_block
-    _, _, v = last.qkv(last.ln_1(patches))
+    _, _, v = last.qkv(last.ln_1(patches), grid)
     x = last.project(attention.to(v.dtype).unsqueeze(1) @ v)  # [B, 1, N, N] x [B, heads, N, d]
     return torch.unflatten(F.normalize(last.embed(x), dim=-1), 1, grid)
 
@@ -130,11 +130,17 @@ def _gaussian_matrix(side: int, std: float, device: torch.device) -> Tensor:
     return torch.exp(-((at[:, None] - at) ** 2) / (2 * std**2))
 
 
-def _attend(settings: DenseMode, qkv: dict[str, Tensor], bias: Tensor | None) -> Tensor:
-    """[B, heads, N, d]: patches are the queries, the class token takes part as key and value."""
+def _attend(settings: DenseMode, qkv: dict[str, Tensor], bias: Tensor | None, first: int) -> Tensor:
+    """[B, heads, N, d]: patches are the queries; keys and values are the rows from ``first`` on.
+
+    A class token takes part as key and value (``first`` 0); where there is none row 0 is left out (``first`` 1).
+    """
     v = qkv["v"]
+    bias = None if bias is None else bias[:, first:]
     parts = [
-        F.scaled_dot_product_attention(qkv[pair[0]][:, :, 1:], qkv[pair[1]], v, attn_mask=bias)
+        F.scaled_dot_product_attention(
+            qkv[pair[0]][:, :, 1:], qkv[pair[1]][:, :, first:], v[:, :, first:], attn_mask=bias
+        )
         for pair in settings.pairs
     ]
     return torch.stack(parts).sum(0) if parts else v[:, :, 1:]

@@ -63,13 +63,13 @@ def normed(backbone: Any, tokens: Tokens) -> Tensor:
 def leaving(backbone: Any, tokens: Tokens) -> Tensor:
     """Patch tokens leaving the last block."""
     last = backbone.last_block
-    return _as_map(last.forward(tokens.last_input, last.ln_1(tokens.last_input))[:, 1:], tokens)
+    return _as_map(last.forward(tokens.last_input, last.ln_1(tokens.last_input), tokens.grid)[:, 1:], tokens)
 
 
 def keys(backbone: Any, tokens: Tokens) -> Tensor:
     """Keys of the last block, heads joined."""
     last = backbone.last_block
-    k = last.qkv(last.ln_1(tokens.last_input))[1]
+    k = last.qkv(last.ln_1(tokens.last_input), tokens.grid)[1]
     return _as_map(k[:, :, 1:].transpose(1, 2).flatten(2), tokens)  # [B, heads, N, d] -> [B, N, heads d]
 
 

@@ -8,10 +8,9 @@ from torch import Tensor
 from clipseg_ws.activations.last_block import (
     LastBlock,
     forward_last_block,
-    mean_gradient,
+    mean_pooled_gradient,
     normalize,
     pool_embedding,
-    pooled_gradient,
 )
 from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.structures import Tokens
@@ -36,7 +35,8 @@ def softmax_gradcam(
         text: [T, E] unit vectors.
         targets: [B, K] int64 rows of ``text``; -1 pads (its map is zero).
         logit_scale: factor of the cosine before the softmax; the model's own by default.
-        pool: "patch", mean of the patch tokens as in the paper, or "cls".
+        pool: "patch", mean of the patch tokens as in the paper, or "cls". Towers without a trained class token pool
+            as they were trained, by mean or by an attention head, in both.
         competitors: [B, T] bool, the rows that take part in image b's softmax (a target always does); all by default.
 
     Returns:
@@ -68,7 +68,7 @@ def gradcam_and_probabilities(
     """
     _check(text, targets, pool, tokens.last_input.shape[0])
     scale = backbone.logit_scale if logit_scale is None else logit_scale
-    block = forward_last_block(backbone, tokens.last_input, tokens.last) if block is None else block
+    block = forward_last_block(backbone, tokens.last_input, tokens.last, tokens.grid) if block is None else block
     feature = pool_embedding(backbone, block.out, pool)  # [B, E]
     logits = scale * normalize(feature) @ text.float().t()
     if competitors is not None:
@@ -96,8 +96,7 @@ def _signed_maps(
     d_feature = probability_gradient(feature, probs, text, targets, scale)  # [K, B, E]
     # probabilities near 0 or 1 have tiny gradients: unit size through half-precision products, scaled back after
     size = d_feature.abs().amax(-1, keepdim=True).clamp_min(1e-30)
-    d_out = pooled_gradient(backbone, block, d_feature / size, pool)
-    weights = mean_gradient(backbone, block, d_out).float() * size  # [K, B, D]
+    weights = mean_pooled_gradient(backbone, block, d_feature / size, pool).float() * size  # [K, B, D]
     return torch.einsum("kbd,bnd->bkn", weights, block.attention.a[:, 1:].float())
 
 

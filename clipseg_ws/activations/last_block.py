@@ -37,24 +37,62 @@ class LastBlock:
 
     Attributes:
         attention: up to the attention; its ``a`` [B, L, D] are the GradCAM activations, L = 1 + N, class token first.
-        middle: [B, L, D] residual stream between attention and MLP. hidden: [B, L, 4D] the MLP before its activation.
-        out: [B, L, D] the block's output.
+        middle: [B, L, D] residual stream between attention and MLP. hidden: [B, L, 4D] the MLP before its activation;
+            None where the gradient is left to autograd.
+        out: [B, L, D] the block's output. last_input: [B, L, D] what entered it. grid: (h, w), None where not known.
     """
 
     attention: LastAttention
     middle: Tensor
-    hidden: Tensor
+    hidden: Tensor | None
     out: Tensor
+    last_input: Tensor
+    grid: tuple[int, int] | None = None
 
 
 @torch.no_grad()
-def forward_last_block(backbone: Backbone, last_input: Tensor, last: LastAttention | None = None) -> LastBlock:
-    """Run the last block on [B, 1+N, D] and keep what ``mean_gradient`` needs; ``last``: ``Tokens.last``, if there."""
+def forward_last_block(
+    backbone: Backbone, last_input: Tensor, last: LastAttention | None = None, grid: tuple[int, int] | None = None
+) -> LastBlock:
+    """Run the last block on [B, 1+N, D] and keep what the gradient needs.
+
+    Args:
+        last: ``Tokens.last``, if there. grid: ``Tokens.grid``; needed where positions are rotary and ``last`` is not
+            there.
+    """
     weights = backbone.last_block
-    attention = weights.attend(last_input) if last is None else last
+    attention = weights.attend(last_input, None, grid) if last is None else last
     middle = last_input + weights.project(attention.context)
+    if not isinstance(weights, LastBlockWeights):
+        return LastBlock(attention, middle, None, weights.mlp(middle), last_input, grid)
     hidden = weights.hidden(middle)
-    return LastBlock(attention, middle, hidden, weights.mlp(middle, hidden))
+    return LastBlock(attention, middle, hidden, weights.mlp(middle, hidden), last_input, grid)
+
+
+def mean_pooled_gradient(backbone: Backbone, block: LastBlock, d_embedding: Tensor, pool: str) -> Tensor:
+    """Mean over the patches of d objective / d a for objectives on the pooled embedding, the residual held fixed.
+
+    By hand where the last block has the layout of ``LastBlockWeights``, else by autograd, one backward pass a class.
+
+    Args:
+        d_embedding: [K, B, E] gradient with respect to the pooled (not normalised) embedding. pool: "patch" or "cls".
+
+    Returns:
+        [K, B, D] in the block's dtype.
+    """
+    if isinstance(backbone.last_block, LastBlockWeights):
+        return mean_gradient(backbone, block, pooled_gradient(backbone, block, d_embedding, pool))
+    return autograd_mean_gradient(backbone, block, d_embedding, pool)
+
+
+def autograd_mean_gradient(backbone: Backbone, block: LastBlock, d_embedding: Tensor, pool: str) -> Tensor:
+    """``mean_pooled_gradient`` of any last block: memory of one forward pass, time of K backward passes."""
+    last = backbone.last_block
+    with torch.enable_grad():
+        a = block.attention.a.detach().requires_grad_()
+        feature = last.pool(last.forward(block.last_input, a, block.grid), pool)
+    gradients = [torch.autograd.grad(feature, a, d.to(feature.dtype), retain_graph=True)[0] for d in d_embedding]
+    return torch.stack([gradient[:, 1:].mean(1) for gradient in gradients])
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,10 +128,12 @@ def pooled_gradient(backbone: Backbone, block: LastBlock, d_embedding: Tensor, p
         d_embedding: [K, B, E] gradient with respect to the pooled (not normalised) embedding.
         pool: "patch" (mean over the patch tokens) or "cls".
     """
-    first, rows = (0, block.out[:, :1]) if pool == "cls" else (1, block.out[:, 1:])
-    last, dtype = backbone.last_block, block.out.dtype
+    last, dtype = _by_hand(backbone), block.out.dtype
+    one_norm = last.pooling == "mean-then-norm"
+    first, rows = (0, block.out[:, :1]) if pool == "cls" and not one_norm else (1, block.out[:, 1:])
     norm = last.ln_post
-    hat, inv = normalised(norm, rows)
+    hat, inv = normalised(norm, rows.mean(1, keepdim=True) if one_norm else rows)
+    hat, inv = hat.expand(-1, rows.shape[1], -1), inv.expand(-1, rows.shape[1], -1)  # one norm: alike for all patches
     vectors = d_embedding @ last.projection.t().to(d_embedding.dtype) / rows.shape[1]  # [K, B, D]
     vectors = vectors * norm.weight.to(vectors.dtype)
     vectors = vectors - vectors.mean(-1, keepdim=True)
@@ -111,7 +151,7 @@ def mean_gradient(backbone: Backbone, block: LastBlock, d_out: PooledGradient) -
     Returns:
         [K, B, D] in the block's dtype.
     """
-    weights = backbone.last_block
+    weights = _by_hand(backbone)
     mlp = _MlpBackward(weights, block, d_out)
     attention = _AttentionBackward(block.attention, d_out.first, d_out.hat.shape[1])
     out_proj = _scaled(weights.out_proj.weight, weights.scale_1).t()  # [D of the heads, D of the stream]
@@ -131,6 +171,7 @@ class _MlpBackward:
         self.second = _scaled(weights.fc2.weight, weights.scale_2)  # [D, 4D]
         self.first = weights.fc1.weight  # [4D, D]
         self.hat_hidden = d_out.hat @ self.second  # [B, M, 4D]
+        assert block.hidden is not None  # kept by forward_last_block for this layout
         self.slope = _slope(weights.activation, block.hidden[:, rows]).mul_(d_out.inv)
         hat, self.inv = normalised(weights.ln_2, block.middle[:, rows])
         weight, dtype = weights.ln_2.weight.to(hat.dtype), block.out.dtype
@@ -201,12 +242,16 @@ def _scaled(weight: Tensor, layer_scale: Tensor | None) -> Tensor:
 
 
 def pool_embedding(backbone: Backbone, out: Tensor, pool: str) -> Tensor:
-    """[B, 1+N, D] -> [B, E] float32: embedding of the class token ("cls") or mean over the patches ("patch")."""
+    """[B, 1+N, D] -> [B, E] float32: as the model pools ("cls") or mean over the patches ("patch")."""
+    return backbone.last_block.pool(out, pool)
+
+
+def _by_hand(backbone: Backbone) -> LastBlockWeights:
+    """The last block where its gradient is written by hand. Raises TypeError for another layout."""
     last = backbone.last_block
-    if pool == "cls":
-        return last.embed(out[:, 0]).float()
-    normed = last.ln_post(out[:, 1:]).float().mean(1)  # the projection is linear: mean first
-    return normed @ last.projection.float()
+    if not isinstance(last, LastBlockWeights):
+        raise TypeError(f"the last block of {backbone.name} has a layout of its own; use mean_pooled_gradient")
+    return last
 
 
 def normalize(embedding: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ def presence(
     """
     if rounds < 1:
         raise ValueError(f"rounds={rounds}; at least one is needed, for example 3")
-    block = forward_last_block(backbone, tokens.last_input, tokens.last) if block is None else block
+    block = forward_last_block(backbone, tokens.last_input, tokens.last, tokens.grid) if block is None else block
     scale = backbone.logit_scale if logit_scale is None else logit_scale
     vectors, owner = text.vectors.to(block.out.device).float(), text.owner.to(block.out.device)
     count = len(text.vocabulary.names)
@@ -191,4 +191,6 @@ def competing(logits: Tensor, alive: Tensor) -> Tensor:
     open_to_all = alive.new_ones(alive.shape[0], logits.shape[1] - alive.shape[1])
     mask = torch.cat([alive, open_to_all], 1)
     mask = mask.view(*mask.shape, *[1] * (logits.ndim - 2))
-    return logits.masked_fill(~mask, -torch.inf).softmax(1).nan_to_num(0.0)
+    masked = logits.masked_fill(~mask, -torch.inf)
+    nothing = masked.amax(1, keepdim=True) == -torch.inf  # a nan of the model's own stays one
+    return masked.softmax(1).masked_fill(nothing, 0.0)

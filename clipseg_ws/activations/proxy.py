@@ -65,7 +65,7 @@ def proxy_embeddings(
 def proxy_values(backbone: Backbone, tokens: Tokens, size: tuple[int, int]) -> Tensor:
     """Values of the last block, class token dropped, bilinearly resized to ``size``: [B, heads, d, h', w']."""
     last = backbone.last_block
-    _, _, v = last.qkv(last.ln_1(tokens.last_input))
+    _, _, v = last.qkv(last.ln_1(tokens.last_input), tokens.grid)
     # [B, heads, 1+N, d] -> [B, heads, d, N] -> [B, heads d, h, w]
     image = torch.unflatten(v[:, :, 1:].transpose(2, 3).flatten(1, 2), 2, tokens.grid)
     image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)

@@ -39,7 +39,9 @@ def class_probabilities(
     if allowed is not None:
         words = torch.cat([torch.ones_like(allowed[:, :1]), allowed], 1)[:, index]  # [B, 1+C] -> [B, T]
         scores = scores.masked_fill(~words[:, :, None, None], -torch.inf)
-    probabilities = scores.softmax(1).nan_to_num(0.0)  # nan: every word masked
+    probabilities = scores.softmax(1)
+    if allowed is not None:  # every word masked: nan, as nothing else here makes it; one from the model stays
+        probabilities = probabilities.masked_fill(~words.any(1)[:, None, None, None], 0.0)
     empty = probabilities.new_zeros(logits.shape[0], num_classes + 1, *logits.shape[2:])
     index = index.view(1, -1, 1, 1).expand_as(probabilities)
     return empty.scatter_reduce(1, index, probabilities, "amax", include_self=True)

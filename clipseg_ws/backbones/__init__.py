@@ -119,7 +119,7 @@ def wrap(model: Any, **settings: Any) -> Backbone:
     kind = type(model)
     raise UnsupportedBackbone(
         f"a {kind.__module__}.{kind.__qualname__} cannot be used: its patches are not known to speak text; what can be "
-        f"is {', '.join(MODELS)} with a CLIP ViT, for example "
+        f"is {', '.join(MODELS)} with a ViT, for example "
         "wrap(open_clip.create_model('ViT-B-16-quickgelu', pretrained='openai'))"
     )
 

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clipseg_ws.backbones.architecture import check_architecture
 from clipseg_ws.backbones.errors import UnsupportedBackbone
-from clipseg_ws.backbones.layout import CLIP_END_OF_TEXT, build_clip, check_architecture
+from clipseg_ws.backbones.layout import CLIP_END_OF_TEXT, build_clip
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.backbones.protocol import Backbone
 

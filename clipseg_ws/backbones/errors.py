@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+NEAREST = "use a ViT, for example 'ViT-B-16-quickgelu/openai', 'ViT-B-16-SigLIP2/webli' or 'ViT-L-14/laion2b_s32b_b82k'"
+
 
 class UnsupportedBackbone(ValueError):
-    """The model exists but its towers are not CLIP's ViT and CLIP's text transformer; the message says what to use."""
+    """The model exists but its picture tower is no ViT on a grid, or nothing reads its texts; says what to use."""
 
 
 class WeightsNotFound(FileNotFoundError):

@@ -6,6 +6,8 @@ Each entry's function is called as ``function(rest, offline=...)``; ``rest`` is 
 
 * ``FAMILIES``: -> ``layout.Checkpoint``. ``about["fetch"]``: function(rest) -> files, brought up to date;
   ``about["names"]``: function() -> every name of the family that needs no path.
+* ``SPEAKERS``: kinds of text-aligned models of transformers (``model_type`` of config.json); ``about["class"]``,
+  ``about["context"]`` tokens a text, ``about["mask"]``: padding is masked. function(model, **settings of ``wrap``).
 * ``MODELS``: classes of models that somebody has built already; function(model, **settings of ``wrap``) -> Backbone.
 * ``FEATURES``: second models, which supply patch features only; -> the folder with transformers' files.
 """
@@ -33,11 +35,28 @@ FAMILIES = registry(
           about={"form": "nano", "example": "nano", "fetch": f"{_ROOM}.folder:embedded_files"}),
 )  # fmt: skip
 
+def _speaker(name: str, summary: str, kind: str, context: int, mask: bool) -> Entry:
+    about = {"class": kind, "context": context, "mask": mask}
+    return Entry(name, summary, f"{_ROOM}.transformers_tower:wrap_speaker", about=about)
+
+
+SPEAKERS = registry(
+    Entry("clip", "CLIP, converted to open_clip's layout", f"{_ROOM}.convert:wrap_transformers",
+          about={"class": "CLIPModel", "context": 77, "mask": False}),
+    _speaker("siglip", "SigLIP, and SigLIP 2 of a fixed size", "SiglipModel", 64, False),
+    _speaker("siglip2", "SigLIP 2 for any size (NaFlex)", "Siglip2Model", 64, False),
+    _speaker("altclip", "AltCLIP, nine or more languages", "AltCLIPModel", 77, True),
+    _speaker("chinese_clip", "Chinese CLIP", "ChineseCLIPModel", 52, True),
+    _speaker("metaclip_2", "MetaCLIP 2, worldwide languages", "MetaClip2Model", 77, True),
+)  # fmt: skip
+
 MODELS = registry(
     Entry("open_clip.CLIP", "what open_clip.create_model gives for most names", f"{_ROOM}.openclip:wrap_open_clip"),
-    Entry("open_clip.CustomTextCLIP", "the same with a text tower apart", f"{_ROOM}.openclip:wrap_open_clip"),
-    Entry("transformers.CLIPModel", "CLIP with both towers", f"{_ROOM}.convert:wrap_transformers"),
-)
+    Entry("open_clip.CustomTextCLIP", "with a text tower apart: SigLIP, EVA, PE-Core, MobileCLIP-B, ViTamin and others",
+          f"{_ROOM}.openclip:wrap_open_clip"),
+    Entry("open_clip.CoCa", "with a decoder of captions, which is not used", f"{_ROOM}.openclip:wrap_open_clip"),
+    *(Entry(f"transformers.{entry.about['class']}", entry.summary, entry.home) for entry in SPEAKERS.values()),
+)  # fmt: skip
 
 FEATURES = registry(
     Entry("hf", "transformers' files on the model hub", f"{_ROOM}.second:repo_folder",

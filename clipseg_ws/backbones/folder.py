@@ -5,11 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from clipseg_ws.backbones.architecture import check_architecture
 from clipseg_ws.backbones.convert import convert_clip
+from clipseg_ws.backbones.custom import build_model
 from clipseg_ws.backbones.errors import UnsupportedBackbone
-from clipseg_ws.backbones.layout import Checkpoint, build_clip, check_architecture, make_tokenizer
-from clipseg_ws.backbones.preprocessing import check_tokenizer, from_open_clip, from_transformers, read_json
+from clipseg_ws.backbones.families import SPEAKERS
+from clipseg_ws.backbones.layout import Checkpoint
+from clipseg_ws.backbones.preprocessing import (
+    CLIP_MEAN,
+    CLIP_STD,
+    check_tokenizer,
+    from_open_clip,
+    from_transformers,
+    read_json,
+)
 from clipseg_ws.backbones.weights import PICKLED, read_weights
+from clipseg_ws.backbones.words import folder_tokenizer, make_tokenizer
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 TRANSFORMERS_CONFIG = "config.json"
@@ -99,7 +110,7 @@ def check_folder_config(folder: Path) -> None:
     if (folder / OPEN_CLIP_CONFIG).is_file():
         check_architecture(_open_clip_model_cfg(folder), str(folder))
     elif (folder / TRANSFORMERS_CONFIG).is_file():
-        _transformers_config(folder)
+        _kind(folder)
 
 
 def _is_open_clip_only(folder: Path) -> bool:
@@ -116,40 +127,61 @@ def _open_clip_model_cfg(folder: Path) -> dict[str, Any]:
 def _load_open_clip(folder: Path, weights: Path) -> Checkpoint:
     model_cfg = _open_clip_model_cfg(folder)
     check_architecture(model_cfg, str(folder))
-    check_tokenizer(folder)
+    text = model_cfg["text_cfg"]
+    if not (text.get("hf_tokenizer_name") or text.get("hf_model_name")):
+        check_tokenizer(folder)
     mean, std = from_open_clip(read_json(folder / OPEN_CLIP_CONFIG), model_cfg, folder / OPEN_CLIP_CONFIG)
-    model = build_clip(model_cfg, read_weights(weights), str(weights))
+    model = build_model(model_cfg, read_weights(weights), str(weights))
     ours = read_json(folder / OPEN_CLIP_CONFIG).get("clipseg_ws", {})  # settings that suit these weights, see nano
     return Checkpoint(
         model,
         mean,
         std,
-        make_tokenizer(model_cfg["text_cfg"]),
+        make_tokenizer(text, folder=folder),
         recommended=ours.get("recommended", {}),
         known_classes=tuple(ours.get("known_classes", ())),
     )
 
 
-def _transformers_config(folder: Path) -> Any:
-    """The ``CLIPConfig`` of a folder. Raises UnsupportedBackbone for any other kind of model."""
-    content = read_json(folder / TRANSFORMERS_CONFIG)
-    kind = content.get("model_type")
-    if kind != "clip":
+def _kind(folder: Path) -> str:
+    """``model_type`` of a folder in transformers' format. Raises UnsupportedBackbone for one that does not speak."""
+    kind = read_json(folder / TRANSFORMERS_CONFIG).get("model_type")
+    if kind not in SPEAKERS:
         raise UnsupportedBackbone(
-            f"{folder / TRANSFORMERS_CONFIG} describes a model of type {kind!r}; 'clip' with both towers is supported, "
-            "for example hf:openai/clip-vit-base-patch16 or ViT-B-16-quickgelu/openai"
+            f"{folder / TRANSFORMERS_CONFIG} describes a model of type {kind!r}; text-aligned models of these kinds "
+            f"are supported: {', '.join(SPEAKERS)}, for example hf:openai/clip-vit-base-patch16 or "
+            "hf:google/siglip2-base-patch16-224; a model that sees only may be a second one (--features)"
         )
-    from transformers import CLIPConfig
-
-    try:
-        return CLIPConfig.from_dict(content)
-    except Exception as error:  # transformers' own kinds of error differ between releases
-        raise ValueError(f"{folder / TRANSFORMERS_CONFIG} is no CLIP configuration: {error}") from error
+    return str(kind)
 
 
 def _load_transformers(folder: Path, weights: Path) -> Checkpoint:
-    config = _transformers_config(folder)
+    kind = _kind(folder)
+    if kind != "clip":
+        return _load_speaker(folder, kind)
+    config = _clip_config(folder)
     check_tokenizer(folder)
     mean, std = from_transformers(folder, config.vision_config.image_size)
     model = convert_clip(config, read_weights(weights), str(weights))
     return Checkpoint(model, mean, std, make_tokenizer({"context_length": model.context_length}))
+
+
+def _load_speaker(folder: Path, kind: str) -> Checkpoint:
+    from clipseg_ws.backbones.transformers_tower import HALF, read_speaker
+
+    tokenizer = folder_tokenizer(folder, SPEAKERS[kind].about["context"])
+    model = read_speaker(folder, kind)
+    default = (HALF, HALF) if kind.startswith("siglip") else (CLIP_MEAN, CLIP_STD)
+    size = getattr(model.config.vision_config, "image_size", None) if kind != "siglip2" else None
+    mean, std = from_transformers(folder, size, default)
+    return Checkpoint(model, mean, std, tokenizer)
+
+
+def _clip_config(folder: Path) -> Any:
+    """The ``CLIPConfig`` of a folder."""
+    from transformers import CLIPConfig
+
+    try:
+        return CLIPConfig.from_dict(read_json(folder / TRANSFORMERS_CONFIG))
+    except Exception as error:  # transformers' own kinds of error differ between releases
+        raise ValueError(f"{folder / TRANSFORMERS_CONFIG} is no CLIP configuration: {error}") from error

@@ -4,12 +4,16 @@ A pre-norm block with a class token in front of the patches, then the projection
 
     a = ln_1(x);  x = x + scale_1 out_proj(softmax(q k^T / sqrt d) v);  x = x + scale_2 fc2(activation(fc1(ln_2(x))))
     embedding = ln_post(x) @ projection
+
+``LastBlockParts`` is what every family's last block answers; ``LastBlockWeights`` are those with the layout above,
+whose gradient ``activations/last_block.py`` has by hand. All others (``tower.py``) go through autograd.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +21,56 @@ from torch import Tensor
 
 from clipseg_ws.backbones.attention import attend, split_heads
 from clipseg_ws.structures import LastAttention
+
+
+class LastBlockParts(Protocol):
+    """The last block of any family and what follows it. ``grid`` (h, w) is needed by rotary positions only.
+
+    Rows [B, 1+N, D] are as in ``Tokens.last_input``: where the tower has no class token, row 0 is the mean patch, which
+    takes no part in the attention, and what comes out of it means nothing.
+
+    Attributes:
+        heads: of the attention. class_token: row 0 is a key and a value for the patches.
+    """
+
+    @property
+    def heads(self) -> int: ...
+    @property
+    def class_token(self) -> bool: ...
+
+    def ln_1(self, x: Tensor) -> Tensor:
+        """[..., D] -> the same shape, what enters the attention (of a post-norm block x itself)."""
+        ...
+
+    def qkv(self, a: Tensor, grid: tuple[int, int] | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """a = ``ln_1(x)`` [B, L, D], patches last -> q, k, v, each [B, heads, L, d], positions turned in."""
+        ...
+
+    def attend(
+        self, last_input: Tensor, total: Tensor | None = None, grid: tuple[int, int] | None = None
+    ) -> LastAttention:
+        """The block up to its attention, whose sum over the heads is added to ``total``. No gradient."""
+        ...
+
+    def project(self, x: Tensor) -> Tensor:
+        """[B, heads, M, d] -> [B, M, D]: heads joined, all that follows before the residual stream."""
+        ...
+
+    def mlp(self, x: Tensor) -> Tensor:
+        """x [B, M, D] between attention and MLP -> the block's output."""
+        ...
+
+    def forward(self, last_input: Tensor, a: Tensor | None = None, grid: tuple[int, int] | None = None) -> Tensor:
+        """The block's output [B, L, D]; ``a`` replaces ``ln_1(last_input)`` (the residual stays as it is)."""
+        ...
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Tokens that leave the block [..., D] -> [..., E], each as if it alone were pooled; not normalised."""
+        ...
+
+    def pool(self, out: Tensor, how: str = "cls") -> Tensor:
+        """The block's output [B, 1+N, D] -> [B, E] float32: "cls" as the model pools, "patch" the mean patch."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +107,8 @@ class LastBlockWeights:
         ln_1: before the attention. in_proj: [3D, D], q, k and v joined in that order. out_proj: [D, D].
         scale_1, scale_2: [D] layer scales behind attention and MLP, or None.
         ln_2: before the MLP. fc1: [4D, D]. activation: element by element. fc2: [D, 4D].
-        ln_post: after the block. projection: [D, E].
+        ln_post: after the block. projection: [D, E]. projection_bias: [E], or None.
+        pooling: "cls", by the class token, or "mean-then-norm", mean of the patches and then ``ln_post`` (CLIPA).
     """
 
     heads: int
@@ -68,13 +123,22 @@ class LastBlockWeights:
     scale_2: Tensor | None
     ln_post: Norm
     projection: Tensor
+    projection_bias: Tensor | None = None
+    pooling: str = "cls"
 
-    def qkv(self, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    @property
+    def class_token(self) -> bool:
+        """Row 0 is a key and a value for the patches."""
+        return True
+
+    def qkv(self, a: Tensor, grid: tuple[int, int] | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """a = ``ln_1(x)`` [B, L, D] -> q, k, v, each [B, heads, L, d]."""
         return split_heads(self.in_proj(a), self.heads)
 
     @torch.no_grad()
-    def attend(self, last_input: Tensor, total: Tensor | None = None) -> LastAttention:
+    def attend(
+        self, last_input: Tensor, total: Tensor | None = None, grid: tuple[int, int] | None = None
+    ) -> LastAttention:
         """The block up to its attention, whose sum over the heads is added to ``total`` [B, L, L]. No gradient."""
         a = self.ln_1(last_input)
         q, k, v = self.qkv(a)
@@ -94,7 +158,7 @@ class LastBlockWeights:
         hidden = self.hidden(x) if hidden is None else hidden
         return x + _scaled(self.fc2(self.activation(hidden)), self.scale_2)
 
-    def forward(self, last_input: Tensor, a: Tensor | None = None) -> Tensor:
+    def forward(self, last_input: Tensor, a: Tensor | None = None, grid: tuple[int, int] | None = None) -> Tensor:
         """The block's output [B, L, D]; ``a`` replaces ``ln_1(last_input)`` (the residual stays as it is)."""
         q, k, v = self.qkv(self.ln_1(last_input) if a is None else a)
         probs = ((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)).float().softmax(-1)
@@ -102,7 +166,20 @@ class LastBlockWeights:
 
     def embed(self, x: Tensor) -> Tensor:
         """Tokens that leave the block [..., D] -> [..., E]: ``ln_post`` and ``projection``, not normalised."""
-        return self.ln_post(x) @ self.projection
+        return self.projected(self.ln_post(x))
+
+    def projected(self, x: Tensor) -> Tensor:
+        """[..., D] behind ``ln_post`` -> [..., E], in x's dtype."""
+        embedding = x @ self.projection.to(x.dtype)
+        return embedding if self.projection_bias is None else embedding + self.projection_bias.to(x.dtype)
+
+    def pool(self, out: Tensor, how: str = "cls") -> Tensor:
+        """[B, 1+N, D] -> [B, E] float32: embedding of the class token ("cls") or mean over the patches ("patch")."""
+        if self.pooling == "mean-then-norm":
+            return self.embed(out[:, 1:].mean(1)).float()
+        if how == "cls":
+            return self.embed(out[:, 0]).float()
+        return self.projected(self.ln_post(out[:, 1:]).float().mean(1))  # the projection is linear: mean first
 
 
 def _scaled(x: Tensor, scale: Tensor | None) -> Tensor:

@@ -31,25 +31,29 @@ def from_open_clip(config: Mapping[str, Any], model_cfg: Mapping[str, Any], path
     return _mean_std(cfg.get("mean", CLIP_MEAN), cfg.get("std", CLIP_STD), path)
 
 
-def from_transformers(folder: Path, image_size: int | Sequence[int]) -> MeanStd:
-    """Mean and std of a transformers processor configuration; CLIP's own where the folder has none.
+def from_transformers(
+    folder: Path, image_size: int | Sequence[int] | None, default: MeanStd = (CLIP_MEAN, CLIP_STD)
+) -> MeanStd:
+    """Mean and std of a transformers processor configuration; ``default`` where the folder has none.
+
+    ``image_size`` None: of a model for pictures of any size.
 
     Raises:
         ValueError: as ``from_open_clip``, or a rescaling other than by 1/255.
     """
     path = next((folder / name for name in PROCESSOR_FILES if (folder / name).is_file()), None)
     if path is None:
-        return CLIP_MEAN, CLIP_STD
+        return default
     config = read_json(path)
     config = config.get("image_processor", config)
     size = config.get("crop_size" if config.get("do_center_crop", True) else "size", config.get("size"))
-    if size is not None:
+    if size is not None and image_size is not None:
         _check_size(_pair(size), _pair(image_size), path)
     if not config.get("do_rescale", True) or abs(config.get("rescale_factor", 1 / 255) * 255 - 1) > 1e-3:
         raise ValueError(f"{path}: pixels must be rescaled by 1/255 to [0, 1], rescale_factor 0.00392156862745098")
     if not config.get("do_normalize", True):
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    return _mean_std(config.get("image_mean", CLIP_MEAN), config.get("image_std", CLIP_STD), path)
+    return _mean_std(config.get("image_mean", default[0]), config.get("image_std", default[1]), path)
 
 
 def check_tokenizer(folder: Path) -> None:

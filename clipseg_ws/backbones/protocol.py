@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from clipseg_ws.backbones.last_block import LastBlockWeights
+    from clipseg_ws.backbones.last_block import LastBlockParts
     from clipseg_ws.structures import Tokens
 
 POSITION_INTERPOLATIONS = ("bicubic", "bilinear", "bicubic-offset")  # see positions.py
@@ -69,7 +69,8 @@ class Backbone(PictureModel, Protocol):
 
     Attributes:
         native_grid: (h, w) patches of the picture size it was trained at. embed_dim: E. heads: of the last block.
-        logit_scale: factor of the cosine that the model was trained with.
+        logit_scale: factor of the cosine that the model was trained with. logit_bias: of models trained with a sigmoid
+            for every pair (SigLIP), whose probability is sigmoid(logit_scale cosine + logit_bias); None: by a softmax.
         tokenizer: list of T strings -> [T, context] int64.
         recommended: settings that suit these weights better than the general defaults (``Config``'s keys;
             "methods": {name: settings} for single methods). known_classes: what weights that know only certain things
@@ -86,13 +87,15 @@ class Backbone(PictureModel, Protocol):
     @property
     def logit_scale(self) -> float: ...
     @property
+    def logit_bias(self) -> float | None: ...
+    @property
     def tokenizer(self) -> Callable[[list[str]], Tensor]: ...
     @property
     def recommended(self) -> Mapping[str, Any]: ...
     @property
     def known_classes(self) -> tuple[str, ...]: ...
     @property
-    def last_block(self) -> LastBlockWeights: ...
+    def last_block(self) -> LastBlockParts: ...
 
     def embed(self, pixels: Tensor) -> Tensor:
         """[B, 3, H, W] -> [B, E] embedding of the pictures as the library computes it, not normalised."""
@@ -102,8 +105,13 @@ class Backbone(PictureModel, Protocol):
         """T strings -> [T, E] float32 unit vectors on the model's device. Raises ValueError for an empty list."""
         ...
 
-    def block_qkv(self, index: int, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """q, k, v [B, heads, L, d] of block ``index`` for tokens [B, L, D] that enter it."""
+    def block_qkv(
+        self, index: int, tokens: Tensor, grid: tuple[int, int] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """q, k, v [B, heads, L, d] of block ``index`` for tokens [B, L, D] that enter it, patches of ``grid`` last.
+
+        ``grid`` is needed by rotary positions only.
+        """
         ...
 
     def with_positions(self, position_interpolation: str, *, compile: bool = False) -> Backbone:

@@ -20,7 +20,11 @@ from clipseg_ws.backbones.folder import (
 from clipseg_ws.backbones.layout import Checkpoint
 from clipseg_ws.backbones.preprocessing import PROCESSOR_FILES, TOKENIZER_FILES
 
-_CONFIGS = (OPEN_CLIP_CONFIG, TRANSFORMERS_CONFIG, *PROCESSOR_FILES, *TOKENIZER_FILES)
+_MORE_TOKENIZER_FILES = (
+    "tokenizer_config.json", "special_tokens_map.json", "sentencepiece.bpe.model", "spiece.model", "vocab.txt",
+    "merges.txt",
+)  # fmt: skip
+_CONFIGS = (OPEN_CLIP_CONFIG, TRANSFORMERS_CONFIG, *PROCESSOR_FILES, *TOKENIZER_FILES, *_MORE_TOKENIZER_FILES)
 _SHARD = re.compile(r"(model|pytorch_model)-\d+-of-\d+\.(safetensors|bin)")
 
 

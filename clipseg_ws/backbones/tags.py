@@ -13,11 +13,14 @@ import open_clip
 from open_clip.pretrained import get_pretrained_cfg
 
 from clipseg_ws.backbones import hub
+from clipseg_ws.backbones.architecture import check_architecture
+from clipseg_ws.backbones.custom import build_model
 from clipseg_ws.backbones.errors import UnsupportedBackbone, WeightsNotFound
 from clipseg_ws.backbones.families import forms
-from clipseg_ws.backbones.layout import Checkpoint, build_clip, check_architecture, make_tokenizer
+from clipseg_ws.backbones.layout import Checkpoint
 from clipseg_ws.backbones.preprocessing import CLIP_MEAN, CLIP_STD
 from clipseg_ws.backbones.weights import read_weights
+from clipseg_ws.backbones.words import make_tokenizer, text_configuration
 
 _QUICK = "-quickgelu"
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # open_clip's defaults, the safe one first
@@ -46,13 +49,21 @@ def load_tag(name: str, *, offline: bool = False) -> Checkpoint:
     """The model ``ARCH/PRETRAINED``, fetched where it is not cached. Raises as ``resolve_tag`` and ``tag_file``."""
     tag = resolve_tag(name)
     path = tag_file(tag, offline=offline)
-    model = build_clip(tag.model_cfg, read_weights(path), f"{tag.name} ({path})")
-    return Checkpoint(model, tag.mean, tag.std, make_tokenizer(tag.model_cfg["text_cfg"]))
+    model = build_model(tag.model_cfg, read_weights(path), f"{tag.name} ({path})", offline=offline)
+    tokenizer = make_tokenizer(tag.model_cfg["text_cfg"], offline=offline)
+    return Checkpoint(model, tag.mean, tag.std, tokenizer)
 
 
 def fetch_tag(name: str) -> list[Path]:
-    """The weight file of ``ARCH/PRETRAINED``, brought up to date. Raises as ``resolve_tag`` and ``tag_file``."""
-    return [tag_file(resolve_tag(name), refresh=True)]
+    """The weight file of ``ARCH/PRETRAINED``, brought up to date, its tokenizer too. Raises as ``resolve_tag`` and
+    ``tag_file``."""
+    tag = resolve_tag(name)
+    files = [tag_file(tag, refresh=True)]
+    text = tag.model_cfg["text_cfg"]
+    make_tokenizer(text)  # read once, so that it is cached
+    if text.get("hf_model_name"):
+        files.append(text_configuration(text["hf_model_name"]) / "config.json")
+    return files
 
 
 def tag_names() -> list[str]:
@@ -86,7 +97,7 @@ def resolve_tag(name: str) -> Tag:
     """The table's row for ``ARCH/PRETRAINED``; touches neither disk nor network.
 
     Raises:
-        UnsupportedBackbone: an architecture without CLIP's ViT or without CLIP's text tower.
+        UnsupportedBackbone: an architecture without a ViT on a grid, or without a text tower that can be read.
         ValueError: an unknown architecture or weight name (the nearest ones are listed), or weights that were trained
             with the other GELU than the architecture has.
     """
@@ -98,7 +109,8 @@ def resolve_tag(name: str) -> Tag:
     row = get_pretrained_cfg(architecture, wanted) if wanted else {}
     if not row:
         raise ValueError(_unknown_weights(name, architecture, wanted))
-    if bool(row.get("quick_gelu", False)) != bool(model_cfg.get("quick_gelu", False)):
+    other = bool(row.get("quick_gelu", False)) != bool(model_cfg.get("quick_gelu", False))
+    if other and _twin(architecture) in open_clip.list_models():  # an architecture without a twin is its weights' own
         raise ValueError(_gelu_mismatch(architecture, wanted))
     repo, _, file = row.get("hf_hub", "").rpartition("/")
     if not repo:

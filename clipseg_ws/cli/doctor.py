@@ -1,4 +1,4 @@
-"""What ``clipseg-ws doctor`` looks at: versions, devices, cached weights, one picture through the embedded model."""
+"""The command ``doctor``: versions, devices, cached weights, one picture through the embedded model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import platform
 import time
 from collections.abc import Iterator
 from importlib import metadata
+
+import typer
+
+from clipseg_ws.cli.options import Device, Dtype
 
 PACKAGES = ("torch", "open_clip_torch", "transformers", "numpy", "pillow", "pandas", "scipy", "safetensors")
 EXTRAS = {
@@ -15,6 +19,16 @@ EXTRAS = {
     "plots": "matplotlib",
     "demo": "gradio",
 }
+
+
+def doctor(device: Device = "auto", dtype: Dtype = "auto") -> None:
+    """Versions, devices, cached weights, and one picture through the embedded model."""
+    healthy = True
+    for line, good in examine(device, dtype):
+        typer.echo(line)
+        healthy &= good
+    if not healthy:
+        raise typer.Exit(1)
 
 
 def examine(device: str = "auto", dtype: str = "auto") -> Iterator[tuple[str, bool]]:

@@ -2,157 +2,52 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from clipseg_ws.backbones import DEFAULT_MODEL
-from clipseg_ws.cli.options import (
-    Background,
-    BatchSize,
-    Device,
-    Dtype,
-    Engine,
-    Features,
-    Formats,
-    Method,
-    Model,
-    Offline,
-    Overwrite,
-    Refine,
-    Results,
-    Setting,
-    make_segmenter,
-    report_run,
-)
+from clipseg_ws.cli.asking import Asked, ask, read_labels
+from clipseg_ws.cli.folder import FolderOptions
+from clipseg_ws.cli.grouping import grouped
+from clipseg_ws.cli.groups import ExampleOptions, MethodOptions, NameOptions, WeakOptions
+from clipseg_ws.cli.options import option
+from clipseg_ws.cli.supports import any_examples, make_examples, read_supports
 
-_SEPARATOR = "\x1f"  # between the words of one --support, which no file name holds
-_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".txt")
-
-
-class SupportCommand(TyperCommand):
-    """Takes ``--support IMAGE MASK [LABEL]``: two or three words, which click's options cannot."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Join the words of every ``--support`` into one before click sees them."""
-        return super().parse_args(ctx, join_supports(args))
-
-
-def join_supports(args: list[str]) -> list[str]:
-    """["--support", "a.jpg", "a.png", "cat", "q.jpg"] -> ["--support", "a.jpg\\x1fa.png\\x1fcat", "q.jpg"].
-
-    The third word is the label unless it is an option, an existing path, a URL, a glob or has the ending of a picture.
-    """
-    out: list[str] = []
-    i = 0
-    while i < len(args):
-        if args[i] != "--support":
-            out.append(args[i])
-            i += 1
-            continue
-        words = args[i + 1 : i + 3]
-        if len(words) == 2 and not any(w.startswith("-") and w != "-" for w in words):
-            if i + 3 < len(args) and _is_label(args[i + 3]):
-                words = args[i + 1 : i + 4]
-            out += ["--support", _SEPARATOR.join(words)]
-            i += 1 + len(words)
-        else:
-            out.append(args[i])
-            i += 1
-    return out
-
-
-def _is_label(word: str) -> bool:
-    looks_like_source = word.lower().endswith(_ENDINGS) or "://" in word or any(c in word for c in "*?[/\\")
-    return not word.startswith("-") and not looks_like_source and not Path(word).exists()
-
-
-def parse_support(word: str) -> tuple[Any, ...]:
-    """One joined ``--support`` -> (image, mask or None, label or None). Raises ValueError for too few words."""
-    parts = word.split(_SEPARATOR)
-    if len(parts) < 2:
-        raise ValueError(
-            f"--support {word!r} needs a picture and a mask, for example --support a.jpg a.png cat ('-' instead of the "
-            "mask: only the label is known)"
-        )
-    image, mask, label = (*parts, None)[:3]
-    return image, None if mask == "-" else mask, label
-
-
-def fewshot(
-    queries: Annotated[
-        list[str] | None, typer.Argument(help="Files, folders, globs, list.txt files, URLs. None: only make the bank.")
-    ] = None,
-    support: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="IMAGE MASK [LABEL]",
-            help="An example; repeatable. MASK: non-zero is the object, mask.png#8 is value 8, .json is a COCO RLE, "
-            "- is unknown (LABEL only).",
-        ),
-    ] = None,
-    support_dir: Annotated[
-        Path | None, typer.Option(help="Folder of examples: label/picture.jpg + label/picture.png.")
-    ] = None,
-    weak_supports: Annotated[
-        bool, typer.Option("--weak-supports", help="The folder has pictures without masks: label/picture.jpg.")
-    ] = False,
-    bank: Annotated[
-        Path | None, typer.Option(help="File of encoded examples: read where it exists, extended by new ones, saved.")
-    ] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option("-c", "--classes", help="Names that count beside the examples; by default the examples alone."),
-    ] = None,
-    track: Annotated[
-        bool, typer.Option("--track", help="The pictures are a sequence: sure frames become examples too.")
-    ] = False,
-    every: Annotated[int, typer.Option(min=1, help="With --track: each so many-th frame may join.")] = 5,
-    output: Results = Path("clipseg_ws_out"),
-    background: Background = None,
-    model: Model = DEFAULT_MODEL,
-    features: Features = None,
-    method: Method = "default",
-    refine: Refine = None,
-    format: Formats = "png,overlay,json",
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    batch_size: BatchSize = 8,
-    overwrite: Overwrite = False,
-    engine: Engine = "local",
-    offline: Offline = False,
-    settings: Setting = None,
-) -> None:
-    """Find in pictures what examples show: pictures with a mask of the thing, with or without its name."""
-    from clipseg_ws.output.files import check_formats, is_done
-    from clipseg_ws.pictures.sources import list_sources
-    from clipseg_ws.run.folder import run_folder
+if TYPE_CHECKING:
+    from clipseg_ws.fewshot.bank import SupportBank
+    from clipseg_ws.pictures.sources import Source
     from clipseg_ws.run.tracking import Tracker
+    from clipseg_ws.segmenter import Segmenter
 
-    if track and engine != "local":
-        raise ValueError("--track goes from frame to frame: it needs --engine local")
-    formats = check_formats(format)
-    given = given_supports(support, support_dir, weak_supports)
-    if not given and (bank is None or not bank.exists()):
+Queries = Annotated[
+    list[str] | None,
+    typer.Argument(help="Files, folders, globs, list.txt files, URLs, as for predict. None: only make the bank."),
+]
+Track = Annotated[bool, option("--track", help="The pictures are a sequence: sure frames become examples too.")]
+Every = Annotated[int, option("--every", min=1, help="With --track: each so many-th frame may join.")]
+
+
+@grouped
+def fewshot(
+    queries: Queries = None, *, examples: ExampleOptions, names: NameOptions, weak: WeakOptions, track: Track = False,
+    every: Every = 5, model: MethodOptions, folder: FolderOptions,
+) -> None:  # fmt: skip
+    """Find in pictures what examples show: pictures with a mask of the thing, with or without its name."""
+    if track and (folder.engine != "local" or folder.part[1] > 1):
+        raise ValueError("--track goes from frame to frame: it needs --engine local and no --shard")
+    given = read_supports(examples)
+    if not any_examples(examples):
         raise ValueError("no examples; pass --support a.jpg a.png cat, --support-dir examples/ or --bank FILE")
-    found = list_sources(queries) if queries else []
-    segmenter = make_segmenter(
-        model, method, device, dtype, offline, settings, features=features, refine=refine,
-        batch_size=1 if track else batch_size,
-    )  # fmt: skip
-    examples = make_examples(segmenter, given, bank)
-    typer.echo(f"examples: {', '.join(f'{label} ({count})' for label, count in examples.shots().items())}")
+    found = folder.sources(queries) if queries else []
+    labels = read_labels(found, names, weak)
+    segmenter = model.segmenter(batch_size=1) if track else model.segmenter()
+    bank = make_examples(segmenter, given, examples.bank)
+    typer.echo(f"examples: {', '.join(f'{label} ({count})' for label, count in bank.shots().items())}")
     if not found:
         return
-    question = segmenter.ask(classes, background, supports=examples)
-    tracker = None
-    if track:
-        tracker = Tracker(
-            segmenter, examples, question, every=every, frames=found, file=output / "track.safetensors"
-        )
-        tracker.restore({str(s) for s in found if not overwrite and is_done(output, s.relative, formats)})
+    asked = ask(segmenter, found, names, labels, bank)
+    tracker = make_tracker(segmenter, bank, asked, every, found, folder) if track else None
 
     def show(source: Any, result: Any) -> None:
         if tracker is not None:
@@ -161,30 +56,26 @@ def fewshot(
             if iou < 0.3:
                 typer.echo(f"{source}: example {name} does not fit (alignment {iou:.2f})")
 
-    summary = run_folder(
-        segmenter, found, output, question if tracker is None else tracker.question, formats=formats,
-        overwrite=overwrite, on_result=show, engine=engine,
-    )  # fmt: skip
-    if tracker is not None and bank is not None:
-        tracker.bank().save(bank)
-    report_run(summary, output)
+    question = asked.question if tracker is None else tracker.question
+    summary = folder.segment(segmenter, found, question, tags=asked.tags, weak=asked.weak, on_result=show)
+    if tracker is not None and examples.bank is not None:
+        tracker.bank().save(examples.bank)
+    folder.report(summary)
 
 
-def given_supports(support: list[str] | None, folder: Path | None, weak: bool) -> list[Any]:
-    """The examples of the command line, unread."""
-    from clipseg_ws.fewshot.supports import read_support_dir
+def make_tracker(
+    segmenter: Segmenter, bank: SupportBank, asked: Asked, every: int, frames: Sequence[Source], folder: FolderOptions
+) -> Tracker:
+    """A bank that grows along the sequence, with the frames that had joined in a run that was cut off."""
+    from clipseg_ws.output.formats import split_formats
+    from clipseg_ws.output.save import is_done
+    from clipseg_ws.run.tracking import Tracker
 
-    listed: list[Any] = [parse_support(word) for word in support or []]
-    return listed if folder is None else listed + list(read_support_dir(folder, masks=not weak))
-
-
-def make_examples(segmenter: Any, given: list[Any], file: Path | None) -> Any:
-    """The bank of the command line: loaded, extended, saved."""
-    old = segmenter.bank(file) if file is not None and file.exists() else None
-    if not given:
-        return old
-    new = segmenter.bank(given)
-    joined = new if old is None else old.merge(new)
-    if file is not None:
-        joined.save(file)
-    return joined
+    tracker = Tracker(
+        segmenter, bank, asked.question, every=every, frames=frames, file=folder.output / "track.safetensors"
+    )
+    pictures, _ = split_formats(folder.format)
+    tracker.restore(
+        {str(frame) for frame in frames if not folder.overwrite and is_done(folder.output, frame.relative, pictures)}
+    )
+    return tracker

@@ -1,4 +1,7 @@
-"""Command-line options that mean the same everywhere, and what they are turned into."""
+"""Options that mean the same everywhere: one name, one meaning, one help text, made from the registries.
+
+Their defaults stand in ``groups.py``. Nothing here imports torch.
+"""
 
 from __future__ import annotations
 
@@ -7,103 +10,139 @@ from typing import Annotated, Any
 
 import typer
 
-from clipseg_ws.backbones import DEFAULT_MODEL
+from clipseg_ws.backbones.families import FAMILIES, FEATURES, forms
+from clipseg_ws.config import METHODS
+from clipseg_ws.output.formats import names_of
+from clipseg_ws.refine import REFINERS
+from clipseg_ws.registry import Registry
+from clipseg_ws.run import ENGINES
+from clipseg_ws.text.lists import list_backgrounds, list_vocabularies
+from clipseg_ws.weak import MARK_FORMATS, TAG_FORMATS, titles
 
+
+def some_of(table: Registry) -> str:
+    """ "one of a, b, c" for a help text."""
+    return f"one of {', '.join(table)}"
+
+
+def option(*names: str, help: str, **more: Any) -> Any:
+    """``typer.Option`` with the help text where one sees it."""
+    return typer.Option(*names, help=help, **more)
+
+
+# ---- what is looked at and looked for -------------------------------------------------------------------------------
+Pictures = Annotated[
+    list[str], typer.Argument(help="Files, folders, globs, list.txt files, http(s) URLs, s3://bucket/folder.")
+]
 Classes = Annotated[
     str | None,
-    typer.Option(
-        "-c",
-        "--classes",
-        help='"cat; person, people" (; between classes, , between synonyms), a YAML file, or a name such as "voc".',
+    option(
+        "-c", "--classes",
+        help='"cat; person, people" (; between classes, , between synonyms), a YAML file, or a name: '
+        f"{', '.join(list_vocabularies())}.",
+    ),
+]  # fmt: skip
+Background = Annotated[
+    str | None,
+    option(
+        "--background",
+        help=f'Words that compete as background: {", ".join(list_backgrounds())}, auto (chosen by the classes), or '
+        '"sky, grass". By default the class file\'s own.',
+    ),
+]  # fmt: skip
+TagsOption = Annotated[
+    str | None,
+    option(
+        "--tags",
+        help=f"What is in each picture: {titles(TAG_FORMATS)}, the word folders (a picture's folder is its tag), or "
+        'names for all pictures such as "cat; dog".',
+    ),
+]  # fmt: skip
+MarksOption = Annotated[
+    list[Path] | None,
+    option("--marks", help=f"Boxes, points, scribbles: {titles(MARK_FORMATS)}. Repeatable."),
+]
+Supports = Annotated[
+    list[str] | None,
+    option(
+        "--support",
+        metavar="IMAGE MASK [LABEL]",
+        help="An example; repeatable. MASK: non-zero is the object, mask.png#8 is value 8, .json is a COCO RLE, "
+        "- is unknown (LABEL only).",
     ),
 ]
-Model = Annotated[str, typer.Option(help='"ARCH/PRETRAINED" (open_clip), "hf:REPO", "local-dir:PATH" or "nano".')]
+SupportDir = Annotated[
+    Path | None, option("--support-dir", help="Folder of examples: label/picture.jpg + label/picture.png.")
+]
+WeakSupports = Annotated[
+    bool, option("--weak-supports", help="The folder has pictures without masks: label/picture.jpg.")
+]
+Bank = Annotated[
+    Path | None, option("--bank", help="File of encoded examples: read where it exists, extended by new ones, saved.")
+]
+
+# ---- who looks ------------------------------------------------------------------------------------------------------
+Model = Annotated[str, option("--model", help=f"{forms(FAMILIES)}.")]
 Features = Annotated[
     str | None,
-    typer.Option(help='A second vision model for patch features, for example "hf:facebook/dinov2-base".'),
+    option(
+        "--features",
+        help=f'A second vision model for patch features: {forms(FEATURES)}, e.g. "{FEATURES["hf"].about["example"]}".',
+    ),
 ]
 Head = Annotated[
-    Path | None, typer.Option(help="A trained head (clipseg-ws train): its classes, one forward pass, no prompts.")
+    Path | None,
+    option("--head", help="A trained head (clipseg-ws train): its classes, one forward pass, no prompts."),
 ]
-Background = Annotated[str | None, typer.Option(help='Background words: a list name, or "sky, grass".')]
-Results = Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")]
-Method = Annotated[str, typer.Option(help="Preset: default, clip-es, cam, prototypes, ...")]
-Refine = Annotated[str | None, typer.Option(help="Picture refinement: none, pamr, guided, crf, ...")]
-Formats = Annotated[str, typer.Option("--format", help="Files to write, separated by commas.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Pictures of one size that go through the model together.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Do pictures again whose files exist.")]
-Device = Annotated[str, typer.Option(help='"auto", "cpu", "cuda", "cuda:1", "mps".')]
-Dtype = Annotated[str, typer.Option(help='"auto", "float32", "bfloat16" or "float16".')]
-Engine = Annotated[str, typer.Option(help='"local", or "ray": spread over a Ray cluster, see the README.')]
-Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
+Method = Annotated[str, option("--method", help=f"How, {some_of(METHODS)}; see clipseg-ws list methods.")]
+Refine = Annotated[
+    str | None,
+    option(
+        "--refine",
+        help=f"Refinement on the picture, {some_of(REFINERS)}; parameters as in pamr(iterations=5). By default the "
+        "method's own; for pseudo masks crf where it is installed, else pamr.",
+    ),
+]
+Device = Annotated[str, option("--device", help='"auto", "cpu", "cuda", "cuda:1", "mps".')]
+Dtype = Annotated[str, option("--dtype", help='"auto", "float32", "bfloat16" or "float16".')]
+Offline = Annotated[bool, option("--offline", help="Never touch the network.")]
 Setting = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any configuration field, for example --set alpha=2. Repeatable."),
+    option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any setting, e.g. --set alpha=2; steps by name, e.g. saliency=true, affinity.threshold=0.7, "
+        '"steps=affinity, saliency(weight=0.5)" (clipseg-ws list steps). Repeatable.',
+    ),
 ]
 
+# ---- how a folder is worked through ---------------------------------------------------------------------------------
+Results = Annotated[Path, option("-o", "--output", help="Folder for the results.")]
+Formats = Annotated[
+    str,
+    option(
+        "--format",
+        help=f"Files to write, commas between. For each picture: {', '.join(names_of('picture'))}; for the whole "
+        f"folder: {', '.join(names_of('dataset'))}; parameters as in coco(style=polygons).",
+    ),
+]
+Limit = Annotated[int | None, option("--limit", min=1, help="The first pictures only.")]
+Shard = Annotated[
+    str, option("--shard", metavar="I/N", help="Do only every N-th picture, from the I-th; I counts from 1.")
+]
+BatchSize = Annotated[
+    int, option("--batch-size", min=1, help="Pictures of one size that go through the model together.")
+]
+Workers = Annotated[int, option("--workers", min=1, help="Threads that decode, and as many that write.")]
+Engine = Annotated[
+    str,
+    option("--engine", help=f"Who does the work: {'; '.join(f'{e.name}: {e.summary}' for e in ENGINES.values())}."),
+]
+Overwrite = Annotated[bool, option("--overwrite", help="Do again what is there already.")]
 
-def make_segmenter(
-    model: str,
-    method: str,
-    device: str,
-    dtype: str,
-    offline: bool,
-    settings: list[str] | None,
-    *,
-    features: str | None = None,
-    **config: Any,
-) -> Any:
-    """A Segmenter from command-line options; None means "not given"."""
-    from clipseg_ws.config import parse_settings
-    from clipseg_ws.segmenter import Segmenter
-
-    given = {key: value for key, value in config.items() if value is not None} | parse_settings(settings)
-    if given.get("head") is not None and model == DEFAULT_MODEL:  # a head names the model that it belongs to
-        from clipseg_ws.heads.head_file import load_head
-
-        model = load_head(given["head"])[1].backbone
-    return Segmenter(model, method=method, device=device, dtype=dtype, offline=offline, features=features, **given)
-
-
-def tags_lookup(spec: str, sources: list[Any]) -> Any:
-    """source -> its tags, from a file, from folder names, or the same names for all."""
-    from clipseg_ws.weak.tags import lookup_tags, read_tags, tags_from_folders
-
-    if spec == "folders":
-        table = tags_from_folders(sources)
-    elif Path(spec).exists():
-        table = read_tags(spec)
-    else:
-        if Path(spec).suffix:
-            raise FileNotFoundError(
-                f"no tags file {spec!r}; a CSV, JSON or XML folder is needed, or names such as 'cat; dog'"
-            )
-        names = tuple(name.strip() for name in spec.split(";") if name.strip())
-        return lambda source: names
-
-    def find(source: Any) -> tuple[str, ...]:
-        tags = lookup_tags(table, source)
-        if tags is None:
-            raise ValueError(f"{source} has no entry in the tags {spec!r}")
-        return tags
-
-    return find
-
-
-def report_run(summary: Any, output: Path) -> None:
-    """The closing lines of a folder run; exit code 1 where pictures failed."""
-    typer.echo(
-        f"{summary.done} done, {summary.skipped} already there, {summary.failed} failed, of {summary.total}; "
-        f"files in {output}"
-    )
-    if summary.done:
-        typer.echo(f"{summary.done / max(summary.seconds, 1e-9):.2f} pictures a second, model loading left out")
-    if summary.done > 4:
-        total = sum(summary.pixels.values())
-        for name, count in summary.pixels.most_common():
-            typer.echo(f"  {name:<24} {summary.pictures[name]:>7} pictures {count / total:>7.1%} of the pixels")
-    if summary.skipped and not summary.done:
-        typer.echo("nothing was done again; pass --overwrite to replace existing files")
-    if summary.failed:
-        typer.echo(f"failures are listed in {output / 'errors.csv'}", err=True)
-        raise typer.Exit(1)
+# ---- elsewhere ------------------------------------------------------------------------------------------------------
+Seed = Annotated[int, option("--seed", help="Of everything that is drawn at random.")]
+Tables = Annotated[Path, option("-o", "--output", help="Folder for results.csv and the other tables.")]
+Root = Annotated[
+    Path | None, option("--root", help="Folder of the data set; the error of a missing one shows its tree.")
+]

@@ -7,26 +7,19 @@ from typing import Annotated
 
 import typer
 
-from clipseg_ws.backbones import DEFAULT_MODEL
-from clipseg_ws.cli.options import (
-    Classes,
-    Device,
-    Dtype,
-    Model,
-    Offline,
-    Setting,
-    make_segmenter,
-    tags_lookup,
-)
+from clipseg_ws.cli.asking import read_labels
+from clipseg_ws.cli.grouping import grouped
+from clipseg_ws.cli.groups import ModelOptions, NameOptions, WeakOptions
+from clipseg_ws.cli.options import Classes, Pictures, TagsOption, option
+from clipseg_ws.text.lists import list_backgrounds, list_templates, list_vocabularies, load_templates
 
 prompts_app = typer.Typer(help="Inspect vocabularies and templates; rank templates by sharpness.", no_args_is_help=True)
+Templates = Annotated[str, option("--templates", help=f"{', '.join(list_templates())}, or templates separated by |.")]
 
 
 @prompts_app.command("list")
 def prompts_list() -> None:
     """Names of the vocabularies, template lists and background lists that come with the package."""
-    from clipseg_ws.text.lists import list_backgrounds, list_templates, list_vocabularies
-
     for title, names in (
         ("vocabularies", list_vocabularies()),
         ("templates", list_templates()),
@@ -57,37 +50,25 @@ def prompts_show(
 
 
 @prompts_app.command("rank")
+@grouped
 def prompts_rank(
-    sources: Annotated[list[str], typer.Argument(help="Pictures, as for predict.")],
-    classes: Classes = None,
-    templates: Annotated[
-        str, typer.Option(help="Name of a template list, or templates separated by |.")
-    ] = "imagenet80",
-    tags: Annotated[
-        str | None, typer.Option(help="Tags of the pictures, as for predict; without, all classes.")
-    ] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many to print.")] = 10,
-    model: Model = DEFAULT_MODEL,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    offline: Offline = False,
-) -> None:
+    pictures: Pictures, *, classes: Classes = None, templates: Templates = "imagenet80", tags: TagsOption = None,
+    top: Annotated[int, option("--top", min=1, help="How many to print.")] = 10, model: ModelOptions,
+) -> None:  # fmt: skip
     """Rank prompt templates by sharpness on your pictures (CLIP-ES): the smaller the better."""
     from clipseg_ws.pictures.sources import list_sources
     from clipseg_ws.run.embeddings import pooled_embeddings
-    from clipseg_ws.text.lists import load_templates
     from clipseg_ws.text.sharpness import rank_templates
 
-    found = list_sources(sources)
-    candidates = load_templates(templates.split("|") if "{}" in templates else templates)
-    segmenter = make_segmenter(model, "default", device, dtype, offline, None)
-    lookup = tags_lookup(tags, found) if tags is not None else None
+    found = list_sources(pictures)
+    candidates = read_templates(templates)
+    labels = read_labels(found, NameOptions(classes), WeakOptions(tags))
+    segmenter = model.segmenter()
     vocabulary = segmenter.vocabulary(classes)
     embeddings, kept = pooled_embeddings(segmenter, found)
-    names = None if lookup is None else [lookup(source) for source in kept]
     ranked = rank_templates(
-        embeddings, segmenter.backbone.embed_text, vocabulary, candidates,
-        logit_scale=segmenter.backbone.logit_scale, tags=names,
+        embeddings, segmenter.backbone.embed_text, vocabulary, candidates, logit_scale=segmenter.backbone.logit_scale,
+        tags=None if labels is None else [labels.tags(source) for source in kept],
     )  # fmt: skip
     typer.echo(f"sharpness of {len(candidates)} templates on {len(kept)} pictures (smaller is better)")
     for template, value in ranked[:top]:
@@ -95,31 +76,22 @@ def prompts_rank(
 
 
 @prompts_app.command("experts")
+@grouped
 def prompts_experts(
-    sources: Annotated[list[str], typer.Argument(help="Unlabelled pictures of the kind to be segmented.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Class file (.yaml) to write, for -c.")],
-    classes: Classes = None,
-    templates: Annotated[
-        str, typer.Option(help="Name of a template list, or templates separated by |.")
-    ] = "imagenet80",
-    top: Annotated[int, typer.Option(min=1, help="Experts a class.")] = 4,
-    model: Model = DEFAULT_MODEL,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    offline: Offline = False,
-    settings: Setting = None,
-) -> None:
+    pictures: Pictures, *, classes: Classes = None, templates: Templates = "imagenet80",
+    output: Annotated[Path, option("-o", "--output", help="Class file (.yaml) to write, for -c.")],
+    top: Annotated[int, option("--top", min=1, help="Experts a class.")] = 4, model: ModelOptions,
+) -> None:  # fmt: skip
     """For each class the templates of lowest entropy on your pictures (FLOSS), as a class file."""
     from clipseg_ws.pictures.sources import list_sources
     from clipseg_ws.run.embeddings import patch_embeddings
     from clipseg_ws.text.class_files import write_classes
     from clipseg_ws.text.experts import template_experts
-    from clipseg_ws.text.lists import load_templates
 
-    candidates = load_templates(templates.split("|") if "{}" in templates else templates)
-    segmenter = make_segmenter(model, "default", device, dtype, offline, settings)
+    candidates = read_templates(templates)
+    segmenter = model.segmenter()
     vocabulary = segmenter.vocabulary(classes)
-    patches, kept = patch_embeddings(segmenter, list_sources(sources))
+    patches, kept = patch_embeddings(segmenter, list_sources(pictures))
     chosen = template_experts(
         patches, segmenter.backbone.embed_text, vocabulary, candidates, segmenter.backbone.logit_scale, top=top,
         weights_key=segmenter.backbone.weights_sha256,
@@ -132,18 +104,15 @@ def prompts_experts(
 
 
 @prompts_app.command("background")
+@grouped
 def prompts_background(
-    classes: Classes = None,
-    count: Annotated[int, typer.Option(min=0, help="How many words to choose.")] = 25,
-    model: Model = DEFAULT_MODEL,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    offline: Offline = False,
-) -> None:
+    *, classes: Classes = None, model: ModelOptions,
+    count: Annotated[int, option("--count", min=0, help="How many words to choose.")] = 25,
+) -> None:  # fmt: skip
     """The background words that --background auto takes for these classes, and how near each is to a class."""
     from clipseg_ws.text.background import rank_background
 
-    segmenter = make_segmenter(model, "default", device, dtype, offline, None)
+    segmenter = model.segmenter()
     vocabulary = segmenter.vocabulary(classes, ())
     ranked = rank_background(
         vocabulary, segmenter.backbone.embed_text, count=count, weights_key=segmenter.backbone.weights_sha256
@@ -154,3 +123,8 @@ def prompts_background(
             mark = "" if entry.chosen else "  (too near: left out)"
             typer.echo(f"{entry.similarity:.3f}  {entry.word}, nearest to {entry.nearest}{mark}")
     typer.echo(f"{len(chosen)} of {len(ranked)} words chosen")
+
+
+def read_templates(text: str) -> tuple[str, ...]:
+    """A list by its name, or templates separated by ``|``."""
+    return load_templates(text.split("|") if "{}" in text else text)

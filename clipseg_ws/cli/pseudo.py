@@ -2,172 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clipseg_ws.backbones import DEFAULT_MODEL
-from clipseg_ws.cli.options import (
-    Background,
-    BatchSize,
-    Device,
-    Dtype,
-    Engine,
-    Method,
-    Model,
-    Offline,
-    Overwrite,
-    Setting,
-)
-from clipseg_ws.config import parse_settings
+from clipseg_ws.cli.asking import check_examples, read_labels
+from clipseg_ws.cli.folder import FolderOptions, fail_where
+from clipseg_ws.cli.grouping import grouped
+from clipseg_ws.cli.groups import ExampleOptions, MethodOptions, NameOptions, WeakOptions
+from clipseg_ws.cli.options import Formats, Head, Method, Pictures, Results, option
+from clipseg_ws.cli.supports import any_examples, make_examples, read_supports
+from clipseg_ws.output.formats import FORMATS, split_formats
 
-
-def pseudo(
-    sources: Annotated[list[str], typer.Argument(help="Files, folders, globs, list.txt files.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the masks.")] = Path("clipseg_ws_pseudo"),
-    tags: Annotated[
-        str | None,
-        typer.Option(help="CSV, JSON, COCO json, a folder of VOC XML, the word folders, or names for all pictures."),
-    ] = None,
-    marks: Annotated[
-        list[Path] | None,
-        typer.Option(help="Boxes, points, scribbles: VOC XML, COCO, LabelMe, Label Studio json, PNG. Repeatable."),
-    ] = None,
-    classes: Annotated[
-        str | None, typer.Option("-c", "--classes", help="As for predict; by default those that the labels name.")
-    ] = None,
-    background: Background = None,
-    model: Model = DEFAULT_MODEL,
-    method: Method = "clip-es",
-    refine: Annotated[
-        str | None, typer.Option(help="Picture refinement; by default crf where it is installed, else pamr.")
-    ] = None,
-    confidence: Annotated[
-        float, typer.Option(min=0, max=1, help="Less certain pixels become 255; 0 keeps all.")
-    ] = 0.95,
-    maps: Annotated[bool, typer.Option("--maps", help="Write the class maps too (float16, .npz).")] = False,
-    instances: Annotated[
-        bool, typer.Option("--instances", help="Tell the things of one class apart: instance maps, COCO by instance.")
-    ] = False,
-    format: Annotated[
-        str, typer.Option(help="The data set once more as: coco, yolo, voc, labelstudio, cvat; commas between.")
-    ] = "",
-    review: Annotated[bool, typer.Option("--review", help="Write review.html, least certain pictures first.")] = False,
-    shard: Annotated[str, typer.Option(metavar="I/N", help="Do only every N-th picture, from the I-th.")] = "1/1",
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    batch_size: BatchSize = 8,
-    workers: Annotated[int, typer.Option(min=1, help="Threads that decode, and as many that write.")] = 2,
-    engine: Engine = "local",
-    overwrite: Overwrite = False,
-    offline: Offline = False,
-    settings: Setting = None,
-) -> None:
-    """Pseudo masks for a data set from tags, boxes, points or scribbles; a killed run continues where it was."""
-    from clipseg_ws.pictures.sources import list_sources
-    from clipseg_ws.run.pseudo import check_exports, make_pseudo
-    from clipseg_ws.run.shards import parse_shard
+if TYPE_CHECKING:
+    from clipseg_ws.fewshot.bank import SupportBank
+    from clipseg_ws.output.datasets import Written
+    from clipseg_ws.pictures.sources import Source
     from clipseg_ws.segmenter import Segmenter
-    from clipseg_ws.text.vocabulary import parse_classes
+    from clipseg_ws.stages.question import Question
+    from clipseg_ws.weak.label_files import LabelFiles
 
-    formats = [name.strip() for name in format.split(",") if name.strip()]
-    check_exports(formats)
-    part = parse_shard(shard)
-    found = list_sources(sources)
-    wanted = None if classes is None else parse_classes(classes)
-    weak, named = weak_reader(tags, marks or [], found, wanted)
-    config: dict[str, Any] = {"batch_size": batch_size, "refine": refine or _best_refiner(), "keep_maps": maps}
-    config |= {"instances": True} if instances else {}
-    segmenter = Segmenter(
-        model, method=method, device=device, dtype=dtype, offline=offline, **config | parse_settings(settings)
+Confidence = Annotated[float, option("--confidence", min=0, max=1, help="Less certain pixels become 255; 0 keeps all.")]
+Maps = Annotated[bool, option("--maps", help="Write the class maps too (float16, .npz).")]
+Instances = Annotated[
+    bool, option("--instances", help="Tell the things of one class apart: instance maps, COCO by instance.")
+]
+Review = Annotated[bool, option("--review", help="Write review.html, least certain pictures first.")]
+
+
+@dataclass(frozen=True)
+class MaskMethod(MethodOptions):
+    """Masks for training are made as CLIP-ES made them, to whose certainties the threshold belongs."""
+
+    method: Method = "clip-es"
+
+
+@dataclass(frozen=True)
+class MaskFolder(FolderOptions):
+    """A folder of masks is a data set with settings of its own; mask and certainty are always in it."""
+
+    output: Results = Path("clipseg_ws_pseudo")
+    format: Formats = "png,confidence"
+
+
+@grouped
+def pseudo(
+    pictures: Pictures, *, weak: WeakOptions, examples: ExampleOptions, names: NameOptions, model: MaskMethod,
+    head: Head = None, confidence: Confidence = 0.95, maps: Maps = False, instances: Instances = False,
+    review: Review = False, folder: MaskFolder,
+) -> None:  # fmt: skip
+    """Pseudo masks for a data set from tags, marks or examples; a killed run continues where it was."""
+    from clipseg_ws.run.pseudo import make_pseudo
+
+    by_example = any_examples(examples)
+    if head is not None and by_example:
+        raise ValueError("a head answers alone, it takes no examples; leave out --head, or --support, --bank, ...")
+    if not weak.given and not by_example:
+        raise ValueError(
+            "no weak labels were given; pass --tags tags.csv, --tags 'cat; dog', --marks boxes.json, or examples by "
+            "--support a.jpg a.png cat"
+        )
+    given = read_supports(examples)
+    found = folder.sources(pictures)
+    labels = read_labels(found, names, weak)
+    segmenter = model.segmenter(
+        head=head, refine=model.refine or _best_refiner(), keep_maps=maps, instances=True if instances else None
     )
-    question = segmenter.ask(wanted if wanted is not None else named or None, background)
+    bank = make_examples(segmenter, given, examples.bank) if by_example else None
+    question = _question(segmenter, names, labels, bank)
+    formats, datasets = split_formats(folder.format)
     summary = make_pseudo(
-        segmenter, found, output, weak, question, confidence=confidence, maps=maps, shard=part,
-        overwrite=overwrite, workers=workers, engine=engine,
+        segmenter, found, folder.output, None if labels is None else labels.labels, question, confidence=confidence,
+        maps=maps, shard=folder.part, overwrite=folder.overwrite, workers=folder.workers, engine=folder.engine,
+        formats=formats,
     )  # fmt: skip
     for line in summary.lines():
         typer.echo(line)
-    _whole(found, output, question.vocabulary.names, formats, review, part)
-    if summary.run.failed:
-        typer.echo(f"failures are listed in errors*.csv in {output}", err=True)
-        raise typer.Exit(1)
+    _whole(found, folder, question.vocabulary.names, formats, datasets, review)
+    fail_where(summary.run.failed, folder.errors_file)
+
+
+def _question(
+    segmenter: Segmenter, names: NameOptions, labels: LabelFiles | None, bank: SupportBank | None
+) -> Question:
+    """As ``asking.ask``, but the names of all label files are the classes, whichever pictures are here."""
+    spoken = [] if labels is None else labels.names()
+    check_examples(names, bank, spoken)
+    classes: Any = names.classes
+    if classes is None and bank is None and segmenter.head is None:
+        classes = spoken or None
+    return segmenter.ask(classes, names.background, supports=bank)
 
 
 def _whole(
-    found: list[Any], output: Path, names: tuple[str, ...], formats: list[str], review: bool, part: tuple[int, int]
-) -> None:
+    found: Sequence[Source], folder: FolderOptions, names: Sequence[str], formats: Sequence[str],
+    datasets: Sequence[str], review: bool,
+) -> None:  # fmt: skip
     """What looks at the whole data set: exports and the review page."""
-    from clipseg_ws.run.pseudo import export_masks
+    from clipseg_ws.run.pseudo import pseudo_entries
 
-    if not formats and not review:
+    wanted = [f"--format {','.join(datasets)}"] if datasets else []
+    wanted += ["--review"] if review else []
+    if not wanted or not folder.whole(" and ".join(wanted)):
         return
-    if part[1] > 1:
-        typer.echo("--format and --review look at the whole data set: run again without --shard when all are done")
-        return
-    export_masks(found, output, names, formats)
+    entries = pseudo_entries(found, folder.output, formats)
+    folder.write_datasets(datasets, names, entries)
     if review:
-        typer.echo(f"{_review(found, output, names)} pictures in {output / 'review.html'}")
-
-
-def weak_reader(
-    tags: str | None, marks: list[Path], sources: list[Any], classes: Any
-) -> tuple[Callable[[Any], Any], list[str]]:
-    """(source -> its ``WeakLabels``, the names that occur) from a tags option and files of marks.
-
-    Raises ValueError where neither is given; the function raises it for a picture that no file holds.
-    """
-    from clipseg_ws.structures import WeakLabels
-    from clipseg_ws.weak.marks import lookup_marks, merge_marks, read_marks
-    from clipseg_ws.weak.tags import lookup_tags, read_tags, tags_from_folders
-
-    if tags is None and not marks:
-        raise ValueError("no weak labels were given; pass --tags tags.csv, --tags 'cat; dog' or --marks boxes.json")
-    everywhere: tuple[str, ...] | None = None
-    table = None
-    if tags == "folders":
-        table = tags_from_folders(sources, classes)
-    elif tags is not None and Path(tags).exists():
-        table = read_tags(tags, classes)
-    elif tags is not None:
-        if Path(tags).suffix:
-            raise FileNotFoundError(f"no tags file {tags!r}; a CSV, JSON or XML folder is needed, or names 'cat; dog'")
-        everywhere = tuple(name.strip() for name in tags.split(";") if name.strip())
-    files = [read_marks(path, classes) for path in marks]
-    names = {name for entry in (table or {}).values() for name in entry} | set(everywhere or ())
-    names |= {name for file in files for name in file.classes()}
-
-    def find(source: Any) -> WeakLabels:
-        listed = everywhere if table is None else lookup_tags(table, source)
-        parts = [] if listed is None else [WeakLabels(tags=listed)]
-        parts += [entry for file in files if (entry := lookup_marks(file, source)) is not None]
-        if not parts:
-            raise ValueError(f"{source} has no entry in the weak labels")
-        result = parts[0]
-        for part in parts[1:]:
-            result = merge_marks(result, part)
-        return result
-
-    return find, sorted(names)
+        typer.echo(f"{_review(entries, folder.output, names)} pictures in {folder.output / 'review.html'}")
 
 
 def _best_refiner() -> str:
-    from importlib.util import find_spec
-
     return "crf" if find_spec("pydensecrf") else "pamr"
 
 
-def _review(sources: list[Any], output: Path, names: tuple[str, ...]) -> int:
-    from clipseg_ws.output.files import output_paths
+def _review(entries: Sequence[Written], output: Path, names: Sequence[str]) -> int:
     from clipseg_ws.output.review import Reviewed, write_review
-    from clipseg_ws.run.pseudo import MASK_FORMATS, picture_name
 
-    def pictures() -> Any:
-        for source in sources:
-            confidence, mask = output_paths(output / "masks", source.relative, MASK_FORMATS)
-            if confidence.exists() and mask.exists():
-                yield Reviewed(picture_name(source), str(source), mask, confidence)
+    def confidence(mask: Path) -> Path:
+        return mask.with_name(mask.name.removesuffix(".png") + str(FORMATS["confidence"].about["file"]))
 
-    return write_review(output / "review.html", pictures(), names)
+    pictures = (Reviewed(e.name, e.location, e.labels, confidence(e.labels)) for e in entries)
+    return write_review(output / "review.html", pictures, names)

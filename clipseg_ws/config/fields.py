@@ -10,7 +10,8 @@ from clipseg_ws.activations import DENSE_MODES
 from clipseg_ws.config.steps import STEPS
 from clipseg_ws.fewshot.options import FewShotConfig
 from clipseg_ws.refine import REFINERS
-from clipseg_ws.registry import Spec, checked_value, parse_spec, parse_specs
+from clipseg_ws.registry import Spec, parse_spec, parse_specs
+from clipseg_ws.values import checked_value
 
 BACKGROUND_RULES = ("power", "constant", "prompts")
 

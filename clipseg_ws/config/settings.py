@@ -11,7 +11,8 @@ from clipseg_ws.config.fields import Config
 from clipseg_ws.config.methods import METHODS
 from clipseg_ws.config.steps import STEPS
 from clipseg_ws.fewshot.options import FewShotConfig, make_config
-from clipseg_ws.registry import Spec, checked_spec, find, parse_specs, read_value
+from clipseg_ws.registry import Spec, checked_spec, find, parse_specs
+from clipseg_ws.values import read_value
 
 _FEWSHOT = "fewshot"
 _OFF: tuple[Any, ...] = (False, None, "none", 0, ())
@@ -41,7 +42,8 @@ def resolve(method: str, given: Mapping[str, Any], recommended: Mapping[str, Any
     inner = {k.removeprefix(f"{_FEWSHOT}."): v for k, v in merged.plain.items() if k.startswith(f"{_FEWSHOT}.")}
     plain = {key: value for key, value in merged.plain.items() if not key.startswith(f"{_FEWSHOT}.")}
     plain |= {"method": method, "steps": merged.specs(), _FEWSHOT: make_config(inner)}
-    return Config(**{key: tuple(v) if isinstance(v, list) else v for key, v in plain.items()})
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in plain.items()}
+    return Config(**values)
 
 
 @dataclass

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from clipseg_ws.activations import layers_needed
-from clipseg_ws.registry import Entry, Spec, checked_value, parse_spec, registry
+from clipseg_ws.registry import Entry, Spec, parse_spec, registry
+from clipseg_ws.values import checked_value
 
 _SEEDS = {"rounds": 2, "sure": 0.92, "unsure": 0.7, "query_share": 0.5}
 
@@ -88,7 +89,8 @@ def make_config(values: Mapping[str, Any]) -> FewShotConfig:
         raise ValueError(
             f"few-shot key {unknown[0]!r} is unknown; known keys: {', '.join(known)}; for example fewshot.prior=0"
         )
-    return FewShotConfig(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+    plain: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    return FewShotConfig(**plain)
 
 
 def _check_refit(parameters: Mapping[str, Any]) -> None:

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageOps
-
+from clipseg_ws.fewshot.masks import SupportError, read_mask
 from clipseg_ws.pictures.images import to_image
 from clipseg_ws.pictures.reading import ImageError
 from clipseg_ws.pictures.sources import IMAGE_SUFFIXES
-from clipseg_ws.structures import IGNORE, Support
+from clipseg_ws.structures import Support
+
+__all__ = ["UNNAMED", "SupportError", "read_mask", "read_support", "read_support_dir", "read_supports"]
 
 UNNAMED = "object"  # the name of what has no label
-_ALLOWED = (
-    "a file, an array [H, W] (bool or integers), a PIL image, a COCO RLE dict, or (one of these, label value), "
-    "for example ('2007_000033.png', 1)"
-)
-
-
-class SupportError(ValueError):
-    """An example that cannot be used; the message names it and says why."""
 
 
 class NothingFound(SupportError):
@@ -65,42 +56,10 @@ def read_supports(supports: Iterable[Support | Sequence[Any]] | Support) -> list
     return [read_support(support) for support in given]
 
 
-def read_mask(mask: Any, size: tuple[int, int], name: str = "mask") -> np.ndarray:
-    """A mask -> uint8 [H, W]: 1 object, 0 background, 255 ignored.
-
-    * Without a label value everything non-zero is the object and 255 is ignored; where 255 is the only value besides 0
-      it is the object, and a grey picture with many values of which 255 is the commonest is a soft mask (object from
-      128 up). Colour pictures: whatever is not black.
-    * With a label value, ``(mask, 8)`` or ``"mask.png#8"``, the pixels of that value; 255 is ignored.
-
-    Args:
-        mask: file (a PNG with a palette gives its indices; a ``.json`` file holds one RLE), array, PIL image, COCO RLE
-            dict ``{"size": [H, W], "counts": ...}`` (needs pycocotools), or (one of these, value).
-        size: (width, height) of the upright picture, which the mask must have.
-
-    Raises:
-        SupportError: not readable, another size, or no object pixel; the message begins with ``name``.
-    """
-    source, value = mask if isinstance(mask, tuple) and len(mask) == 2 else _split_value(mask)
-    values, grey = _values(source, name)
-    if values.shape != (size[1], size[0]):
-        turned = values.shape == size and size[0] != size[1]
-        hint = "; the picture was turned upright by its EXIF, the mask was not" if turned else ""
-        raise SupportError(
-            f"{name}: its mask is {values.shape[1]}x{values.shape[0]} pixels, the picture {size[0]}x{size[1]}{hint}; "
-            "a mask of the picture's size is needed"
-        )
-    result = _object(values, value, grey)
-    if not (result == 1).any():
-        found = ", ".join(map(str, np.unique(values)[:12]))
-        wanted = "any value but 0" if value is None else f"value {value}"
-        raise SupportError(f"{name}: its mask is empty: no pixel has {wanted} (it holds {found})")
-    return result
-
-
 def read_support_dir(path: str | Path, *, masks: bool = True) -> list[Support]:
     """Examples of a folder: ``label/picture.jpg`` with ``label/picture.png`` as its mask; pairs right in the folder
-    have no label. A picture that is itself a PNG has its mask in ``picture_mask.png``.
+    have no label. A picture that is itself a PNG has its mask in ``picture_mask.png``; ``picture_mask.*`` and
+    ``picture_rle.json`` (as the format "rle" writes it) are masks too.
 
     ``masks=False``: every picture ``label/picture.*`` is an example without a mask (weak-few).
 
@@ -127,19 +86,23 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _pairs(folder: Path) -> list[tuple[Path, Path]]:
+    """Every picture of a folder with its mask; raises SupportError for one without."""
     files = _pictures(folder)
-    masks = {f.name for f in files if f.suffix.lower() == ".png"}
-    stems = {f.stem for f in files if f.suffix.lower() != ".png"}
+    codes = [f for f in sorted(folder.iterdir()) if f.name.lower().endswith("_rle.json")]
+    plain = {f.stem for f in files if f.suffix.lower() != ".png"}
+    masks = {f for f in files if f.suffix.lower() == ".png" and f.stem in plain}
+    masks |= {f for f in files if f.stem.endswith("_mask")}
     pairs = []
     for file in files:
-        is_mask = file.name in masks and (file.stem in stems or file.stem.endswith("_mask"))
-        if is_mask:
+        if file in masks:
             continue
-        mask = next((m for m in (f"{file.stem}.png", f"{file.stem}_mask.png") if m in masks and m != file.name), None)
-        if mask is None:
-            expected = f"{file.stem}{'_mask' if file.name in masks else ''}.png"
+        stems = [f"{file.stem}_mask"] if file.suffix.lower() == ".png" else [file.stem, f"{file.stem}_mask"]
+        mine = [f for stem in stems for f in files if f.stem == stem and f in masks]
+        mine += [f for f in codes if f.name[: -len("_rle.json")] == file.stem]
+        if not mine:
+            expected = f"{file.stem}{'_mask' if file.suffix.lower() == '.png' else ''}.png"
             raise SupportError(f"{str(file)!r} has no mask; expected is {expected} beside it")
-        pairs.append((file, folder / mask))
+        pairs.append((file, mine[0]))
     return pairs
 
 
@@ -156,89 +119,3 @@ def _describe(image: Any) -> str:
         return repr(str(image))
     size = getattr(image, "size", None)
     return f"({type(image).__name__} {size})" if isinstance(size, tuple) else f"({type(image).__name__})"
-
-
-def _split_value(mask: Any) -> tuple[Any, int | None]:
-    """ "mask.png#8" -> ("mask.png", 8), unless a file has that very name."""
-    if isinstance(mask, str) and not Path(mask).exists():
-        path, sign, value = mask.rpartition("#")
-        if sign and value.isdigit():
-            return path, int(value)
-    return mask, None
-
-
-def _values(source: Any, name: str) -> tuple[np.ndarray, bool]:
-    """Mask values [H, W] (integers), and whether they come from a grey picture or array that may be a soft mask."""
-    if isinstance(source, Mapping):
-        return _rle(source, name), False
-    if isinstance(source, (str, Path)):
-        source = _file(Path(source), name)
-        if isinstance(source, Mapping):
-            return _rle(source, name), False
-    if isinstance(source, Image.Image):
-        palette = source.mode in ("P", "1")
-        plain = source if source.mode in ("P", "L", "1", "I", "I;16") else source.convert("RGB")
-        source, soft = np.asarray(plain), not palette
-    else:
-        soft = True
-    values = np.asarray(source)
-    if values.ndim == 3 and values.shape[2] in (3, 4) and values.dtype == np.uint8:
-        values = values[..., :3].max(-1)  # colour: whatever is not black
-    if values.ndim != 2 or values.dtype.kind not in "bui":
-        raise SupportError(f"{name}: its mask is {type(source).__name__} {list(values.shape)} of {values.dtype}; "
-                           f"allowed: {_ALLOWED}")  # fmt: skip
-    return values, soft and values.dtype != bool
-
-
-def _file(path: Path, name: str) -> Any:
-    """A PIL image, or the RLE of a JSON file."""
-    if not path.is_file():
-        raise SupportError(f"{name}: there is no mask {str(path)!r}")
-    try:
-        if path.suffix.lower() == ".json":
-            return json.loads(path.read_text(encoding="utf-8"))
-        with Image.open(path) as image:
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise SupportError(f"{name}: its mask {str(path)!r} cannot be read: {error}") from error
-
-
-def _rle(rle: Mapping[str, Any], name: str) -> np.ndarray:
-    """COCO RLE, compressed or as a list of counts -> [H, W] 0/1."""
-    rle = rle.get("segmentation", rle)
-    if not isinstance(rle, Mapping) or not {"size", "counts"} <= set(rle):
-        raise SupportError(f"{name}: a COCO RLE has 'size' and 'counts', e.g. {{'size': [4, 6], 'counts': [3, 21]}}")
-    try:
-        from pycocotools import mask as coco
-    except ImportError as error:
-        raise ImportError("COCO RLE masks need pycocotools: pip install clipseg_ws[coco]") from error
-    height, width = (int(v) for v in rle["size"])
-    counts = rle["counts"]
-    try:
-        if isinstance(counts, list):
-            if sum(counts) != height * width or min(counts, default=0) < 0:
-                raise ValueError(f"its counts add up to {sum(counts)}, not to {height} x {width}")
-            coded = coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-        else:
-            coded = {"size": [height, width], "counts": counts.encode() if isinstance(counts, str) else counts}
-        decoded: np.ndarray = coco.decode(coded)
-        return decoded
-    except (ValueError, TypeError, AttributeError) as error:
-        raise SupportError(f"{name}: its RLE cannot be decoded: {error}") from error
-
-
-def _object(values: np.ndarray, value: int | None, grey: bool) -> np.ndarray:
-    """Mask values -> 1 object, 0 background, 255 ignored; the rule of ``read_mask``."""
-    if values.dtype == bool:
-        return values.astype(np.uint8)
-    if value is not None:
-        ignored = (values == IGNORE) & (value != IGNORE)
-        return np.where(values == value, 1, np.where(ignored, IGNORE, 0)).astype(np.uint8)
-    kinds, counts = np.unique(values[values != 0], return_counts=True)
-    if len(kinds) == 1 and kinds[0] == IGNORE:
-        whole: np.ndarray = values == IGNORE
-        return whole.astype(np.uint8)
-    if grey and len(kinds) > 3 and kinds[counts.argmax()] == IGNORE:
-        return (values >= 128).astype(np.uint8)
-    return np.where(values == IGNORE, IGNORE, values != 0).astype(np.uint8)

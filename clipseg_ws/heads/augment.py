@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.heads.data import Batch
 from clipseg_ws.heads.features import FeatureSpec, encode_features, grid_of, pixel_batch, shrink_target
 
@@ -69,7 +69,7 @@ class AugmentedData:
     """
 
     def __init__(
-        self, backbone: OpenClipBackbone, spec: FeatureSpec,
+        self, backbone: Backbone, spec: FeatureSpec,
         load: Callable[[int], Sample], sizes: Sequence[tuple[int, int]],
         *, detail: int = 4, augmentation: Augmentation | None = None,
         change: Callable[[Sample, np.random.Generator], Sample] = lambda sample, rng: sample,

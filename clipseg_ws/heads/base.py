@@ -1,11 +1,16 @@
-"""What all heads share: shapes in and out, and the normalisation of the tokens they read."""
+"""What all heads share: shapes in and out, the normalisation of the tokens they read, and how one is made."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from clipseg_ws.heads import HEADS
+from clipseg_ws.registry import Spec, checked_spec
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +57,23 @@ class Head(nn.Module):
                 f"features have shape {tuple(features.shape)}; this head reads [B, {self.blocks}, {self.width}, h, w]"
             )
         return normalise_tokens(features).flatten(1, 2)
+
+
+def make_head(kind: str, blocks: int, width: int, labels: int, *, seed: int = 0, **options: Any) -> Head:
+    """A new head of ``kind`` with weights drawn from ``seed``; torch's global generator stays as it was.
+
+    Args:
+        kind: a key of ``HEADS``. blocks: L backbone blocks it reads. width: their token width D.
+        labels: 1 + C, background included. options: of the head, see its entry.
+
+    Raises:
+        ValueError: an unknown kind, or an option that it does not have or of another type.
+    """
+    spec = checked_spec(Spec(kind, tuple(options.items())), HEADS, "head")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head: Head = HEADS[kind].load()(blocks, width, labels, **dict(spec.parameters))
+    return head
 
 
 def normalise_tokens(features: Tensor) -> Tensor:

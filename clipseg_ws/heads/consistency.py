@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from clipseg_ws.heads.base import HeadOutput
+from clipseg_ws.heads.course import Course
 from clipseg_ws.heads.data import Batch
+from clipseg_ws.heads.estimator import SegmentationHead
 from clipseg_ws.heads.losses import at_grid, no_loss, soft_cross_entropy
 
 
@@ -67,3 +69,10 @@ class Consistency:
                 soft_cross_entropy(second, target, where) if patches.any() else no_loss(second)
             )
         return losses
+
+
+def fit_consistent(
+    course: Course, *, low: float = 0.3, high: float = 0.9, share: float = 0.5, weight: float = 0.2
+) -> SegmentationHead:
+    """Train with the two losses beside the masks'. Parameters as of ``Consistency``."""
+    return course.learn(course.head(), extra=Consistency(low, high, share, weight))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +10,7 @@ from torch import Tensor
 
 from clipseg_ws.heads.answers import answers
 from clipseg_ws.heads.base import Head
+from clipseg_ws.heads.course import Course
 from clipseg_ws.heads.data import HeadData, Joined, Retargeted, Targets
 from clipseg_ws.heads.estimator import SegmentationHead
 from clipseg_ws.structures import IGNORE
@@ -37,28 +36,35 @@ def teach(teachers: Sequence[Head], data: HeadData, size: float, threshold: floa
 
 
 def cotrain(
-    heads: Sequence[SegmentationHead], labelled: HeadData, unlabelled: HeadData, *, classes: Sequence[str],
-    rounds: int = 2, threshold: float = 0.8, folder: str | Path | None = None, **fit: Any,
-) -> list[SegmentationHead]:  # fmt: skip
+    heads: Sequence[SegmentationHead], course: Course, *, rounds: int = 2, sure: float = 0.8
+) -> list[SegmentationHead]:
     """Train every head on the labelled pictures, then ``rounds - 1`` times on both, taught by the others.
 
     Args:
-        heads: at least two, of different kinds or seeds. unlabelled: its own targets are not read.
-        fit: goes to every ``SegmentationHead.fit``.
+        heads: at least two, of different kinds or seeds. course: with ``unlabelled``, whose targets are not read.
+        sure: mean probability from which what the others agree on is a target.
 
     Raises:
-        ValueError: fewer than two heads or one round.
+        ValueError: fewer than two heads or one round, or no unlabelled pictures.
     """
-    if len(heads) < 2 or rounds < 1:
-        raise ValueError(f"{len(heads)} heads, {rounds} rounds; at least 2 heads and 1 round are needed")
+    free, labelled = course.unlabelled, course.data
+    if len(heads) < 2 or rounds < 1 or free is None:
+        raise ValueError(
+            f"{len(heads)} heads, {rounds} rounds; at least 2 heads, 1 round and unlabelled pictures are needed"
+        )
     size = labelled.target(0)[0].shape[0] / labelled.grids[0][0]
     data: list[HeadData] = [labelled] * len(heads)
     for number in range(rounds):
         for k, head in enumerate(heads):
-            place = None if folder is None else Path(folder) / f"round-{number + 1}-head-{k + 1}"
-            head.fit(data[k], classes=classes, folder=place, **fit)
+            course.learn(head, data[k], place=f"round-{number + 1}-head-{k + 1}")
         if number + 1 < rounds:
             modules = [head.module_ for head in heads]
-            taught = [teach(modules[:k] + modules[k + 1 :], unlabelled, size, threshold) for k in range(len(heads))]
-            data = [Joined([labelled, Retargeted(unlabelled, targets)]) for targets in taught]
+            taught = [teach(modules[:k] + modules[k + 1 :], free, size, sure) for k in range(len(heads))]
+            data = [Joined([labelled, Retargeted(free, targets)]) for targets in taught]
     return list(heads)
+
+
+def fit_pair(course: Course, *, rounds: int = 2, sure: float = 0.8) -> SegmentationHead:
+    """Two heads of different seeds; the one that is better on the validation pictures. See ``cotrain``."""
+    pair = cotrain([course.head(), course.head(1)], course, rounds=rounds, sure=sure)
+    return max(pair, key=lambda head: head.best_miou_ or 0.0)

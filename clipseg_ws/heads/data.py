@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -96,7 +96,7 @@ class ArrayData:
     """
 
     def __init__(
-        self, features: Tensor | Sequence[Tensor], labels: Sequence, confidence: Sequence | None = None
+        self, features: Tensor | Sequence[Tensor], labels: Sequence[Any], confidence: Sequence[Any] | None = None
     ) -> None:
         self.features = list(features)
         masks = [np.asarray(m).astype(np.uint8) for m in labels]
@@ -163,23 +163,6 @@ class Retargeted:
     def target(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """See ``HeadData``."""
         return self.targets.labels[index], self.targets.confidence[index]
-
-
-class Subset:
-    """Some pictures of a data, in the given order."""
-
-    def __init__(self, data: HeadData, index: Sequence[int]) -> None:
-        self.data, self.index = data, list(index)
-        self.grids = [data.grids[i] for i in self.index]
-        self.blocks, self.width = data.blocks, data.width
-
-    def batch(self, index: Sequence[int], seed: tuple[int, ...]) -> Batch:
-        """See ``HeadData``."""
-        return replace(self.data.batch([self.index[i] for i in index], seed), index=tuple(index))
-
-    def target(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """See ``HeadData``."""
-        return self.data.target(self.index[index])
 
 
 def batch_order(count: int, size: int, seed: tuple[int, ...]) -> list[list[int]]:

@@ -23,7 +23,8 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x + conv(gelu(norm(x)))."""
-        return x + self.conv(F.gelu(self.norm(x)))
+        change: Tensor = self.conv(F.gelu(self.norm(x)))
+        return x + change
 
 
 class Trunk(nn.Module):
@@ -39,7 +40,9 @@ class Trunk(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised at the end."""
-        return self.norm(self.layers(self.fuse(self.drop(F.gelu(self.project(self.drop(x)))))))
+        fused = self.fuse(self.drop(F.gelu(self.project(self.drop(x)))))
+        result: Tensor = self.norm(self.layers(fused))
+        return result
 
 
 class DecoderHead(Head):

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from clipseg_ws.heads import HEADS, make_head
-from clipseg_ws.heads.base import Head
+from clipseg_ws.heads import HEADS
+from clipseg_ws.heads.base import Head, make_head
 from clipseg_ws.heads.data import ArrayData, HeadData, check_targets
+from clipseg_ws.heads.metrics import evaluate
 from clipseg_ws.heads.objective import enlarge
-from clipseg_ws.heads.training import Extra, TrainConfig, Trainer, evaluate
+from clipseg_ws.heads.options import TrainConfig
+from clipseg_ws.heads.training import Extra, Trainer
 from clipseg_ws.heads.workers import Alone
+from clipseg_ws.registry import find
 
 
 class SegmentationHead:
     """A small head on frozen tokens.
 
     Args:
-        kind: "linear", "mlp", "decoder" or "ocr". options: of its class, for example ``{"hidden": 128}``.
-        **training: fields of ``TrainConfig``, for example ``steps=500, lr=1e-3``.
+        kind: a key of ``HEADS``. options: of it, for example ``{"hidden": 128}``.
+        **training: as ``TrainConfig.of`` takes them, for example ``steps=500, lr=1e-3, region=0.1``.
+
+    Raises:
+        ValueError: an unknown head or training option, a value outside its range.
 
     Attributes:
         classes_: C names, label i + 1 is ``classes_[i]``. module_: the trained ``Head``. n_iter_: steps done.
@@ -35,35 +40,25 @@ class SegmentationHead:
     """
 
     def __init__(self, kind: str = "decoder", *, options: dict[str, Any] | None = None, **training: Any) -> None:
-        if kind not in HEADS:
-            raise ValueError(f"head {kind!r} is unknown; choose one of {', '.join(HEADS)}, for example 'decoder'")
-        self.kind, self.options, self.training = kind, dict(options or {}), TrainConfig(**training)
+        self.kind, self.options = find(HEADS, kind, "head").name, dict(options or {})
+        self.training = TrainConfig.of(**training)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Everything that ``set_params`` and the constructor take."""
-        return {"kind": self.kind, "options": dict(self.options)} | asdict(self.training)
+        return {"kind": self.kind, "options": dict(self.options)} | self.training.as_dict()
 
     def set_params(self, **params: Any) -> SegmentationHead:
         """Change some of them; returns self."""
         self.kind, self.options = params.pop("kind", self.kind), dict(params.pop("options", self.options))
-        self.training = replace(self.training, **params)
+        self.training = self.training.given(**params)
         return self
 
     def fit(
-        self,
-        data: HeadData | Tensor | Sequence[Tensor],
-        labels: Any = None,
-        confidence: Any = None,
-        *,
-        classes: Sequence[str],
-        validation: HeadData | None = None,
-        folder: str | Path | None = None,
-        extra: Extra | None = None,
-        start: Head | None = None,
-        workers: Alone | None = None,
-        check: bool = True,
+        self, data: HeadData | Tensor | Sequence[Tensor], labels: Any = None, confidence: Any = None, *,
+        classes: Sequence[str], validation: HeadData | None = None, folder: str | Path | None = None,
+        extra: Extra | None = None, start: Head | None = None, workers: Alone | None = None, check: bool = True,
         about: Mapping[str, Any] | None = None,
-    ) -> SegmentationHead:
+    ) -> SegmentationHead:  # fmt: skip
         """Train.
 
         Args:
@@ -81,9 +76,9 @@ class SegmentationHead:
         about = {"options": self.options, **(about or {})}
         if check:
             about["targets"] = check_targets(data, len(names) + 1, names, threshold=config.least).tolist()
-        module = start or make_head(
-            self.kind, data.blocks, data.width, len(names) + 1, seed=config.seed, **self.options
-        )
+        module = start
+        if module is None:
+            module = make_head(self.kind, data.blocks, data.width, len(names) + 1, seed=config.seed, **self.options)
         trainer = Trainer(
             module, data, config, validation=validation, folder=folder, extra=extra, workers=workers, about=about
         )

@@ -25,7 +25,7 @@ class FeatureSpec:
 
     Attributes:
         blocks: backbone blocks whose output is read, 0-based; -1 is the last one.
-        short_side, long_side, max_patches, position_interpolation: as in ``pipeline.Config``.
+        short_side, long_side, max_patches, position_interpolation: as in ``Config``.
         more_scales: multiples of that size at which the picture is read too, their tokens beside the first ones.
 
     Raises:
@@ -111,7 +111,7 @@ def encode_tokens(
         size = [max(1, round(side * scale)) * backbone.patch_size for side in tokens.grid]
         seen = F.interpolate(pixels, size=size, mode="bicubic", align_corners=False, antialias=True)
         more = _one_scale(backbone, seen, spec)[0]
-        more = resized(more.float().flatten(1, 2), tokens.grid).unflatten(1, more.shape[1:3])
+        more = torch.unflatten(resized(more.float().flatten(1, 2), tokens.grid), 1, more.shape[1:3])
         parts.append(more.to(features.dtype))
     return torch.cat(parts, 1), tokens
 
@@ -129,7 +129,7 @@ def _one_scale(
     if blocks[-1] == last:
         layers.append(forward_last_block(backbone, tokens.last_input, tokens.last).out[:, 1:])
     # L x [B, N, D] -> [B, L, N, D] -> [B, L, D, h, w]
-    return torch.stack(layers, 1).transpose(2, 3).unflatten(-1, tokens.grid), tokens
+    return torch.unflatten(torch.stack(layers, 1).transpose(2, 3), -1, tokens.grid), tokens
 
 
 def shrink_target(values: Any, size: tuple[int, ...]) -> Any:

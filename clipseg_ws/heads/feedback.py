@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from clipseg_ws.heads.course import Course
+from clipseg_ws.heads.data import Retargeted
+from clipseg_ws.heads.estimator import SegmentationHead
+
 
 def head_affinity(embedding: Tensor) -> Tensor:
     """[B, F, h, w] -> sigmoid(F^t F) [B, N, N] float32."""
@@ -42,3 +46,21 @@ def feed_back(attentions: Tensor, embedding: Tensor) -> Tensor:
     affinity = head_affinity(embedding)
     kept = keep_similar(attentions, affinity).float()[:, :, None, None]
     return (attentions.float() * kept).sum(1) / kept.sum(1) * affinity
+
+
+def fit_fed_back(course: Course, *, rounds: int = 2, blocks: int = 6) -> SegmentationHead:
+    """Fit, then ``rounds - 1`` times make the masks again with the head and fit a new one on them.
+
+    Args:
+        course: with ``feed_back``. blocks: last blocks whose attention may be kept.
+
+    Raises:
+        ValueError: less than one round, or no ``feed_back``.
+    """
+    if rounds < 1 or course.feed_back is None:
+        raise ValueError(f"rounds={rounds}; at least 1, and a way to make the masks again (feed_back), are needed")
+    head = course.learn(course.head(), place="round-1")
+    for number in range(2, rounds + 1):
+        again = Retargeted(course.data, course.feed_back(head.module_, blocks))
+        head = course.learn(course.head(), again, place=f"round-{number}", check=False)
+    return head

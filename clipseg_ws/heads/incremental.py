@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipseg_ws.heads import make_head
-from clipseg_ws.heads.base import Head, HeadOutput
-from clipseg_ws.heads.data import Batch, HeadData
+from clipseg_ws.heads.base import Head, HeadOutput, make_head
+from clipseg_ws.heads.course import Course
+from clipseg_ws.heads.data import Batch, HeadData, check_targets
 from clipseg_ws.heads.estimator import SegmentationHead
-from clipseg_ws.heads.head_file import HeadCard
+from clipseg_ws.heads.file import HeadCard
 from clipseg_ws.heads.losses import no_loss, soft_cross_entropy
 from clipseg_ws.heads.objective import enlarge
 from clipseg_ws.structures import IGNORE
@@ -123,6 +123,23 @@ def add_classes(
     start = extend_head(old, card, len(classes), seed=head.training.seed)
     fresh = only_new(data, len(card.classes))
     return head.fit(fresh, classes=(*card.classes, *classes), extra=extra, start=start, check=False, **fit)
+
+
+def fit_added(course: Course) -> SegmentationHead:
+    """The course's classes on top of its old head.
+
+    Held-back masks would know the new classes only, so no validation is read. Raises ValueError without an old head.
+    """
+    if course.old is None:
+        raise ValueError("no old head was given; classes are added to one, e.g. --add-to old.safetensors")
+    (module, card), training, names = course.old, course.training, tuple(course.classes)
+    weights = check_targets(course.data, len(names) + 1, names, threshold=training.threshold)
+    fit = {key: value for key, value in course.fit.items() if key != "validation"}
+    fit["about"] = {**fit.get("about", {}), "targets": weights.tolist()}
+    return add_classes(
+        module, card, shifted(course.data, len(card.classes)), classes=names, threshold=training.threshold,
+        training=training.as_dict(), folder=course.folder, **fit,
+    )  # fmt: skip
 
 
 class Relabelled:

@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from clipseg_ws.heads.objective import TERMS
+from clipseg_ws.heads import LOSSES
 
-COLUMNS = ("step", "loss", "ce", *TERMS, "other", "lr", "miou", "seconds")
+COLUMNS = ("step", "loss", *LOSSES, "other", "lr", "miou", "seconds")
 
 
 class Logs:

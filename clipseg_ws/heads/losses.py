@@ -1,8 +1,4 @@
-"""Cross-entropy on pseudo masks that are not equally sure everywhere.
-
-Confidence-guided loss: pixels below 0.95 do not count (CLIP-ES, Lin et al., CVPR 2023, arXiv 2212.09506); that number
-is meant for a dense CRF's probabilities. "soft" lets every pixel count by a power of its confidence instead.
-"""
+"""Cross-entropies on masks whose pixels do not count alike, and what all losses share."""
 
 from __future__ import annotations
 
@@ -11,36 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipseg_ws.structures import IGNORE
-
-WEIGHTINGS = ("hard", "soft", "none")
-
-
-def confidence_weights(
-    labels: Tensor, confidence: Tensor, *, mode: str = "hard", threshold: float = 0.95, power: float = 2.0
-) -> Tensor:
-    """How much every pixel counts.
-
-    Args:
-        labels: [B, H, W] integer; 255 never counts. confidence: [B, H, W] in [0, 1].
-        mode: "hard", 1 from ``threshold`` on and 0 below; "soft", confidence ** ``power``; "none", 1.
-
-    Returns:
-        [B, H, W] float32 in [0, 1].
-
-    Raises:
-        ValueError: an unknown mode, a threshold outside [0, 1], a power that is not positive, unequal shapes.
-    """
-    if mode not in WEIGHTINGS:
-        raise ValueError(f"weighting {mode!r} is unknown; choose one of {', '.join(WEIGHTINGS)}, for example 'hard'")
-    if not 0 <= threshold <= 1 or power <= 0:
-        raise ValueError(f"threshold={threshold}, power={power}; a threshold in [0, 1] and a power > 0 are needed")
-    if labels.shape != confidence.shape:
-        raise ValueError(f"labels are {tuple(labels.shape)}, confidence {tuple(confidence.shape)}; both are [B, H, W]")
-    valid = (labels != IGNORE).float()
-    if mode == "none":
-        return valid
-    sure = (confidence >= threshold).float() if mode == "hard" else confidence.float().clamp(0, 1) ** power
-    return valid * sure
 
 
 def weighted_cross_entropy(
@@ -63,15 +29,6 @@ def weighted_cross_entropy(
     losses = F.cross_entropy(logits.float(), masked, ignore_index=IGNORE, reduction="none")
     total = weights.sum() if normaliser is None else normaliser
     return (losses * weights).sum() / total.clamp_min(1e-6)
-
-
-def confidence_guided_cross_entropy(
-    logits: Tensor, labels: Tensor, confidence: Tensor, *, threshold: float = 0.95, mode: str = "hard"
-) -> Tensor:
-    """``weighted_cross_entropy`` with ``confidence_weights``: CLIP-ES's loss ("hard") and its soft form."""
-    return weighted_cross_entropy(
-        logits, labels, confidence_weights(labels, confidence, mode=mode, threshold=threshold)
-    )
 
 
 def soft_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:

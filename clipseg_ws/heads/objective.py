@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clipseg_ws.heads import LOSSES
 from clipseg_ws.heads.base import HeadOutput
-from clipseg_ws.heads.contrast import prototype_contrast, region_contrast
 from clipseg_ws.heads.data import Batch
-from clipseg_ws.heads.locality import boundary_loss, locally_adaptive_loss
-from clipseg_ws.heads.losses import at_grid, confidence_weights, weighted_cross_entropy
-
-TERMS = ("coarse", "region", "prototype", "boundary", "local")
+from clipseg_ws.heads.losses import at_grid
+from clipseg_ws.heads.options import TrainConfig
+from clipseg_ws.heads.weights import confidence_weights
 
 
 def enlarge(logits: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -24,38 +21,42 @@ def enlarge(logits: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(logits.float(), size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def batch_weights(batch: Batch, config: Any) -> Tensor:
+def batch_weights(batch: Batch, config: TrainConfig) -> Tensor:
     """How much every pixel counts, [B, H, W], see ``confidence_weights``; background times ``config.background``."""
-    weights = confidence_weights(
-        batch.labels, batch.confidence, mode=config.weighting, threshold=config.threshold, power=config.power
-    )
+    parameters = config.weighting_parameters()
+    weights = confidence_weights(batch.labels, batch.confidence, mode=config.weighting, **parameters)
     return torch.where(batch.labels == 0, config.background * weights, weights)
 
 
 def objective(
-    output: HeadOutput, batch: Batch, config: Any, *, total: Tensor | None = None, share: float = 1.0
+    output: HeadOutput, batch: Batch, config: TrainConfig, *, total: Tensor | None = None, share: float = 1.0
 ) -> dict[str, Tensor]:
-    """Losses by name, each already times its weight.
+    """Losses by name, each already times its weight: what is computed at the targets' size first, then on patches.
 
     Args:
-        output: of the head on ``batch``. config: a ``training.TrainConfig``.
+        output: of the head on ``batch``.
         total: Σ of the weights that the cross-entropy is divided by; of all parts of a step. None: this part's own.
-        share: of the step's pictures that are in this part; the other terms count so much.
+        share: of the step's pictures that are in this part; losses that are not divided by ``total`` count so much.
     """
     weights = batch_weights(batch, config)
-    logits = enlarge(output.logits, batch.labels.shape[-2:])
-    losses = {"ce": weighted_cross_entropy(logits, batch.labels, weights, normaliser=total)}
-    if output.coarse is not None and config.coarse:
-        coarse = enlarge(output.coarse, batch.labels.shape[-2:])
-        losses["coarse"] = config.coarse * weighted_cross_entropy(coarse, batch.labels, weights, normaliser=total)
-    if config.boundary:
-        losses["boundary"] = share * config.boundary * boundary_loss(logits, batch.labels, weights)
-    if config.local:
-        losses["local"] = share * config.local * locally_adaptive_loss(logits, batch.labels, weights)
-    if config.region or config.prototype:
+    entries = [entry for name, entry in LOSSES.items() if config.weight(name)]
+    on_pixels = [entry for entry in entries if entry.about["on"] != "embedding"]
+    on_patches = [entry for entry in entries if entry.about["on"] == "embedding"]
+    scores: dict[str, Tensor] = {}  # at the targets' size, made once
+    losses: dict[str, Tensor] = {}
+    for entry in on_pixels:
+        place = entry.about["on"]
+        if (small := getattr(output, place)) is None:
+            continue
+        if place not in scores:
+            scores[place] = enlarge(small, batch.labels.shape[-2:])
+        whole = {"normaliser": total} if entry.about.get("whole") else {}
+        value: Tensor = entry.load()(scores[place], batch.labels, weights, **whole)
+        losses[entry.name] = (1.0 if whole else share) * config.weight(entry.name) * value
+    if on_patches:
         grid = (output.embedding.shape[-2], output.embedding.shape[-1])
         labels, small = at_grid(batch.labels, grid), at_grid(weights, grid)
-        for name, term in (("region", region_contrast), ("prototype", prototype_contrast)):
-            if getattr(config, name):
-                losses[name] = share * getattr(config, name) * term(output.embedding, labels, small, logits.shape[1])
+        for entry in on_patches:
+            value = entry.load()(output.embedding, labels, small, output.logits.shape[1])
+            losses[entry.name] = share * config.weight(entry.name) * value
     return losses

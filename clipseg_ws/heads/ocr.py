@@ -49,4 +49,4 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Scaled dot-product attention from patches [B, F, h, w] to regions [B, K, F] -> [B, F, h, w]."""
     q = query.flatten(2).transpose(1, 2)  # [B, F, h, w] -> [B, N, F]
     found = F.scaled_dot_product_attention(q, key, value)
-    return found.transpose(1, 2).unflatten(-1, query.shape[-2:])
+    return torch.unflatten(found.transpose(1, 2), -1, query.shape[-2:])

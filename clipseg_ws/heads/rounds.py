@@ -6,14 +6,12 @@ label, among the classes of that picture's own mask; the next head learns from t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import torch
 
 from clipseg_ws.heads.answers import answers
 from clipseg_ws.heads.base import Head
+from clipseg_ws.heads.course import Course
 from clipseg_ws.heads.data import HeadData, Retargeted, Targets
 from clipseg_ws.heads.estimator import SegmentationHead
 from clipseg_ws.structures import IGNORE
@@ -46,25 +44,16 @@ def relabel(module: Head, data: HeadData, *, threshold: float = 0.8) -> Targets:
     return Targets([new[i][0] for i in range(len(new))], [new[i][1] for i in range(len(new))])
 
 
-def fit_rounds(
-    head: SegmentationHead,
-    data: HeadData,
-    *,
-    classes: Sequence[str],
-    rounds: int = 2,
-    threshold: float = 0.8,
-    **fit: Any,
-) -> SegmentationHead:
-    """Fit, relabel, fit anew, ``rounds`` times in all; returns ``head`` as the last round left it.
+def fit_rounds(course: Course, *, rounds: int = 2, sure: float = 0.8) -> SegmentationHead:
+    """Fit, relabel, fit anew, ``rounds`` times in all; with a folder a round has a folder of its own below it.
 
-    ``fit`` goes to every ``SegmentationHead.fit``; with ``folder`` a round has a folder of its own below it.
+    Raises ValueError for less than one round, or ``sure`` outside (0, 1].
     """
     if rounds < 1:
         raise ValueError(f"rounds={rounds}; at least 1 is needed")
-    folder = fit.pop("folder", None)
-    for number in range(rounds):
-        place = None if folder is None else f"{folder}/round-{number + 1}"
-        head.fit(data, classes=classes, folder=place, **fit)
-        if number + 1 < rounds:
-            data = Retargeted(data, relabel(head.module_, data, threshold=threshold))
+    head, data = course.head(), course.data
+    for number in range(1, rounds + 1):
+        course.learn(head, data, place=f"round-{number}")
+        if number < rounds:
+            data = Retargeted(data, relabel(head.module_, data, threshold=sure))
     return head

@@ -20,9 +20,9 @@ from clipseg_ws.heads.base import Head, HeadOutput
 from clipseg_ws.heads.checkpoint import load_checkpoint, save_checkpoint
 from clipseg_ws.heads.data import Batch, HeadData, batch_order, by_grid
 from clipseg_ws.heads.logs import Logs
-from clipseg_ws.heads.losses import WEIGHTINGS
-from clipseg_ws.heads.metrics import confusion, mean_iou
-from clipseg_ws.heads.objective import TERMS, batch_weights, enlarge, objective
+from clipseg_ws.heads.metrics import evaluate
+from clipseg_ws.heads.objective import batch_weights, objective
+from clipseg_ws.heads.options import TrainConfig
 from clipseg_ws.heads.workers import Alone
 
 Extra = Callable[[nn.Module, Batch, HeadOutput, torch.Generator], Mapping[str, Tensor]]
@@ -30,63 +30,6 @@ Extra = Callable[[nn.Module, Batch, HeadOutput, torch.Generator], Mapping[str, T
 
 class TrainingFailed(ValueError):
     """The loss is no number any more; the message says at which step and what helps."""
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a head is trained."""
-
-    steps: int = 1500  # optimiser steps
-    batch: int = 16  # pictures a batch, over all processes
-    accumulate: int = 1  # batches a step; the same as one batch so many times as large, with less memory
-    lr: float = 1e-3  # highest learning rate; cosine to 0 after a linear start
-    warmup: int = 50  # steps of the linear start
-    weight_decay: float = 0.05
-    clip: float = 1.0  # largest norm of the gradient; 0: any
-    ema: float = 0.99  # the saved weights are this moving average; 0: the last weights
-    precision: str = "float32"  # "float32", "bfloat16" or "float16" (CUDA) inside autocast
-    seed: int = 0
-    weighting: str = "hard"  # how confidence counts: "hard" (threshold), "soft" (a power of it), "none"
-    threshold: float = 0.95  # of "hard"
-    power: float = 2.0  # of "soft"
-    background: float = 1.0  # how much a background pixel counts; below 1 more pixels go to the classes
-    coarse: float = 0.4  # weight of an auxiliary classifier's loss (OCR)
-    region: float = 0.0  # weight of region contrast
-    prototype: float = 0.0  # weight of pixel-to-prototype contrast
-    boundary: float = 0.0  # weight of the boundary term
-    local: float = 0.0  # weight of the locally adaptive term
-    validate_every: int = 100  # steps between two looks at the validation data
-    patience: int = 0  # looks without a better mIoU after which to stop; 0: never
-    save_every: int = 100  # steps between two checkpoints
-
-    def __post_init__(self) -> None:
-        least = {
-            "steps": 1,
-            "batch": 1,
-            "accumulate": 1,
-            "warmup": 0,
-            "validate_every": 1,
-            "patience": 0,
-            "save_every": 1,
-        }
-        for key, low in least.items():
-            if getattr(self, key) < low:
-                raise ValueError(f"{key}={getattr(self, key)}; a whole number of at least {low} is needed")
-        if not 0 < self.background <= 1:
-            raise ValueError(f"background={self.background}; a number above 0 and up to 1 is needed, for example 0.4")
-        for key in ("lr", "weight_decay", "clip", *TERMS):
-            if not (math.isfinite(getattr(self, key)) and getattr(self, key) >= 0):
-                raise ValueError(f"{key}={getattr(self, key)}; a finite number of at least 0 is needed")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema={self.ema}; a number in [0, 1) is needed, for example 0.99")
-        for key, choices in (("precision", ("float32", "bfloat16", "float16")), ("weighting", WEIGHTINGS)):
-            if getattr(self, key) not in choices:
-                raise ValueError(f"{key}={getattr(self, key)!r}; choose one of {', '.join(choices)}")
-
-    @property
-    def least(self) -> float:
-        """Confidence from which a pixel counts."""
-        return self.threshold if self.weighting == "hard" else 0.0
 
 
 @dataclass
@@ -165,7 +108,7 @@ class Trainer:
             last = place == len(parts) - 1
             with torch.enable_grad() if last else self.workers.unsynchronised(self.module):
                 losses = self._losses(part, (number, place), total, len(part.index) / pictures)
-                self.scaler.scale(torch.stack(list(losses.values())).sum()).backward()
+                torch.autograd.backward(self.scaler.scale(torch.stack(list(losses.values())).sum()))
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value.detach()
         sums = {name: self.workers.mean(value) for name, value in sums.items()}
@@ -221,7 +164,7 @@ class Trainer:
         """
         path = None if self.folder is None else self.folder / "checkpoint.pt"
         if path is not None and resume and path.exists():
-            load_checkpoint(self, path)
+            self._go_on(load_checkpoint(path, self.settings(), self.workers.device))
         c, progress = self.config, self.progress
         started = time.monotonic()
         quiet = None if self.workers.main else True  # None: on a terminal only
@@ -246,7 +189,7 @@ class Trainer:
                     progress.step % c.save_every == 0 or progress.step == c.steps or progress.stopped
                 ):
                     if self.workers.main:
-                        save_checkpoint(self, path)
+                        save_checkpoint(self._state(), path)
                     self.workers.wait()
             coming.cancel()
         return self.result()
@@ -274,22 +217,26 @@ class Trainer:
         progress.stopped = bool(self.config.patience) and waited >= self.config.patience
         return score
 
+    def _state(self) -> dict[str, Any]:
+        """Weights, their average, the best ones, the optimiser, the history and the settings."""
+        return {
+            "settings": self.settings(), "progress": asdict(self.progress), "module": self.head.state_dict(),
+            "mean": self.mean.state_dict(), "best": self.best, "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }  # fmt: skip
+
+    def _go_on(self, state: Mapping[str, Any]) -> None:
+        """From a state of ``_state``."""
+        self.head.load_state_dict(state["module"])
+        self.mean.load_state_dict(state["mean"])
+        self.best = state["best"]
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
+        for key, value in state["progress"].items():
+            setattr(self.progress, key, value)
+
     def settings(self) -> dict[str, Any]:
         """What must be equal for a checkpoint to be continued."""
         data = {"pictures": len(self.data.grids), "blocks": self.data.blocks, "width": self.data.width}
         head = {"head": type(self.head).__name__, "labels": self.head.labels}
-        return asdict(self.config) | data | head | self.about
-
-
-@torch.no_grad()
-def evaluate(module: Head, data: HeadData, *, batch: int = 16, workers: Alone | None = None) -> float:
-    """mIoU of a head's arg-max against the targets (255 left out), at the targets' size."""
-    workers = workers or Alone(next(module.parameters()).device)
-    module.eval()
-    matrix = torch.zeros(module.labels, module.labels, dtype=torch.int64, device=workers.device)
-    chunks = by_grid(range(len(data.grids)), data.grids, batch)
-    for chunk in chunks[workers.rank :: workers.world]:
-        part = data.batch(chunk, (0, 0)).to(workers.device)
-        logits = enlarge(module(part.features.float()).logits, part.labels.shape[-2:])
-        matrix += confusion(logits.argmax(1), part.labels, module.labels)
-    return mean_iou(workers.sum(matrix))
+        return self.config.as_dict() | data | head | self.about

@@ -34,7 +34,7 @@ class Alone:
     def wait(self) -> None:
         """Until all are here."""
 
-    def unsynchronised(self, module: nn.Module) -> AbstractContextManager:
+    def unsynchronised(self, module: nn.Module) -> AbstractContextManager[Any]:
         """Where gradients are summed up on their own (accumulation)."""
         return nullcontext()
 
@@ -56,23 +56,27 @@ class Accelerated(Alone):
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """With gradients averaged over the processes."""
-        return self.accelerator.prepare_model(module)
+        wrapped: nn.Module = self.accelerator.prepare_model(module)
+        return wrapped
 
     def mean(self, value: Tensor) -> Tensor:
         """Mean over the processes."""
-        return self.accelerator.reduce(value, "mean")
+        result: Tensor = self.accelerator.reduce(value, "mean")
+        return result
 
     def sum(self, value: Tensor) -> Tensor:
         """Sum over the processes."""
-        return self.accelerator.reduce(value, "sum")
+        result: Tensor = self.accelerator.reduce(value, "sum")
+        return result
 
     def wait(self) -> None:
         """Until all are here."""
         self.accelerator.wait_for_everyone()
 
-    def unsynchronised(self, module: nn.Module) -> AbstractContextManager:
+    def unsynchronised(self, module: nn.Module) -> AbstractContextManager[Any]:
         """Gradients are exchanged at the last part of a step only."""
-        return self.accelerator.no_sync(module)
+        alone: AbstractContextManager[Any] = self.accelerator.no_sync(module)
+        return alone
 
 
 def find_workers(device: str | torch.device = "cpu") -> Alone:

@@ -14,7 +14,9 @@ import numpy as np
 from PIL import Image
 
 from clipseg_ws.files import atomic_write
-from clipseg_ws.output.files import read_label_png
+from clipseg_ws.output.formats.confidence import read_confidence
+from clipseg_ws.output.formats.png import read_label_png
+from clipseg_ws.output.items import Labels
 from clipseg_ws.output.palette import ignored_label, voc_palette
 from clipseg_ws.pictures.reading import read_image
 
@@ -38,8 +40,7 @@ class Reviewed:
 
 def mean_confidence(path: Path) -> float:
     """Mean of an 8-bit confidence PNG in [0, 1]."""
-    with Image.open(path) as image:
-        return float(np.asarray(image, dtype=np.float32).mean()) / 255
+    return float(read_confidence(path).astype(np.float32).mean()) / 255
 
 
 def write_review(path: str | Path, pictures: Iterable[Reviewed], names: Sequence[str], *, most: int = 200) -> int:
@@ -65,8 +66,7 @@ def write_review(path: str | Path, pictures: Iterable[Reviewed], names: Sequence
 
 def _figure(value: float, picture: Reviewed, names: Sequence[str]) -> str:
     labels = read_label_png(picture.mask)
-    with Image.open(picture.confidence) as image:
-        confidence = image.convert("L")
+    confidence = Image.fromarray(read_confidence(picture.confidence))
     try:
         photo: Image.Image | None = read_image(picture.image)
     except (OSError, ValueError):  # moved away since
@@ -77,7 +77,7 @@ def _figure(value: float, picture: Reviewed, names: Sequence[str]) -> str:
     return f"<figure>{shown}<figcaption><b>{value:.3f}</b> {escape(picture.name)}{words}</figcaption></figure>\n"
 
 
-def _painted(photo: Image.Image, labels: np.ndarray, names: Sequence[str]) -> Image.Image:
+def _painted(photo: Image.Image, labels: Labels, names: Sequence[str]) -> Image.Image:
     """Classes at half strength over the picture, ignored pixels nearly white."""
     colours = voc_palette(max(256, len(names) + 1)).astype(np.float32)
     strength = np.where(labels == 0, 0.0, 0.5)
@@ -90,7 +90,7 @@ def _painted(photo: Image.Image, labels: np.ndarray, names: Sequence[str]) -> Im
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 
-def _legend(labels: np.ndarray, names: Sequence[str]) -> str:
+def _legend(labels: Labels, names: Sequence[str]) -> str:
     colours = voc_palette(max(256, len(names) + 1))
     parts = []
     for label in np.unique(labels).tolist():

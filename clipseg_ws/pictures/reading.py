@@ -9,6 +9,8 @@ import threading
 import time
 import urllib.parse
 import urllib.request
+from functools import cache
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -63,6 +65,24 @@ def decode_image(data: bytes | BinaryIO, name: str, *, max_pixels: int = MAX_PIX
         raise ImageError(f"cannot read {name!r}: {reason(error)}") from error
 
 
+def stored_size(source: Source | str | Path) -> tuple[tuple[int, int], int] | None:
+    """(H, W) of the upright picture and its EXIF orientation (1 for none), from the header; None where no file is.
+
+    Raises ImageError for what is no picture. A URL is downloaded for it.
+    """
+    name = str(source)
+    if not is_url(name) and not Path(name).is_file():
+        return None
+    try:
+        with BytesIO(read_bytes(name)) if is_url(name) else open(name, "rb") as file, _open(file, MAX_PIXELS) as image:
+            width, height = image.size
+            orientation = int(image.getexif().get(0x0112, 1) or 1)
+    except Exception as error:
+        raise ImageError(f"cannot read {name!r}: {reason(error)}") from error
+    orientation = orientation if orientation in range(1, 9) else 1
+    return ((width, height) if orientation > 4 else (height, width)), orientation
+
+
 def read_bytes(location: str, *, timeout: float = 30.0, max_bytes: int = MAX_BYTES) -> bytes:
     """The contents of a file, an http(s) URL or an object (``s3://...``). Raises ImageError."""
     try:
@@ -75,6 +95,7 @@ def read_bytes(location: str, *, timeout: float = 30.0, max_bytes: int = MAX_BYT
 
 def _open(file: BinaryIO, max_pixels: int) -> Image.Image:
     """Read the header under our limit instead of Pillow's own, which is a global variable (hence the lock)."""
+    _know_heif()
     with _PILLOW_LIMIT:
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -84,6 +105,15 @@ def _open(file: BinaryIO, max_pixels: int) -> Image.Image:
     if image.width * image.height > max_pixels:
         raise ImageError(f"{image.width} x {image.height} pixels are more than max_pixels={max_pixels}")
     return image
+
+
+@cache
+def _know_heif() -> None:
+    """Let Pillow open HEIC where pillow-heif (extra ``heif``) is installed."""
+    if find_spec("pillow_heif") is not None:
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
 
 
 def reason(error: Exception) -> str:

@@ -7,15 +7,29 @@ import hashlib
 import os
 import re
 import urllib.parse
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from clipseg_ws.files import read_text
 from clipseg_ws.pictures.objects import is_object_store, list_objects, read_paths
+from clipseg_ws.pictures.suffixes import IMAGE_SUFFIXES, unreadable
+from clipseg_ws.pictures.written import (
+    FOLDER_ENDINGS,
+    MARKER,
+    OUTPUT_ENDINGS,
+    in_output,
+    is_output,
+    own_files,
+    was_written,
+)
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
-OUTPUT_ENDINGS = ("_overlay", "_confidence", "_rle")  # what output.FORMATS may put between a stem and a suffix
+__all__ = [
+    "FOLDER_ENDINGS", "IMAGE_SUFFIXES", "OUTPUT_ENDINGS", "Source", "check_url", "is_url", "list_sources",
+    "source_name",
+]  # fmt: skip
 _ALLOWED = (
     "an image file, a folder, a glob such as 'photos/**/*.jpg', a list.txt with one path a line, a list.parquet, "
     "an http(s) URL, s3://bucket/folder"
@@ -52,32 +66,39 @@ def check_url(url: str) -> str:
     return url
 
 
-def list_sources(specs: str | Path | Source | Iterable[str | Path | Source]) -> list[Source]:
+def list_sources(
+    specs: str | Path | Source | Iterable[str | Path | Source], *, output: str | Path | None = None
+) -> list[Source]:
     """All pictures that the given files, folders, globs, ``list.txt`` files and URLs stand for, each once, in order.
 
     A ``.parquet`` file is a list too, and ``s3://bucket/folder`` (``object_store.py``) a folder.
 
     Folders are read recursively, sorted, by suffix (IMAGE_SUFFIXES), without hidden entries; linked folders are
-    followed once. A list's lines are relative to its folder or else to the working folder, ``#`` starts a comment
-    line; a line whose file is missing stays in (reading it fails later) unless all are missing.
+    followed once. What the product wrote is left out (``written.py``), and ``output``, where this run's results go,
+    as a whole; videos and pictures that cannot be read here are left out with a warning.
+
+    A list's lines are relative to its folder or else to the working folder, ``#`` starts a comment line; a line whose
+    file is missing stays in (reading it fails later) unless all are missing.
 
     ``relative`` is the path below the folder (or the glob's or list's folder) without its suffix. Where two would
-    write the same files (``a.jpg`` and ``a.png``; ``a.jpg`` and ``a_overlay.jpg``) both keep their suffix in the name
-    (``a.jpg``, ``a.png``); where that is still not enough (same name from two folders) both get ``-`` and 12 hex
-    digits of the SHA-256 of their absolute path or URL. The order of the sources does not matter.
+    write the same files (``a.jpg`` and ``a.png``; ``a.jpg`` and ``a_overlay.jpg``; ``a.jpg`` and ``a_masks/b.jpg``)
+    both keep their suffix in the name (``a.jpg``, ``a.png``); where that is still not enough (same name from two
+    folders) both get ``-`` and 12 hex digits of the SHA-256 of their absolute path or URL. The order of the sources
+    does not matter.
 
     Raises:
-        FileNotFoundError: nothing there. ValueError: a folder or list without pictures, a URL that is not http(s).
+        FileNotFoundError: nothing there. ValueError: a folder or list without pictures, a URL that is not http(s), a
+            video, a picture of a kind that cannot be read here.
     """
     items = [specs] if isinstance(specs, (str, Path, Source)) else list(specs)
     found: dict[str, Source] = {}
     for item in items:
-        for source in _expand(item):
+        for source in _expand(item, output):
             found.setdefault(_identity(source.location), source)
     return _distinct(list(found.values()))
 
 
-def _expand(spec: str | Path | Source) -> list[Source]:
+def _expand(spec: str | Path | Source, output: str | Path | None) -> list[Source]:
     if isinstance(spec, Source):
         return [spec]
     if not isinstance(spec, (str, Path)):
@@ -90,10 +111,12 @@ def _expand(spec: str | Path | Source) -> list[Source]:
         return [_url_source(str(spec))]
     path = Path(spec).expanduser()
     if str(spec).strip() and path.is_dir():
-        return _folder(path)
+        return _folder(path, output)
     if path.is_file():
+        if reason := unreadable(path.suffix):
+            raise ValueError(f"{str(path)!r} is {reason}")
         return _list_file(path) if path.suffix.lower() == ".txt" else [_below(path, path.parent)]
-    if glob.has_magic(str(path)) and (sources := _glob(path)):
+    if glob.has_magic(str(path)) and (sources := _glob(path, output)):
         return sources
     raise FileNotFoundError(f"no picture at {str(spec)!r}; allowed: {_ALLOWED}")
 
@@ -108,31 +131,60 @@ def _objects(uri: str) -> list[Source]:
     return [Source(name, place.with_name(place.stem)) for name, place in zip(found, places, strict=True)]
 
 
-def _glob(pattern: Path) -> list[Source]:
+def _glob(pattern: Path, output: str | Path | None) -> list[Source]:
     fixed = [glob.has_magic(part) for part in pattern.parts].index(True)
     root = Path(*pattern.parts[:fixed])
-    hits = sorted(Path(hit) for hit in glob.glob(str(pattern), recursive=True))
-    return [_below(hit, root) for hit in hits if hit.suffix.lower() in IMAGE_SUFFIXES and hit.is_file()]
+    hits = sorted(Path(hit) for hit in glob.glob(str(pattern), recursive=True) if Path(hit).is_file())
+    elsewhere = None if output is None or in_output(root / "x", output) else output  # results beside the pictures
+    kept = _readable([hit for hit in hits if not in_output(hit, elsewhere) and not was_written(hit)], root)
+    return [_below(hit, root) for hit in kept]
 
 
-def _folder(root: Path) -> list[Source]:
+def _folder(root: Path, output: str | Path | None) -> list[Source]:
+    if is_output(root):
+        raise ValueError(f"{str(root)!r} holds what a run wrote, no pictures; to read it all the same remove {MARKER}")
     seen, files = {os.path.realpath(root)}, []
     for folder, folders, names in os.walk(root, followlinks=True):
         descend = []
         for name in sorted(folders):
             real = os.path.realpath(os.path.join(folder, name))
-            if not name.startswith(".") and real not in seen:
+            if not name.startswith(".") and real not in seen and not is_output(real, output):
                 seen.add(real)
                 descend.append(name)
         folders[:] = descend  # os.walk goes into these only
-        files += [Path(folder, n) for n in names if n[0] != "." and Path(n).suffix.lower() in IMAGE_SUFFIXES]
-    if not files:
+        files += own_files(folder, [n for n in names if n[0] != "."])
+    kept = _readable(sorted(files), root)
+    if not kept:
         raise ValueError(f"no pictures in folder {str(root)!r}: looked for {' '.join(IMAGE_SUFFIXES)}, sub-folders too")
-    return [_below(path, root) for path in sorted(files)]
+    return [_below(path, root) for path in kept]
+
+
+def _readable(files: list[Path], root: Path) -> list[Path]:
+    """The pictures among files. Warns of videos and of pictures that cannot be read here; raises ValueError where
+    there is nothing else."""
+    left: dict[str, list[str]] = {}
+    kept = []
+    for file in files:
+        suffix = file.suffix.lower()
+        if reason := unreadable(suffix):
+            left.setdefault(reason, []).append(file.name)
+        elif suffix in IMAGE_SUFFIXES:
+            kept.append(file)
+    for reason, names in left.items():
+        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        text = f"{len(names)} files in {str(root)!r} are left out ({some}): each is {reason}"
+        if not kept:
+            raise ValueError(text)
+        warnings.warn(text, UserWarning, stacklevel=2)
+    return kept
 
 
 def _list_file(path: Path) -> list[Source]:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    try:
+        text = read_text(path)
+    except ValueError as error:
+        raise ValueError(f"the list {str(path)!r} cannot be read: {error}") from error
+    lines = [line.strip().strip('"') for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
         raise ValueError(f"the list {str(path)!r} names no picture; one path or URL a line, '#' starts a comment")
@@ -144,6 +196,8 @@ def _paths(list_path: str | Path, lines: list[str]) -> list[Source]:
     path = Path(list_path)
     sources, present = [], False
     for line in lines:
+        if "\\" in line and not is_url(line) and not (path.parent / line).is_file() and not Path(line).is_file():
+            line = line.replace("\\", "/")  # a list that was written on Windows
         given = Path(line).expanduser()
         beside = path.parent / given
         if is_object_store(line):
@@ -203,10 +257,15 @@ def _distinct(sources: list[Source]) -> list[Source]:
 
     for rename in (suffixed, hashed):
         slots = [_slot(source.relative) for source in sources]
-        counts = Counter(slots)
+        around = [_folder_slots(source.relative) for source in sources]
+        counts, folders = Counter(slots), frozenset[str]().union(*around)
+        clash = [
+            counts[slot] > 1 or slot in folders or not counts.keys().isdisjoint(outer)
+            for slot, outer in zip(slots, around, strict=True)
+        ]
         sources = [
-            replace(source, relative=source.relative.with_name(rename(source))) if counts[slot] > 1 else source
-            for source, slot in zip(sources, slots, strict=True)
+            replace(source, relative=source.relative.with_name(rename(source))) if clashing else source
+            for source, clashing in zip(sources, clash, strict=True)
         ]
     return sources
 
@@ -214,3 +273,8 @@ def _distinct(sources: list[Source]) -> list[Source]:
 def _slot(relative: PurePosixPath) -> str:
     """Equal for names whose output files could meet, also on a file system that ignores case."""
     return re.sub(rf"({'|'.join(OUTPUT_ENDINGS)})+$", "", str(relative).casefold())
+
+
+def _folder_slots(relative: PurePosixPath) -> frozenset[str]:
+    """Slots of the pictures whose folder of results a picture lies in, should they exist."""
+    return frozenset(_slot(outer) for outer in relative.parents if outer.name.casefold().endswith(FOLDER_ENDINGS))

@@ -3,40 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from clipseg_ws.output.files import ErrorsCsv
+from clipseg_ws.files import ErrorsCsv
 from clipseg_ws.pictures.sources import Source
-from clipseg_ws.registry import Entry, find, registry
-from clipseg_ws.run.job import Asked, Finish, Job, OnResult, Summary, Tags, Weak
+from clipseg_ws.registry import find
+from clipseg_ws.run import ENGINES
+from clipseg_ws.run.job import Asked, Finish, Job, OnResult, Outcome, Summary, Tags, Weak
 from clipseg_ws.segmenter import Segmenter
-
-# who carries a job out: (job, sources, workers, on_result) -> outcomes
-ENGINES = registry(
-    Entry("local", "this process, threads around it", "clipseg_ws.run.local:run_local"),
-    Entry("ray", "actors on all machines of a Ray cluster", "clipseg_ws.run.ray_engine:run_ray", needs=("ray", "ray")),
-)
 
 
 def run_folder(
-    segmenter: Segmenter,
-    sources: Sequence[Source],
-    directory: str | Path,
-    question: Asked,
-    *,
-    formats: Sequence[str] = ("png", "overlay", "json"),
-    overwrite: bool = False,
-    tags: Tags | None = None,
-    weak: Weak | None = None,
-    workers: int = 2,
-    on_result: OnResult | None = None,
-    finish: Finish | None = None,
-    errors_file: str | Path | None = None,
-    engine: str = "local",
-) -> Summary:
+    segmenter: Segmenter, sources: Sequence[Source], directory: str | Path, question: Asked, *,
+    formats: Sequence[str] = ("png", "overlay", "json"), overwrite: bool = False, tags: Tags | None = None,
+    weak: Weak | None = None, workers: int = 2, on_result: OnResult | None = None, finish: Finish | None = None,
+    errors_file: str | Path | None = None, engine: str = "local",
+) -> Summary:  # fmt: skip
     """Segment pictures and write their files; one bad picture never stops the rest.
 
     Pictures whose files are all there are skipped unless ``overwrite``. Failures go to ``directory/errors.csv`` (image,
@@ -62,19 +47,23 @@ def run_folder(
     start = time.perf_counter()
     todo = [source for source in sources if overwrite or not job.is_done(source)]
     summary = Summary(total=len(sources), skipped=len(sources) - len(todo))
-    errors_file = directory / "errors.csv" if errors_file is None else Path(errors_file)
-    errors_file.unlink(missing_ok=True)
+    _count(summary, run(job, todo, workers, on_result), len(todo), errors_file or directory / "errors.csv")
+    summary.seconds = time.perf_counter() - start
+    return summary
+
+
+def _count(summary: Summary, outcomes: Iterable[Outcome], total: int, errors_file: str | Path) -> None:
+    """Add up what becomes of the pictures, list failures in a file that is begun anew, show progress."""
+    Path(errors_file).unlink(missing_ok=True)
     errors = ErrorsCsv(errors_file)
-    with tqdm(total=len(todo), unit="img", disable=None) as bar:
-        for outcome in run(job, todo, workers, on_result):
+    with tqdm(total=total, unit="img", disable=None) as bar:
+        for outcome in outcomes:
             if outcome.error is None:
                 summary.add(outcome)
             else:
                 errors.add_line(outcome.source, *outcome.error)
             bar.update()
     summary.failed = errors.count
-    summary.seconds = time.perf_counter() - start
-    return summary
 
 
 def names_in(tags: Tags, sources: Sequence[Source]) -> list[list[str]]:

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from clipseg_ws.output.files import is_done, save
+from clipseg_ws.output.save import is_done, save
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.pictures.reading import read_image
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.question import Question
-from clipseg_ws.structures import IGNORE, Segmentation, WeakLabels
+from clipseg_ws.structures import IGNORE, WeakLabels
 
 Tags = Callable[[Source], Sequence[str]]
 Weak = Callable[[Source], WeakLabels]
@@ -54,8 +55,8 @@ class Summary:
     skipped: int = 0
     failed: int = 0
     seconds: float = 0.0
-    pixels: Counter = field(default_factory=Counter)
-    pictures: Counter = field(default_factory=Counter)
+    pixels: Counter[str] = field(default_factory=Counter)
+    pictures: Counter[str] = field(default_factory=Counter)
     size: int = 0
     ignored: int = 0
 

@@ -6,11 +6,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.loading import batches_of_a_kind, load_ahead
 from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.run.job import Job, OnResult, Outcome
-from clipseg_ws.structures import Segmentation
 
 Fail = Callable[[Source, Exception], None]
 Load = Callable[[Source], Picture]

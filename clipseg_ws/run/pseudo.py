@@ -2,36 +2,39 @@
 
 Below the output folder: ``masks/<picture>.png`` (palette, 255 where the confidence is too low),
 ``masks/<picture>_confidence.png`` (8 bits, 255 = certain), ``maps/<picture>.npz`` and ``instances/<picture>.png`` (16
-bits, 0 = none) if asked, ``classes.txt``, ``settings.json``, ``errors.csv`` (``errors-2-of-8.csv`` of a shard).
+bits, 0 = none) if asked, ``classes.txt``, ``settings.json``, ``errors.csv`` (``errors-2-of-8.csv`` of a shard). Other
+formats of a picture lie beside its mask; those of the whole folder are made with ``pseudo_entries``.
 What is complete is never done again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from clipseg_ws.files import TEMPORARY, atomic_write, write_text
-from clipseg_ws.output.files import output_paths, read_label_png, write_label_png
+from clipseg_ws.files import atomic_write, remove_unfinished, write_text
+from clipseg_ws.output.datasets import Written, written
+from clipseg_ws.output.formats import picture_formats
+from clipseg_ws.output.formats.png import write_label_png
 from clipseg_ws.output.palette import ignored_label
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.run.folder import run_folder
-from clipseg_ws.run.job import Summary
+from clipseg_ws.run.job import Summary, Weak
 from clipseg_ws.run.shards import WHOLE, shard_of
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.question import Question
 from clipseg_ws.stored import is_sure
-from clipseg_ws.structures import IGNORE, Segmentation, WeakLabels
+from clipseg_ws.structures import IGNORE
 
 MASK_FORMATS = ("confidence", "png")  # in this order: the mask comes last
 MIN_CONFIDENCE = 0.95  # CLIP-ES
-EXPORTS = ("coco", "yolo", "voc", "labelstudio", "cvat")
 
 
 @dataclass
@@ -73,55 +76,49 @@ def ignore_uncertain(seg: Segmentation, threshold: float = MIN_CONFIDENCE) -> Se
 
 
 def make_pseudo(
-    segmenter: Segmenter,
-    sources: Sequence[Source],
-    directory: str | Path,
-    weak: Callable[[Source], WeakLabels],
-    question: Question,
-    *,
-    confidence: float = MIN_CONFIDENCE,
-    maps: bool = False,
-    shard: tuple[int, int] = WHOLE,
-    overwrite: bool = False,
-    workers: int = 2,
-    engine: str = "local",
-) -> PseudoSummary:
+    segmenter: Segmenter, sources: Sequence[Source], directory: str | Path, weak: Weak | None, question: Question, *,
+    confidence: float = MIN_CONFIDENCE, maps: bool = False, shard: tuple[int, int] = WHOLE, overwrite: bool = False,
+    workers: int = 2, engine: str = "local", formats: Sequence[str] = (),
+) -> PseudoSummary:  # fmt: skip
     """Write the masks of all pictures of a shard; memory does not grow with their number.
 
     Args:
-        sources: the whole data set, also where ``shard`` takes only every n-th. weak: source -> its weak labels; a
-            ValueError of it is that picture's failure (errors.csv).
+        sources: the whole data set, also where ``shard`` takes only every n-th. weak: source -> its weak labels, a
+            ValueError of it is that picture's failure (errors.csv); None where examples say what is there.
         question: of ``segmenter.ask``, the same for all shards. confidence: what is less certain becomes 255.
             Instance maps are written where ``segmenter`` has ``instances`` switched on.
         maps: write the class maps as float16 too; ``segmenter`` needs ``keep_maps``.
         shard: (i, n), i from 1: pictures i, i + n, ... engine: as for ``run_folder``.
+        formats: what is written of every picture beside mask and confidence, see ``output.formats``.
 
     Raises:
         ValueError: a folder that holds masks made with other classes or settings (``overwrite`` replaces them).
     """
     directory = Path(directory)
-    _claim(directory, question.vocabulary.names, _settings(segmenter, confidence), overwrite)
+    _claim(directory, question.vocabulary.names, _settings(segmenter, question, confidence), overwrite)
     summary = PseudoSummary()
-
-    def finish(source: Source, result: Segmentation) -> Segmentation:
-        if maps:
-            write_maps(result, directory / "maps" / f"{source.relative}.npz")
-        things = result.extras.get("instances")
-        result = ignore_uncertain(result, confidence)
-        if things is not None:
-            write_instances(result.labels, things, directory / "instances" / f"{source.relative}.png")
-        return replace(result, extras={})
-
     number, of = shard
     summary.run = run_folder(
-        segmenter, shard_of(sources, shard), directory / "masks", question, formats=MASK_FORMATS,
-        overwrite=overwrite, workers=workers, engine=engine, weak=weak, finish=finish,
+        segmenter, shard_of(sources, shard), directory / "masks", question, formats=mask_formats(formats),
+        overwrite=overwrite, workers=workers, engine=engine, weak=weak,
+        finish=partial(_finished, directory, confidence, maps),
         errors_file=directory / ("errors.csv" if of == 1 else f"errors-{number}-of-{of}.csv"),
     )  # fmt: skip
     summary.pixels, summary.ignored = summary.run.size, summary.run.ignored
     if of == 1:
         remove_unfinished(directory)
     return summary
+
+
+def _finished(directory: Path, confidence: float, maps: bool, source: Source, result: Segmentation) -> Segmentation:
+    """The result with 255 where it is not certain; maps and instances are written."""
+    if maps:
+        write_maps(result, directory / "maps" / f"{source.relative}.npz")
+    things = result.extras.get("instances")
+    result = ignore_uncertain(result, confidence)
+    if things is not None:
+        write_instances(result.labels, things, directory / "instances" / f"{source.relative}.png")
+    return replace(result, extras={})
 
 
 def write_maps(seg: Segmentation, path: Path) -> None:
@@ -139,74 +136,30 @@ def write_instances(labels: np.ndarray, things: np.ndarray, path: Path) -> None:
     write_label_png(np.where(labels == IGNORE, 0, things), path, classes=IGNORE)
 
 
-def read_instances(sources: Sequence[Source], directory: str | Path) -> Callable[[str], np.ndarray | None]:
-    """(picture's file name) -> its instance map, None where none was written."""
-    places = {picture_name(s): Path(directory) / "instances" / f"{s.relative}.png" for s in sources}
+def pseudo_entries(
+    sources: Sequence[Source], directory: str | Path, formats: Sequence[str] = MASK_FORMATS
+) -> list[Written]:
+    """The pictures whose files are complete, with instances where some were made, for ``datasets.write_datasets``.
 
-    def read(name: str) -> np.ndarray | None:
-        return read_label_png(places[name]) if places[name].exists() else None
-
-    return read
-
-
-def written_masks(sources: Sequence[Source], directory: str | Path) -> Iterator[tuple[str, np.ndarray]]:
-    """(picture's file name, labels [H, W]) of every picture whose files are complete, one by one."""
-    for source in sources:
-        paths = output_paths(Path(directory) / "masks", source.relative, MASK_FORMATS)
-        if all(path.exists() for path in paths):
-            yield picture_name(source), read_label_png(paths[-1])
-
-
-def picture_name(source: Source) -> str:
-    """``Source.relative`` with the suffix of the picture: "trip/a.jpg"."""
-    suffix = PurePosixPath(str(source)).suffix
-    name = str(source.relative)
-    return name if name.endswith(suffix) else name + suffix
-
-
-def export_masks(
-    sources: Sequence[Source], directory: str | Path, names: Sequence[str], formats: Sequence[str]
-) -> None:
-    """Write the masks on disk once more for the whole data set: coco.json, yolo/, voc/, labelstudio.json, cvat.zip.
-
-    COCO gets an annotation an instance where instance maps were written.
-
-    Raises ValueError for an unknown format.
+    ``directory`` and ``formats`` as for ``make_pseudo``.
     """
-    from clipseg_ws.output.export_tools import write_cvat, write_label_studio
-    from clipseg_ws.output.exports import write_coco, write_voc, write_yolo
-
-    things = read_instances(sources, directory)
-    writers: dict[str, tuple[str, Callable[..., int]]] = {
-        "coco": ("coco.json", partial(write_coco, instances=things)),
-        "yolo": ("yolo", write_yolo),
-        "voc": ("voc", write_voc),
-        "labelstudio": ("labelstudio.json", write_label_studio),
-        "cvat": ("cvat.zip", write_cvat),
-    }
-    check_exports(formats)
-    for name in formats:
-        place, write = writers[name]
-        write(Path(directory) / place, written_masks(sources, directory), names)
+    return written(sources, Path(directory) / "masks", mask_formats(formats), Path(directory) / "instances")
 
 
-def check_exports(formats: Sequence[str]) -> None:
-    """Raise ValueError for a name that is not in ``EXPORTS``."""
-    if unknown := [name for name in formats if name not in EXPORTS]:
-        raise ValueError(f"unknown format {', '.join(map(repr, unknown))}; allowed: {', '.join(EXPORTS)}, e.g. 'coco'")
+def mask_formats(formats: Sequence[str]) -> tuple[str, ...]:
+    """Those of every picture: the confidence, what else was asked for, and the mask, which comes last."""
+    extra = [text for text in picture_formats([*MASK_FORMATS, *formats]) if text not in MASK_FORMATS]
+    return ("confidence", *extra, "png")
 
 
-def remove_unfinished(directory: Path) -> None:
-    """Delete temporary files that killed runs left below a folder that no other run writes into."""
-    for path in directory.rglob(f"{TEMPORARY}*"):
-        path.unlink(missing_ok=True)
-
-
-def _settings(segmenter: Segmenter, confidence: float) -> dict[str, Any]:
+def _settings(segmenter: Segmenter, question: Question, confidence: float) -> dict[str, Any]:
     """What decides the masks."""
-    backbone = segmenter.backbone
-    model = {"model": backbone.name, "weights_sha256": backbone.weights_sha256}
-    return segmenter.config.as_dict() | model | {"min_confidence": confidence}
+    backbone, examples = segmenter.backbone, question.examples
+    made: dict[str, Any] = {"model": backbone.name, "weights_sha256": backbone.weights_sha256}
+    made |= {"min_confidence": confidence, "background_words": list(question.vocabulary.background or ())}
+    if examples is not None:
+        made["supports"] = examples.matcher.source.shots()
+    return segmenter.config.as_dict() | made
 
 
 def _claim(directory: Path, names: Sequence[str], settings: dict[str, Any], overwrite: bool) -> None:

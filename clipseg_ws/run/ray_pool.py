@@ -38,17 +38,7 @@ def stream(
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars, context.print_on_execution_start = False, False
         context.max_errored_blocks = -1  # lost batches are missed by the caller, not fatal
-        blocks = max(1, -(-len(items) // batch_size))
-        data = ray.data.from_items([{"item": pickle.dumps(item)} for item in items], override_num_blocks=blocks)
-        if read is not None:
-            data = data.map(partial(_read_row, read), num_cpus=0.25)
-        count, share = _pool(ray.cluster_resources(), device)
-        data = data.map_batches(
-            _Actor, fn_constructor_args=(ray.cloudpickle.dumps(make),), batch_size=batch_size,
-            compute=ray.data.ActorPoolStrategy(size=min(count, blocks)), max_restarts=RESTARTS,
-            max_task_retries=RESTARTS, **share,
-        )  # fmt: skip
-        for row in data.iter_rows():
+        for row in _answers(ray, make, items, batch_size, device, read).iter_rows():
             answer = pickle.loads(row["answer"])
             if isinstance(answer, _Broken):
                 raise RuntimeError(f"a worker failed:\n{answer.trace}")
@@ -56,6 +46,23 @@ def stream(
     finally:
         if own:
             ray.shutdown()
+
+
+def _answers(
+    ray: Any, make: Callable[[], Work], items: Sequence[Any], batch_size: int, device: str,
+    read: Callable[[Any], Any] | None,
+) -> Any:  # fmt: skip
+    """A Ray data set of pickled answers; nothing runs before its rows are asked for."""
+    blocks = max(1, -(-len(items) // batch_size))
+    data = ray.data.from_items([{"item": pickle.dumps(item)} for item in items], override_num_blocks=blocks)
+    if read is not None:
+        data = data.map(partial(_read_row, read), num_cpus=0.25)
+    count, share = _pool(ray.cluster_resources(), device)
+    return data.map_batches(
+        _Actor, fn_constructor_args=(ray.cloudpickle.dumps(make),), batch_size=batch_size,
+        compute=ray.data.ActorPoolStrategy(size=min(count, blocks)), max_restarts=RESTARTS, max_task_retries=RESTARTS,
+        **share,
+    )  # fmt: skip
 
 
 class _Actor:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from clipseg_ws.fewshot.bank import SupportBank, load_bank
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.question import Question
-from clipseg_ws.structures import IGNORE, Segmentation, Support, Vocabulary
+from clipseg_ws.structures import IGNORE, Support, Vocabulary
 
 FRAME = "frame "  # begins the names of examples that are frames
 
@@ -50,9 +51,9 @@ class Tracker:
     def question(self) -> Question:
         """What the next frame is asked: the same names, with the examples so far."""
         if self._asked_of is not self._bank:
-            words: Vocabulary | None = self._question.vocabulary
-            if self._question.text is None and words.names == self._asked_of.labels:
-                words = None  # the examples alone
+            asked = self._question.vocabulary
+            alone = self._question.text is None and asked.names == self._asked_of.labels
+            words: Vocabulary | None = None if alone else asked
             self._question, self._asked_of = self.segmenter.ask(words, supports=self._bank), self._bank
         return self._question
 

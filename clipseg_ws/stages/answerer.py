@@ -48,18 +48,22 @@ def step_keys(config: Config, answerer: str, without: Iterable[str] = ()) -> set
     return keys
 
 
-def check_read(answerer: Answerer, config: Config, given: Iterable[str], reads: frozenset[str] | None = None) -> None:
+def check_read(
+    answerer: Answerer, config: Config, given: Iterable[str], reads: frozenset[str] | None = None, asked: str = ""
+) -> None:
     """Raise ValueError where something that was given is not read; says what is.
 
     Args:
-        given: keys that the user set. reads: in place of ``answerer.reads``.
+        given: keys that the user set. reads: in place of ``answerer.reads``, for what is ``asked`` ("names alone").
     """
     reads = answerer.reads if reads is None else reads
     unread = sorted(key for key in given if key not in reads and _matters(key, config))
     if unread:
+        known = ", ".join(sorted(key for key in reads if "." not in key))
+        where = f" where it is asked for {asked}" if asked else ""
         raise ValueError(
-            f"{', '.join(unread)}: method {config.method!r} decides by {answerer.name} and does not read that; it "
-            f"reads {', '.join(sorted(key for key in reads if '.' not in key))}"
+            f"{', '.join(unread)}: method {config.method!r} decides by {answerer.name} and does not read that{where}; "
+            f"it reads {known}"
         )
 
 

@@ -18,8 +18,9 @@ from clipseg_ws.fewshot.encoding import encode_bank, support_name
 from clipseg_ws.fewshot.labels import VALUES, joined_labels, match_labels, vocabulary_of
 from clipseg_ws.fewshot.matcher import FewShotMatcher
 from clipseg_ws.fewshot.supports import NothingFound, SupportError, read_support_dir, read_supports
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.stages.question import Examples
-from clipseg_ws.structures import Segmentation, Support, TextEmbeddings, Tokens, Vocabulary
+from clipseg_ws.structures import Support, TextEmbeddings, Tokens, Vocabulary
 from clipseg_ws.text.matching import same_classes
 
 Segment = Callable[[Sequence[Any], Sequence[str]], Sequence[Segmentation]]  # pictures, one tag each -> answers

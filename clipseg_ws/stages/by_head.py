@@ -17,7 +17,7 @@ from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.config import Config
 from clipseg_ws.heads.base import Head
 from clipseg_ws.heads.features import encode_features, encode_tokens
-from clipseg_ws.heads.head_file import load_head
+from clipseg_ws.heads.file import load_head
 from clipseg_ws.heads.objective import enlarge
 from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.stages.answerer import COMMON, step_keys
@@ -92,7 +92,8 @@ class TrainedHead:
     def scores(self, features: Tensor, vocabulary: Vocabulary) -> Tensor:
         """Tokens [B, L, D, h, w] -> probabilities [B, 1+C, h', w'] of background and the vocabulary's classes."""
         chosen = [0, *(place + 1 for place in self.places(vocabulary) if place is not None)]
-        return self.module(features.float()).logits.float()[:, chosen].softmax(1)
+        probabilities: Tensor = self.module(features.float()).logits.float()[:, chosen].softmax(1)
+        return probabilities
 
 
 class ByHead:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from clipseg_ws.config import Config
+from clipseg_ws.config import STEPS, Config
 from clipseg_ws.fewshot.options import FewShotConfig
 from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.stages.answerer import COMMON, NAMES, step_keys
@@ -22,9 +22,9 @@ from clipseg_ws.stages.maps import class_maps, needs_dense
 from clipseg_ws.stages.question import Known, Question
 
 _FEW = frozenset(f"fewshot.{name}" for name in FewShotConfig.__dataclass_fields__ if name != "steps")
-_MATCHING = ("crossref", "alignment", "parts", "vote", "known")
 # what the names bring to a question; examples alone do without
-_OF_NAMES = NAMES | {"presence_threshold", "activation", "dense_mode", "pool", "fewshot.text_weight", "competition"}
+_OF_NAMES = frozenset({"presence_threshold", "activation", "dense_mode", "pool", "competition", "outliers"})
+_OF_NAMES |= {"templates", "background", "fusion", "correlation", "layer_fusion"}
 
 
 class ByMaps:
@@ -109,17 +109,19 @@ def maps_reads(config: Config) -> frozenset[str]:
 
 
 def question_reads(reads: frozenset[str], question: Question) -> frozenset[str]:
-    """Those of ``maps_reads`` that a question reads: without examples none of theirs, of examples alone none of names.
-
-    The settings of names stay readable beside examples that leave the names out by ``fewshot.text_weight=0``.
-    """
+    """Those of ``maps_reads`` that a question reads: names alone nothing of examples, and the other way round."""
     if question.examples is None:
-        return frozenset(key for key in reads if not of_matching(key))
+        return frozenset(key for key in reads if not _of_examples(key))
+    if question.text is None:
+        return frozenset(key for key in reads if key.partition(".")[0] not in _OF_NAMES and key not in _OF_NAMES)
     return reads
 
 
-def of_matching(key: str) -> bool:
-    """Whether a setting is about comparing with examples."""
-    return key.startswith("fewshot.") or key.partition(".")[0] in _MATCHING
+def without_examples(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without those of the matching."""
+    return {key: value for key, value in given.items() if not _of_examples(key)}
 
 
+def _of_examples(key: str) -> bool:
+    name = key.partition(".")[0]
+    return name == "fewshot" or (name in STEPS and STEPS[name].about["when"] == "matching")

@@ -18,7 +18,7 @@ class TokenCache:
     What comes out is shared with later callers, who must not change it.
 
     Attributes:
-        runs: how often something had to be encoded.
+        runs: how often something had to be encoded; what is encoded past the cache is counted by who does it.
     """
 
     def __init__(self) -> None:

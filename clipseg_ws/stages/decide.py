@@ -36,6 +36,9 @@ class Decision:
             where nothing reads them.
         support_iou: [S] of ``ClassMaps``, or None.
         instances: [H, W] int32, 0 for none; None where they were not asked for.
+
+    Raises:
+        FloatingPointError: NaN in the maps: the weights hold some, or numbers overflowed in half precision.
     """
 
     labels: NDArray[Any]
@@ -45,6 +48,13 @@ class Decision:
     kept: NDArray[np.float32] | None = None
     support_iou: NDArray[np.float32] | None = None
     instances: NDArray[np.int32] | None = None
+
+    def __post_init__(self) -> None:
+        if np.isnan(self.confidence).any() or np.isnan(self.scores).any():
+            raise FloatingPointError(
+                "the maps of this picture hold NaN: numbers overflowed in half precision, or the model's weights hold "
+                "NaN; try dtype='float32' (--dtype float32), else fetch the weights again"
+            )
 
     def maps(self) -> NDArray[np.float32]:
         """[C, H, W] float32, zero for classes that were not scored."""

@@ -71,10 +71,14 @@ class Encoder:
 
     # ---- tokens ------------------------------------------------------------------------------------------------------
 
-    def clip(self, pixels: Tensor) -> Tokens:
-        """CLIP's tokens of [B, 3, H, W] with what the configuration reads; those in the cache are not encoded again."""
-        how = {"attention_blocks": self._blocks(), "keep_layers": self._layers()}
+    def clip(self, pixels: Tensor, *, attention: bool = True) -> Tokens:
+        """CLIP's tokens of [B, 3, H, W] with what the configuration reads; those in the cache are not encoded again.
+
+        ``attention``: False leaves it out, which examples never read.
+        """
+        how: dict[str, Any] = {"attention_blocks": self._blocks() if attention else 0, "keep_layers": self._layers()}
         if not self.config.cache_mb:
+            self._cache.runs += 1
             return self.backbone.encode(pixels, **how)
         settings = (tuple(pixels.shape[1:]), self.config.position_interpolation, *how.values())
         keys = [(digest(one), *settings) for one in pixels]

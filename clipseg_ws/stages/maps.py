@@ -45,7 +45,7 @@ def class_maps(
         proxy: [B, C', h', w'] patch features of a second vision model, where the dense maps follow them.
     """
     tokens = repaired(tokens, config)
-    block = forward_last_block(backbone, tokens.last_input, tokens.last)
+    block = forward_last_block(backbone, tokens.last_input, tokens.last, tokens.grid)
     patches = patch_embeddings(backbone, tokens, config, proxy).float() if needs_dense(config) else None
     scores = None
     if present is None:
@@ -147,7 +147,7 @@ def activation(
     own = own_maps(dense, targets)
     if config.activation == "dense":
         return own, probs
-    return min_max((cam * own).flatten(2)).unflatten(-1, tokens.grid), probs
+    return torch.unflatten(min_max((cam * own).flatten(2)), -1, tokens.grid), probs
 
 
 def own_maps(dense: Tensor, targets: Tensor) -> Tensor:

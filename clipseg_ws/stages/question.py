@@ -61,6 +61,13 @@ class Question:
     examples: Examples | None = None
 
     @property
+    def kind(self) -> str:
+        """ "names alone", "examples alone", "names and examples"."""
+        if self.examples is None:
+            return "names alone"
+        return "examples alone" if self.text is None else "names and examples"
+
+    @property
     def device(self) -> torch.device | None:
         """Where its tensors lie; None without any."""
         if self.text is not None:

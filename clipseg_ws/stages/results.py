@@ -7,10 +7,11 @@ from typing import Any
 
 from clipseg_ws import __version__
 from clipseg_ws.config import Config
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.picture import Picture
+from clipseg_ws.stages.by_head import TrainedHead
 from clipseg_ws.stages.decide import Decision
 from clipseg_ws.stages.question import Examples, Question
-from clipseg_ws.structures import Segmentation
 
 
 def make_result(
@@ -45,10 +46,13 @@ def setting_of(question: Question, tagged: bool, head: bool) -> str:
     return "weak" if tagged else "zero"
 
 
-def resolved_record(config: Config, backbone: Any, features: Any, question: Question) -> dict[str, Any]:
+def resolved_record(
+    config: Config, backbone: Any, features: Any, question: Question, head: TrainedHead | None = None
+) -> dict[str, Any]:
     """The resolved configuration that is saved with a result, JSON-able."""
     examples = question.examples
-    return config.as_dict() | {
+    trained = {} if head is None else {"head": head.describe()}
+    return config.as_dict() | trained | {
         "model": backbone.name,
         "weights_sha256": backbone.weights_sha256,
         "logit_scale": config.logit_scale or backbone.logit_scale,

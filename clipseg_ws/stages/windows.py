@@ -71,7 +71,7 @@ def patch_logits(encoder: Encoder, windows: Windows, text: Tensor) -> Iterator[t
 def enlarged(batches: Iterable[tuple[Tensor, Enlarge]], pictures: int) -> Iterator[Tensor]:
     """[B, T, ch, cw] box by box: one box at a time, since pixels take far more memory than patches."""
     for logits, enlarge in batches:
-        for box in logits.split(pictures):
+        for box in torch.split(logits, pictures):
             yield enlarge(box)
 
 

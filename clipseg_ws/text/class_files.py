@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from clipseg_ws.files import write_text
+from clipseg_ws.files import read_text, write_text
 from clipseg_ws.structures import Vocabulary
 from clipseg_ws.text.class_entries import EXAMPLE
 from clipseg_ws.text.lists import list_vocabularies, nfc
@@ -24,35 +25,82 @@ def known_name(text: str) -> str | None:
     # a word with digits or '-' that resembles a vocabulary ("ade20k"), or its first half ("coco"), is hardly a class
     near = difflib.get_close_matches(name, [known for known in names if known[:3] == name[:3]], 1, 0.66)
     code_like = re.fullmatch(r"(?=.*[0-9-])[a-z][a-z0-9-]*", name) and near
-    if code_like or any(known.startswith(f"{name}-") for known in names):
+    slip = re.fullmatch(r"[a-z]+", name) and any(_one_letter(name, known) for known in names)
+    if code_like or slip or any(known.startswith(f"{name}-") for known in names):
         choices = ", ".join(names)
-        raise ValueError(f"unknown vocabulary {text!r}; choices are {choices}; for a class of that name use [{text!r}]")
+        raise ValueError(
+            f"unknown vocabulary {text!r}; choices are {choices}; for a class of that name use [{text!r}], or on the "
+            f"command line '{text.strip()};'"
+        )
     return None
+
+
+def _one_letter(word: str, known: str) -> bool:
+    """Whether one letter more, less or different makes one the other: "vocc", "cityscape"."""
+    if abs(len(word) - len(known)) > 1 or len(known) < 3:
+        return False
+    if len(word) == len(known):
+        return len(known) > 3 and sum(a != b for a, b in zip(word, known, strict=True)) == 1
+    short, long = sorted((word, known), key=len)
+    return any(long[:i] + long[i + 1 :] == short for i in range(len(long))) and len(short) >= 3
 
 
 def looks_like_path(text: str) -> bool:
     """Whether a string names a class file rather than classes."""
-    return ";" not in text and bool(re.match(r"\s*(~?/|\.{1,2}/).|.*\.(ya?ml|txt)\s*$", text, re.IGNORECASE))
+    path = r"\s*(~?/|\.{1,2}/).|.*\.(ya?ml|txt|json|csv|tsv|xml|names|data)\s*$"
+    return ";" not in text and bool(re.match(path, text, re.IGNORECASE))
 
 
 def read_class_file(path: Path) -> dict[str, Any]:
     """A class file as a document. Raises FileNotFoundError, or ValueError where it is not as documented."""
     if not path.is_file():
         raise FileNotFoundError(f"class file {path} does not exist; give a .yaml or .txt file, or names, {EXAMPLE}")
+    kind = path.suffix.lower()
+    if kind in (".tsv", ".xml", ".data"):
+        raise ValueError(f"{path}: no class file; give a .yaml, .txt, .json or .csv file, or names, {EXAMPLE}")
     try:
-        text = nfc(path.read_text("utf-8-sig"))
-        if path.suffix.lower() in (".yaml", ".yml"):
-            document = yaml.safe_load(text)
-            if not isinstance(document, dict):
-                raise ValueError(f"{path}: no mapping at the top; write for example 'classes: [cat, dog]'")
-            return document
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        text = nfc(read_text(path))
+        if kind in (".yaml", ".yml", ".json"):
+            document = json.loads(text) if kind == ".json" else yaml.safe_load(text)
+            return _from_json(document, path) if kind == ".json" else _mapping(document, path)
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: not a readable class file: {error}") from error
-    lines = [line if not line.lstrip().startswith("#") else "" for line in text.split("\n")]
+    except ValueError as error:
+        raise ValueError(f"{path}: not a readable class file: {error}") from error
+    lines = [line if not line.lstrip().startswith("#") else "" for line in text.splitlines()]
+    if kind == ".csv":
+        return {"classes": _from_csv(lines, path)}
     for number, line in enumerate(lines, 1):
         if ";" in line:
             raise ValueError(f"{path}, line {number}: ';' in {line!r}; write one class a line, synonyms by ','")
     return {"classes": "\n".join(lines)}
+
+
+def _mapping(document: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(document, dict):
+        raise ValueError("no mapping at the top; write for example 'classes: [cat, dog]'")
+    return document
+
+
+def _from_json(document: Any, path: Path) -> dict[str, Any]:
+    """A list of names, a mapping as in YAML, the categories of a COCO json, or ``names`` as YOLO numbers them."""
+    if isinstance(document, dict):
+        listed = document.get("categories", document.get("names"))
+        if listed is None or "classes" in document:
+            return _mapping(document, path)
+        document = list(listed.values()) if isinstance(listed, dict) else listed
+    if not isinstance(document, list):
+        raise ValueError("no list of names; write for example ['cat', 'dog']")
+    return {"classes": [item.get("name") if isinstance(item, dict) else item for item in document]}
+
+
+def _from_csv(lines: list[str], path: Path) -> list[str]:
+    """The names of a table of one column, a heading left out."""
+    names = [line.strip().strip('"') for line in lines if line.strip()]
+    if any(sign in name for name in names for sign in ",;\t"):
+        raise ValueError(f"{path}: several columns; give a table with one column of names, or a .txt file")
+    words = ("name", "names", "class", "classes", "label", "labels", "category")
+    return names[1:] if names and names[0].casefold() in words else names
 
 
 def write_classes(vocabulary: Vocabulary, path: str | os.PathLike[str]) -> None:

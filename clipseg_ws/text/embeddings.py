@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipseg_ws.structures import TextEmbeddings, Vocabulary
+from clipseg_ws.text.lengths import TooLong, check_lengths, cut_prompts, filled
 from clipseg_ws.text.vector_cache import cache_file, read_cache, write_cache
 
 if TYPE_CHECKING:
@@ -25,16 +27,19 @@ SAVE_SECONDS = 10  # between two writings of the cache
 EncodeText = Callable[[list[str]], "torch.Tensor"]
 
 
-def texts(vocabulary: Vocabulary) -> tuple[list[str], list[int]]:
+def texts(vocabulary: Vocabulary, too_long: TooLong | None = None) -> tuple[list[str], list[int]]:
     """The T words to encode and their owners: all class words, class by class, then the background words, if said.
 
     With fusion "string" a class has one word, its synonyms joined by "," ("person with clothes,people,human"); with
-    "max" it has one word per synonym. ``owner[t]`` is the class index of word t, -1 for background.
+    "max", and where the joined ones are ``too_long`` for the text tower, it has one word per synonym. ``owner[t]`` is
+    the class index of word t, -1 for background.
     """
     words: list[str] = []
     owner: list[int] = []
     for index, synonyms in enumerate(vocabulary.synonyms):
-        own = [",".join(synonyms)] if vocabulary.fusion == "string" else list(synonyms)
+        joined, templates = ",".join(synonyms), vocabulary.templates_of(index)
+        apart = vocabulary.fusion != "string" or bool(too_long and too_long(filled(joined, templates)))
+        own = list(synonyms) if apart else [joined]
         words += own
         owner += [index] * len(own)
     background = list(vocabulary.background or ())
@@ -60,8 +65,8 @@ def embed_vocabulary(
         TextEmbeddings with vectors [T, E] float32 on the CPU, owner [T] int64, rows in the order of `texts`.
 
     Raises:
-        ValueError: ``vocabulary.background`` is None, or ``encode_text`` gave another shape or values that are not
-            finite.
+        ValueError: ``vocabulary.background`` is None, a prompt that the text tower would cut (names the class), or
+            ``encode_text`` gave another shape or values that are not finite.
     """
     import torch
 
@@ -70,7 +75,9 @@ def embed_vocabulary(
             "the vocabulary does not say which words compete as background; settle it, for example "
             "parse_classes(classes, background='voc-clip-es') or background=() for none"
         )
-    words, owner = texts(vocabulary)
+    too_long = partial(cut_prompts, encode_text)
+    words, owner = texts(vocabulary, too_long)
+    check_lengths(vocabulary, words, owner, too_long)
     used = [vocabulary.templates_of(index) for index in owner]
     known = {}
     for templates in dict.fromkeys(used):  # one group, and one cache file, for each list of templates
@@ -174,7 +181,7 @@ def _encode(words: Sequence[str], templates: Sequence[str], encode_text: EncodeT
     import torch
     from torch.nn.functional import normalize
 
-    prompts = [template.replace("{}", word) for word in words for template in templates]
+    prompts = [prompt for word in words for prompt in filled(word, templates)]
     encoded = encode_text(prompts).detach().to("cpu", torch.float32)
     if encoded.ndim != 2 or len(encoded) != len(prompts) or not torch.isfinite(encoded).all():
         raise ValueError(f"encode_text gave {tuple(encoded.shape)}, expected ({len(prompts)}, E), all finite")

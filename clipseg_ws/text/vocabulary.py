@@ -19,7 +19,10 @@ separators are ignored (``";cat,,;"`` is one class), a synonym repeated within i
     source: where it is from # optional, not read
 
 **Text files** (`.txt`, or a `pathlib.Path` of another name): one class a line, synonyms by ``,``; lines with ``#``
-first are comments; ``;`` is refused, because some code bases write it between synonyms.
+first are comments; ``;`` is refused, because some code bases write it between synonyms. **JSON**: a list of names, the
+mapping of a YAML file, or ``categories`` or ``names`` of another tool. **CSV**: one column of names.
+
+LabelMe's ``__ignore__`` and ``_background_`` are no classes.
 
 A class named "background" is not a class, since label 0 is the background already: its words become background words.
 A background word that a class has as name or synonym is dropped, since no class can win against itself. Names, and
@@ -29,6 +32,7 @@ words of different classes, must differ by more than case. No torch is imported 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -40,6 +44,7 @@ from clipseg_ws.text.lists import list_vocabularies, load_background, load_templ
 
 ClassSpec: TypeAlias = str | os.PathLike[str] | Sequence[Any] | Vocabulary
 FUSIONS = ("string", "max")
+NO_CLASSES = ("__ignore__", "_background_", "__background__")  # LabelMe's words in labels.txt: no class, label 0
 _KEYS = ("classes", "background", "templates", "fusion", "source")
 
 
@@ -54,8 +59,8 @@ def parse_classes(
 
     Args:
         spec: a string, a list, a `Vocabulary`, the path of a class file, or a name from ``prompts/`` (upper case and
-            ``_`` for ``-`` are forgiven). A string is a path if it ends in .yaml, .yml or .txt or starts with ``/``,
-            ``./``, ``../`` or ``~/``; ``["voc"]`` is a class called "voc".
+            ``_`` for ``-`` are forgiven). A string is a path if it ends in .yaml, .yml, .txt, .json or .csv or starts
+            with ``/``, ``./``, ``../`` or ``~/``; ``["voc"]`` is a class called "voc".
         background: replaces the background words of ``spec``; see `load_background`. "none" and () stand for no words.
             None keeps what ``spec`` says; where that says nothing either, the vocabulary's background is None.
         templates: replaces the templates of ``spec``; see `load_templates`. None keeps them.
@@ -92,10 +97,23 @@ def _document(spec: ClassSpec) -> tuple[dict[str, Any], str]:
             return read_prompts(known), f"prompts/{known}.yaml"
         if looks_like_path(spec):
             return read_class_file(Path(spec.strip()).expanduser()), spec.strip()
+        _ask_about_commas(spec)
         return {"classes": spec}, "classes"
     if isinstance(spec, Sequence) and not isinstance(spec, bytes | bytearray):
         return {"classes": spec}, "classes"
     raise TypeError(f"classes: got {type(spec).__name__}; give a string, a list, a path or a Vocabulary, {EXAMPLE}")
+
+
+def _ask_about_commas(spec: str) -> None:
+    """Warn where commas alone make one class: "cat, dog, cow" is a cat that is also called dog and cow."""
+    words = [word.strip() for word in spec.split(",") if word.strip()]
+    if len(words) > 1 and ";" not in spec and "\n" not in spec:
+        warnings.warn(
+            f"classes {spec!r} is one class, {words[0]!r}, with {len(words) - 1} synonyms; several classes are written "
+            f"'{'; '.join(words[:3])}'; end it with ';' to say that it is meant",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _build(document: Mapping[str, Any], origin: str, keep_inline: bool = True) -> Vocabulary:
@@ -105,6 +123,7 @@ def _build(document: Mapping[str, Any], origin: str, keep_inline: bool = True) -
         problem = f"unknown key {', '.join(unknown)}" if unknown else "no key 'classes'"
         raise ValueError(f"{origin}: {problem}; a class file has classes and optionally {', '.join(_KEYS[1:])}")
     entries = class_entries(document["classes"], origin)
+    entries = [entry for entry in entries if entry[0].casefold() not in NO_CLASSES]
     classes = [entry for entry in entries if word_key(entry[0]) != "background"]
     if not classes:
         raise ValueError(f"{origin}: no class to look for; give at least one besides the background, {EXAMPLE}")

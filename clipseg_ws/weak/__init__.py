@@ -28,9 +28,11 @@ TAG_FORMATS: dict[str, Entry] = registry(
         "listed",
     ),
     _tags("voc", "VOC XML (a file or a folder of them)", "the names of the objects", "voc"),
+    _tags("cvat", "CVAT XML", "the labels of shapes and tags", "cvat"),
 )
 MARK_FORMATS: dict[str, Entry] = registry(
     _marks("voc", "VOC XML", "the bndbox of every object", "voc"),
+    _marks("cvat", "CVAT XML", "boxes, points, polylines as scribbles, tags", "cvat"),
     _marks("coco", "COCO json", "the bbox of every annotation", "coco"),
     _marks("labelme", "LabelMe json", "points, rectangles, and lines as scribbles", "labelme"),
     _marks("label-studio", "Label Studio json", "rectanglelabels, keypointlabels, choices as tags", "label_studio"),

@@ -1,12 +1,11 @@
-"""Boxes, points and scribbles from files: VOC XML, COCO json, LabelMe json, Label Studio json, scribble PNG.
+"""Boxes, points and scribbles from files, each on the picture that it belongs to; ``MARK_FORMATS`` lists the forms.
 
-Every reader gives ``Marks``: picture name -> ``WeakLabels``, names as in ``weak.read_tags`` (path in the file, ``/``
+``read_marks`` gives ``Marks``: picture name -> ``WeakLabels``, names as in ``tags.read_tags`` (path in the file, ``/``
 between folders, no suffix). Scribble PNGs are read when they are looked up, so that a large folder needs no memory.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -17,57 +16,136 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from clipseg_ws.pictures.reading import stored_size
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.structures import IGNORE, Vocabulary, WeakLabels, word_key
+from clipseg_ws.text.lists import nfc
 from clipseg_ws.weak import MARK_FORMATS, titles
-from clipseg_ws.weak.names import Names, normal_name, spellings, spelt, stem
-from clipseg_ws.weak.readers.forms import Drawn, Marked, read_file, readers
+from clipseg_ws.weak.collecting import collect, warn_of
+from clipseg_ws.weak.matching import Entries
+from clipseg_ws.weak.names import Names, is_ground, is_ignored, spellings, spelt
+from clipseg_ws.weak.placing import check_inside, on_picture
+from clipseg_ws.weak.readers.forms import Drawn, Found, read_file, readers
 from clipseg_ws.weak.readers.scribbles import read_scribbles
-from clipseg_ws.weak.tags import Tags, lookup_tags
+from clipseg_ws.weak.written import Name
 
 STROKE_WIDTH = 3  # pixels, of line strips that are drawn as scribbles
+Part = tuple[str, Drawn | Path]  # where it stands, marks with their final names
 
 
 class Marks(Mapping[str, WeakLabels]):
-    """Picture name -> its marks; ``dict(marks)`` reads them all at once.
+    """Picture name -> its marks in the frame of the file; ``of(source)`` gives them in the picture's frame.
 
     Args:
-        entries: name -> marks, or the path of a scribble PNG that is read on every look-up.
-        names: the classes, for the labels of scribble PNGs.
+        entries: name -> marks as read, one a file entry. names: the classes, for scribbles.
+        written: name -> how the file names the picture. broken: name -> why its entry cannot be used.
+        where: the file or folder. problems: entries that were left out.
     """
 
-    def __init__(self, entries: Mapping[str, WeakLabels | Path], names: Sequence[str] | None = None) -> None:
-        self._entries, self._names = dict(entries), names
+    def __init__(
+        self,
+        entries: Mapping[str, Sequence[Part]],
+        names: Sequence[str] | None = None,
+        written: Mapping[str, Name] | None = None,
+        broken: Mapping[str, str] | None = None,
+        where: str = "the marks",
+        problems: Sequence[str] = (),
+    ) -> None:
+        self._entries, self._names, self.where = dict(entries), names, where
+        self.written, self.broken, self.problems = dict(written or {}), dict(broken or {}), list(problems)
+        self.placed: dict[str, int] = {}  # what was done to marks -> to how many pictures
 
     def __getitem__(self, name: str) -> WeakLabels:
-        entry = self._entries[name]
-        return entry if isinstance(entry, WeakLabels) else WeakLabels(scribbles=read_scribbles(entry, self._names))
+        if name in self.broken:
+            raise ValueError(self.broken[name])
+        return self._joined(self._entries[name], None)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return iter((*self._entries, *self.broken))
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) + len(self.broken)
 
     @cached_property
-    def keys_as_tags(self) -> Tags:
-        """Every name under itself: what ``weak.lookup_tags`` searches."""
-        return Tags({name: (name,) for name in self._entries})
+    def entries(self) -> Entries:
+        """The names, ready to be matched with pictures."""
+        return Entries({name: self.written.get(name, Name((name,))) for name in self}, self.where)
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether there are scribbles whose labels need the classes (``names``) to mean anything."""
+        return self._names is None and any(isinstance(m, Path) for parts in self._entries.values() for _, m in parts)
 
     def classes(self) -> tuple[str, ...]:
         """Names that boxes, points and tags use, sorted, without "background"; scribble PNGs hold no names."""
-        marks = [entry for entry in self._entries.values() if isinstance(entry, WeakLabels)]
-        return tuple(sorted({name for entry in marks for name in mark_names(entry)}))
+        marks = [m.marks for parts in self._entries.values() for _, m in parts if isinstance(m, Drawn)]
+        lines = {
+            name for parts in self._entries.values() for _, m in parts if isinstance(m, Drawn) for name, _ in m.lines
+        }
+        return tuple(sorted({name for entry in marks for name in mark_names(entry)} | (lines - {"background"})))
+
+    def of(self, source: Source | str | Path) -> WeakLabels | None:
+        """As ``lookup_marks``."""
+        key = self.entries.find(source)
+        if key is None:
+            return None
+        if key in self.broken:
+            raise ValueError(self.broken[key])
+        return self._joined(self._entries[key], source)
+
+    def _joined(self, parts: Sequence[Part], source: Source | str | Path | None) -> WeakLabels:
+        labels = [self._one(where, part, source) for where, part in parts]
+        result = labels[0]
+        for more in labels[1:]:
+            result = merge_marks(result, more)
+        return result
+
+    def _one(self, where: str, part: Drawn | Path, source: Source | str | Path | None) -> WeakLabels:
+        if isinstance(part, Path):
+            return WeakLabels(scribbles=read_scribbles(part, self._names))
+        drawn = bool(part.marks.boxes or part.marks.points or part.lines)
+        if source is not None and drawn and (part.size is not None or part.percent or part.lines):
+            part = self._on_picture(where, part, source)
+        elif drawn and part.percent:
+            part = on_picture(part, part.size or _no_size(where), 1, where)[0]
+        if not part.lines:
+            return part.marks
+        if self._names is None or part.size is None:
+            missing = "the classes (names=)" if self._names is None else "imageWidth and imageHeight"
+            raise ValueError(f"{where}: lines become scribbles, which needs {missing}")
+        return replace(part.marks, scribbles=draw_lines(part.lines, self._names, part.size))
+
+    def _on_picture(self, where: str, part: Drawn, source: Source | str | Path) -> Drawn:
+        found = stored_size(source)
+        if found is None:  # no such file: reading it will say so
+            return on_picture(part, part.size or _no_size(where), 1, where)[0] if part.size or part.percent else part
+        size, orientation = found
+        where = f"{where}, picture {str(source)!r}"
+        placed, done = on_picture(part, size, orientation, where)
+        check_inside(placed, size, where)
+        if done:
+            kind = done.split(" ", 1)[0]
+            self.placed[kind] = self.placed.get(kind, 0) + 1
+            if self.placed[kind] == 1:
+                warn_of([f"{where}: {done}; the same is done for all such pictures"], "labels of another size")
+        return placed
+
+
+def _no_size(where: str) -> tuple[int, int]:
+    raise ValueError(f"{where}: coordinates are per cent of the picture, which is not there")
 
 
 def read_marks(path: str | Path, names: Names | None = None) -> Marks:
     """Read the marks of many pictures; the kind is told by suffix and content.
 
-    * VOC XML, a file or a folder with sub-folders: ``bndbox`` of every object.
+    * VOC XML, a file or a folder with sub-folders: ``bndbox`` of every object. CVAT's XML: boxes, points, lines.
     * COCO json: ``bbox`` of every annotation; a picture without annotations holds no class.
     * LabelMe json, a file or a folder: points, rectangles, line and linestrip (drawn 3 pixels wide as scribbles).
-    * Label Studio json: rectanglelabels, keypointlabels, choices (as tags); brush masks and rotated boxes are refused.
-    * PNG, a file or a folder: scribbles, 0 background stroke, i + 1 = ``names[i]``, 255 unmarked.
+    * Label Studio json: rectanglelabels, keypointlabels, choices (as tags); brush masks and polygons are refused.
+    * PNG, a file or a folder: scribbles, 0 background stroke, i + 1 = ``names[i]``, 255 unmarked; beside JSON or XML
+      files PNGs are the pictures.
+
+    Entries that cannot be used are left out with a warning that names them.
 
     Args:
         names: the classes that may occur, or a vocabulary whose synonyms count as well; needed where scribbles are
@@ -80,19 +158,22 @@ def read_marks(path: str | Path, names: Names | None = None) -> Marks:
     if not path.exists():
         raise FileNotFoundError(f"no marks at {str(path)!r}; allowed: {_allowed()}")
     root = path if path.is_dir() else path.parent
-    listed = None if names is None else _listed(names)
-    entries: dict[str, WeakLabels | Path] = {}
+    found: list[tuple[Path, Found[Drawn | Path]]] = []
     for file in _files(path):
-        pairs: Marked = read_file(file, file.relative_to(root).with_suffix("").as_posix(), MARK_FORMATS)
-        for image, drawn in pairs:
-            if isinstance(drawn, Path):
-                entries[image] = drawn
-                continue
-            found = _finished(drawn, names, f"{file}, picture {image!r}")
-            before = entries.get(normal_name(image))
-            entries[normal_name(image)] = merge_marks(before, found) if isinstance(before, WeakLabels) else found
-    shared = Counter(stem(name) for name in entries)  # pictures that differ in the suffix only keep it, as with tags
-    return Marks({n if shared[stem(n)] > 1 else stem(n): entry for n, entry in entries.items()}, listed)
+        place = file.relative_to(root).with_suffix("").as_posix()
+        found += [(file, entry) for entry in read_file(file, place, MARK_FORMATS)]
+    table = collect(found)
+    listed, known = None if names is None else _listed(names), spellings(names)
+    entries: dict[str, list[Part]] = {}
+    for key, parts in table.contents.items():
+        name = str(table.names[key])
+        entries[key] = [
+            (where, part if isinstance(part, Path) else _finished(part, names, known, f"{where}, picture {name!r}"))
+            for where, part in parts
+        ]
+    if listed is None and any(isinstance(m, Drawn) and m.lines for parts in entries.values() for _, m in parts):
+        raise ValueError(f"{path}: lines become scribbles, which needs the classes (names=)")
+    return Marks(entries, listed, table.names, table.broken, str(path), table.problems)
 
 
 def _allowed() -> str:
@@ -101,8 +182,10 @@ def _allowed() -> str:
 
 def _files(path: Path) -> list[Path]:
     """The files of one kind at a path, sorted. Raises ValueError where there is none, or several kinds."""
-    files = [p for p in sorted(path.rglob("*")) if p.is_file()] if path.is_dir() else [path]
+    files = [p for p in sorted(path.rglob("*")) if p.is_file() and p.name[0] != "."] if path.is_dir() else [path]
     kinds = sorted({p.suffix.lower() for p in files} & set(readers(MARK_FORMATS)))
+    if len(kinds) == 2 and ".png" in kinds:
+        kinds.remove(".png")  # the pictures, as LabelMe puts its files beside them
     if len(kinds) != 1:
         found = f"holds {' and '.join(kinds)} files" if kinds else "holds no file of a known kind"
         raise ValueError(f"{str(path)!r} {found}; allowed: {_allowed()}")
@@ -114,12 +197,14 @@ def _listed(names: Names) -> list[str]:
 
 
 def lookup_marks(marks: Marks, source: Source | str | Path) -> WeakLabels | None:
-    """The marks of one picture, None where the files do not hold it; names are tried as in ``weak.lookup_tags``.
+    """The marks of one picture, in its pixels, None where the files do not hold it; the rule stands in ``matching.py``.
 
-    Raises ValueError where a file name fits several entries, or a scribble PNG that cannot be read.
+    Marks that were made for the picture in another size are scaled, those of its stored frame turned as EXIF says.
+
+    Raises:
+        ValueError: several entries fit, the entry cannot be used, it was made for a picture of another aspect.
     """
-    found = lookup_tags(marks.keys_as_tags, source)
-    return None if found is None else marks[found[0]]
+    return marks.of(source)
 
 
 def merge_marks(first: WeakLabels, second: WeakLabels) -> WeakLabels:
@@ -145,32 +230,28 @@ def mark_names(marks: WeakLabels) -> set[str]:
     return {name for name in named if word_key(name) != "background"}
 
 
-def _finished(drawn: Drawn, names: Names | None, where: str) -> WeakLabels:
-    """Names checked and spelt as in ``names``, lines drawn."""
-    known = spellings(names)
+def _finished(drawn: Drawn, names: Names | None, known: dict[str, str] | None, where: str) -> Drawn:
+    """Names checked and spelt as in ``names``; what belongs to no class is left out."""
 
     def one(name: str, ground: bool = True) -> str:
-        if ground and word_key(name) == "background":
+        if is_ground(name):
+            if not ground:
+                raise ValueError(f"{where}: {name!r} is not one of the classes; a box of the background says nothing")
             return "background"
-        found = spelt([name], known, names, where)
+        plain = " ".join(nfc(name).split())  # any label that somebody gave to a shape, even a number
+        found = (plain,) if known is None and plain else spelt([name], known, names, where)
         if not found:
             raise ValueError(f"{where}: a mark without a name")
         return found[0]
 
     marks = drawn.marks
-    result = replace(
-        marks,
-        tags=None if marks.tags is None else tuple(one(tag, False) for tag in marks.tags),
-        boxes=tuple((one(name, False), x0, y0, x1, y1) for name, x0, y0, x1, y1 in marks.boxes),
-        points=tuple((one(name), x, y) for name, x, y in marks.points),
-    )
-    lines = [(one(name), points) for name, points in drawn.lines]
-    if not lines:
-        return result
-    if names is None or drawn.size is None:
-        missing = "the classes (names=)" if names is None else "imageWidth and imageHeight"
-        raise ValueError(f"{where}: lines become scribbles, which needs {missing}")
-    return replace(result, scribbles=draw_lines(lines, _listed(names), drawn.size))
+    boxes = tuple((one(name, False), x0, y0, x1, y1) for name, x0, y0, x1, y1 in marks.boxes if not is_ignored(name))
+    points = tuple((one(name), x, y) for name, x, y in marks.points if not is_ignored(name))
+    lines = tuple((one(name), points) for name, points in drawn.lines if not is_ignored(name))
+    nothing = not (boxes or points or lines) and bool(marks.boxes or marks.points or drawn.lines)
+    tags = () if marks.tags is None and nothing else marks.tags  # all that was drawn belongs to no class
+    tags = None if tags is None else spelt(tags, known, names, where)
+    return replace(drawn, marks=WeakLabels(tags, boxes, points), lines=lines)
 
 
 def draw_lines(

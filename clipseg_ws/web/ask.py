@@ -8,11 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from clipseg_ws.config import Config
+from clipseg_ws.config import STEPS, Config, flatten
+from clipseg_ws.output.segmentation import Segmentation
+from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.segmenter import Segmenter
-from clipseg_ws.structures import Segmentation, Support, WeakLabels
+from clipseg_ws.stages.question import Question
+from clipseg_ws.structures import Support, WeakLabels
 from clipseg_ws.web.shapes import BACKGROUND, Shape, to_weak
 
 
@@ -23,7 +27,7 @@ class Ask:
     Attributes:
         picture: RGB. classes: as ``Segmenter`` takes it; None where only examples say what to look for.
         shapes: points, boxes and scribbles on the picture. marked_only: only marked classes may be in the picture.
-        supports: examples. method: a preset. settings: configuration fields that differ from it.
+        supports: examples. method: a key of ``METHODS``. settings: those that differ from it.
         stages: make the maps of every stage too.
     """
 
@@ -42,7 +46,7 @@ class Stage:
     """Class maps [C, H, W] in [0, 1] after one step."""
 
     title: str
-    maps: np.ndarray
+    maps: NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,62 +92,77 @@ def answer(segmenter: Segmenter, ask: Ask) -> Answer:
     if ask.classes is None and not ask.supports:
         raise ValueError("nothing to look for: type class names, for example: house; car. Or add an example")
     begin = time.perf_counter()
-    chosen = segmenter.variant(ask.method, **ask.settings, keep_maps=ask.stages)
-    bank = chosen.bank(list(ask.supports)) if ask.supports else None  # encoded once for all the calls below
-    given: dict[str, Any] = {"classes": ask.classes, "supports": bank}
+    chosen = _variant(segmenter, ask, **ask.settings, keep_maps=ask.stages)
+    question = chosen.ask(ask.classes, supports=list(ask.supports) or None)
+    picture = chosen.prepare(ask.picture)
     found, weak = None, None
     if ask.shapes:
-        names = chosen.asked(bank, ask.classes)[0].names
+        names = question.vocabulary.names
         tags = {shape.name for shape in ask.shapes} - {BACKGROUND}
         if not ask.marked_only:
-            found = _one(chosen, ask.picture, given)
+            found = _one(chosen, question, picture, None)
             tags |= {name for name, share in found.shares().items() if share and name in names}
         weak = to_weak(ask.shapes, names, ask.picture.size, [name for name in names if name in tags])
-        given["weak"] = weak
-    result = _one(chosen, ask.picture, given)
+    result = _one(chosen, question, picture, weak)
     seconds = time.perf_counter() - begin
-    stages = _stages(chosen, ask, given, result) if ask.stages else ()
-    result = replace(result, extras={}, source=None)
+    stages = _stages(chosen, ask, question, picture, weak, result) if ask.stages else ()
+    result = replace(result, extras={})
+    found = None if found is None else replace(found, extras={})
     return Answer(ask, result, weak, found, stages, seconds, time.perf_counter() - begin - seconds)
 
 
-def _one(segmenter: Segmenter, picture: Image.Image, given: Mapping[str, Any]) -> Segmentation:
-    result = segmenter(picture, **given)
-    assert isinstance(result, Segmentation)
-    return result
+def _variant(segmenter: Segmenter, ask: Ask, **settings: Any) -> Segmenter:
+    """The visitor's method on the same weights and the same cached tokens."""
+    return segmenter.variant(ask.method, **settings, cache_mb=segmenter.config.cache_mb)
 
 
-def _stages(chosen: Segmenter, ask: Ask, given: Mapping[str, Any], result: Segmentation) -> tuple[Stage, ...]:
-    """The maps before affinity, before picture refinement, and at the end; the backbone's tokens are known already."""
-    steps = stage_settings(chosen.config, bool(ask.supports), ask.classes is not None)
+def _one(chosen: Segmenter, question: Question, picture: Picture, weak: WeakLabels | None) -> Segmentation:
+    return chosen.answer(question, [picture], marks=None if weak is None else [weak])[0]
+
+
+def _stages(
+    chosen: Segmenter, ask: Ask, question: Question, picture: Picture, weak: WeakLabels | None, result: Segmentation
+) -> tuple[Stage, ...]:
+    """The maps before the steps, before picture refinement, and at the end; the network's tokens are cached."""
+    # the list of steps stands in place of single ones, of which some are left out here
+    own = {key: value for key, value in flatten(ask.settings).items() if key.partition(".")[0] not in STEPS}
+    own |= {"steps": chosen.config.steps, "keep_maps": True}
     stages = []
-    for title, changed in steps:
+    for title, changed in stage_settings(chosen.config, bool(ask.supports), ask.classes is not None):
         same = result
         if changed:
-            variant = chosen.variant(ask.method, **{**ask.settings, **changed}, keep_maps=True)
-            same = _one(variant, ask.picture, given)
+            same = _one(_variant(chosen, ask, **(own | changed)), question, picture, weak)
         stages.append(Stage(title, same.extras["maps"]))
     return tuple(stages)
 
 
 def stage_settings(config: Config, examples: bool, names: bool) -> list[tuple[str, dict[str, Any]]]:
     """(title, what to change so that the maps end there) of every stage of ``config``; the last changes nothing."""
-    raw = {"affinity": False, "competition": 0.0, "expand_shrink": False, "refine": "none"}
-    steps: list[tuple[str, dict[str, Any]]] = []
+    plain = tuple(spec for spec in config.steps if STEPS[spec.name].about["when"] not in ("graph", "maps"))
+    raw = {"steps": plain, "refine": "none"}
+    stages: list[tuple[str, dict[str, Any]]] = []
     if config.decision == "words":
-        steps.append(("softmax over all words", {"refine": "none"}))
+        stages.append(("softmax over all words", {"refine": "none"}))
     elif examples:
-        steps.append(("likeness to the examples" + (", and the names" if names else ""), raw))
+        stages.append(("likeness to the examples" + (", and the names" if names else ""), raw))
     else:
         if config.activation != "dense":
-            steps.append(("softmax-GradCAM", raw | {"activation": "gradcam"}))
+            stages.append(("softmax-GradCAM", raw | {"activation": "gradcam"}))
         if config.activation != "gradcam":
-            steps.append(("dense map" if config.activation == "dense" else "with the dense map", raw))
-    if config.affinity and config.decision == "maps":
-        steps.append(("after affinity", {"refine": "none"}))
+            stages.append(("dense map" if config.activation == "dense" else "with the dense map", raw))
+    if config.decision == "maps" and (spread := _map_steps(config, names)):
+        stages.append((f"after {' and '.join(spread)}", {"refine": "none"}))
     if config.refine != "none":
-        steps.append((f"after the picture ({config.refine})", {}))
-    return [*steps[:-1], (steps[-1][0], {})]
+        stages.append((f"after the picture ({config.refine})", {}))
+    return [*stages[:-1], (stages[-1][0], {})]
+
+
+def _map_steps(config: Config, names: bool) -> list[str]:
+    """Steps that change the maps, in words; those that read dense maps of names are idle where there are none."""
+    running = [name for name, _ in config.run_at("maps")]
+    if not names:
+        running = [name for name in running if "dense_mode" not in STEPS[name].about.get("reads", ())]
+    return [name.replace("_", " ") for name in running]
 
 
 def table(answer: Answer) -> list[Row]:
@@ -199,9 +218,9 @@ def _by_score(ask: Ask, result: Segmentation, name: str, present: bool) -> str:
 def _threshold(ask: Ask, result: Segmentation, name: str) -> float:
     """The presence threshold of a class: of names, of examples, or the weighted geometric mean of both."""
     config = result.config
-    by_name, vocabulary = config["presence_threshold"], config["vocabulary"]
+    by_name, vocabulary = float(config["presence_threshold"]), config["vocabulary"]
     words = {name.casefold(), *(w.casefold() for w in vocabulary["synonyms"][vocabulary["names"].index(name)])}
     if not words & {str(support.label).casefold() for support in ask.supports}:
         return by_name
     weight = 0.0 if ask.classes is None else config["fewshot"]["text_weight"]
-    return config["fewshot"]["presence_threshold"] ** (1 - weight) * by_name**weight
+    return float(config["fewshot"]["presence_threshold"] ** (1 - weight) * by_name**weight)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from clipseg_ws.config import Config
 from clipseg_ws.embedded.nano.scenes import KINDS, Scene, draw_scene
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.structures import Support, Vocabulary
@@ -25,6 +25,7 @@ SCENE_SIZE = (384, 512)  # of a drawn scene, (height, width)
 MOST_SUPPORTS = 12
 MOST_WORDS = 120_000_000  # classes times pixels, for methods that score every word at every pixel
 MOST_MAPS = 60_000_000  # classes times pixels, for keeping the maps of the stages
+SLIDERS = ("presence_threshold", "alpha", "background_threshold")  # settings with a slider each
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,10 @@ def make_ask(segmenter: Segmenter, picture: Picture | None, supports: Sequence[S
         raise ValueError("no class names: type some, for example: house; car; person, people. Or add an example.")
     classes, known = with_labels(classes, vocabulary, supports)
     shapes = parse_shapes(controls.drawing, picture.image.size, MARK_KINDS, known)
-    settings = changed_settings(segmenter.variant(controls.method).config, controls, bool(supports))
+    chosen = segmenter.variant(controls.method)
+    settings = changed_settings(chosen, controls, bool(supports))
     pixels = picture.image.width * picture.image.height
-    if segmenter.variant(controls.method).config.decision == "words" and len(known) * pixels > MOST_WORDS:
+    if chosen.config.decision == "words" and len(known) * pixels > MOST_WORDS:
         raise ValueError(
             f"{len(known)} classes on {picture.image.width} × {picture.image.height} pixels are too much for this page "
             f"with method {controls.method!r}; give fewer names, a smaller picture or another method"
@@ -88,34 +90,25 @@ def with_labels(
     return "; ".join([classes, *fresh]), (*vocabulary.names, *fresh)
 
 
-def changed_settings(config: Config, controls: Controls, examples: bool = False) -> dict[str, Any]:
-    """Configuration fields that the controls set to something else than the method does."""
-    wanted: dict[str, Any] = {
-        "refine": config.refine if controls.refine == AS_METHOD else controls.refine,
-        "presence_threshold": float(controls.presence_threshold),
-        "alpha": float(controls.alpha),
-        "background_threshold": float(controls.background_threshold),
-    }
-    used = relevant(config)
+def changed_settings(chosen: Segmenter, controls: Controls, examples: bool = False) -> dict[str, Any]:
+    """Settings that the controls set to something else than the method of ``chosen`` does, of those that it reads."""
+    config, used = chosen.config, relevant(chosen)
+    wanted: dict[str, Any] = {"refine": config.refine if controls.refine == AS_METHOD else controls.refine}
+    wanted |= {key: float(getattr(controls, key)) for key in SLIDERS}
     changed = {key: value for key, value in wanted.items() if key in used and value != getattr(config, key)}
-    if examples and controls.example_threshold != config.fewshot.presence_threshold:
+    if examples and "example_threshold" in used and controls.example_threshold != config.fewshot.presence_threshold:
         changed["fewshot"] = {"presence_threshold": float(controls.example_threshold)}
     return changed
 
 
-def relevant(config: Config) -> set[str]:
-    """Which of the page's settings a method looks at."""
-    used = {"refine"}
-    if config.decision == "words" or config.background_rule == "constant":
-        used.add("background_threshold")
-    if config.decision == "maps" and config.presence:
-        used.add("presence_threshold")
-    if config.decision == "maps" and config.background_rule == "power":
-        used.add("alpha")
-    return used
+def relevant(chosen: Segmenter) -> set[str]:
+    """Which of the page's settings the answerer of ``chosen`` reads, "example_threshold" among them."""
+    reads = chosen.answerer.reads
+    used = {key for key in ("refine", *SLIDERS) if key in reads}
+    return used | ({"example_threshold"} if "fewshot.presence_threshold" in reads else set())
 
 
-def make_support(picture: Picture | None, drawing: str, mask: np.ndarray | None, label: str) -> Support:
+def make_support(picture: Picture | None, drawing: str, mask: NDArray[np.uint8] | None, label: str) -> Support:
     """An example from a picture and what was painted on it; a known mask [H, W] counts where nothing is painted.
 
     Raises:
@@ -141,7 +134,7 @@ def drawn_picture(seed: float | None) -> tuple[Picture, Scene]:
     return Picture(Image.fromarray(scene.image), note, SCENE_SIZE[::-1]), scene
 
 
-def drawn_support(label: str, number: int) -> tuple[Picture, np.ndarray]:
+def drawn_support(label: str, number: int) -> tuple[Picture, NDArray[np.uint8]]:
     """Another drawn scene for every ``number`` that holds the thing ``label``, and its exact mask [H, W].
 
     Raises ValueError for a thing that is not drawn.
@@ -159,9 +152,9 @@ def default_names(known: Sequence[str]) -> str:
     return "; ".join(known)
 
 
-def slider_values(config: Config) -> Mapping[str, tuple[float, bool]]:
-    """Setting -> (the method's own value, whether the method looks at it)."""
-    used = relevant(config)
-    keys = ("presence_threshold", "alpha", "background_threshold")
-    values = {key: (float(getattr(config, key)), key in used) for key in keys}
-    return values | {"example_threshold": (config.fewshot.presence_threshold, config.decision == "maps")}
+def slider_values(chosen: Segmenter) -> Mapping[str, tuple[float, bool]]:
+    """Slider -> (the method's own value, whether the method of ``chosen`` reads it)."""
+    config, used = chosen.config, relevant(chosen)
+    values = {key: float(getattr(config, key)) for key in SLIDERS}
+    values["example_threshold"] = config.fewshot.presence_threshold
+    return {key: (value, key in used) for key, value in values.items()}

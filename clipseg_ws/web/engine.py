@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from typing import Any
 
+from clipseg_ws.activations import DENSE_MODES
 from clipseg_ws.backbones import cached_weights, load_backbone
-from clipseg_ws.config import PRESETS
+from clipseg_ws.backbones.protocol import Backbone
+from clipseg_ws.config import METHODS
 from clipseg_ws.refine import REFINERS
+from clipseg_ws.registry import Entry
 from clipseg_ws.segmenter import Segmenter
-from clipseg_ws.web.memory import RememberingBackbone
 
-ASKS_A_SEGMENTER = 100  # a new Segmenter after that many, so that what it keeps of old questions does not grow for ever
-_NEEDS = {"crf": "pydensecrf", "superpixels": "skimage"}  # refiner -> the module it needs
+CACHE_MB = 400  # tokens of the last pictures and examples, so that a moved slider does not run the network again
 
 
 class Engine:
-    """Holds one model at a time.
+    """Holds one model at a time, in one Segmenter that remembers the last pictures.
 
     Args:
         model: loaded at once; any model name. device, dtype, offline: as for ``Segmenter``.
@@ -36,13 +36,12 @@ class Engine:
         others: Sequence[str] | None = None,
         load: Callable[..., Any] = load_backbone,
     ) -> None:
-        self.options = {"device": device, "dtype": dtype, "offline": offline}
+        self.options: dict[str, Any] = {"device": device, "dtype": dtype, "offline": offline}
         self._load, self._lock = load, threading.Lock()
         self.model = model
-        self.backbone: RememberingBackbone = self._fetch(model)
+        self._segmenter = self._fetch(model)
         others = [entry.name for entry in cached_weights()] if others is None else others
         self.models: tuple[str, ...] = tuple(dict.fromkeys([model, "nano", *others]))
-        self._segmenter, self._asked = Segmenter(backbone=self.backbone), 0
 
     def segmenter(self, model: str | None = None) -> Segmenter:
         """The Segmenter of ``model`` (by default the loaded one), loading it in place of the other where needed.
@@ -53,10 +52,12 @@ class Engine:
         with self._lock:
             if model is not None and model != self.model:
                 self._exchange(model)
-            self._asked += 1
-            if self._asked > ASKS_A_SEGMENTER:
-                self._segmenter, self._asked = Segmenter(backbone=self.backbone), 0
             return self._segmenter
+
+    @property
+    def backbone(self) -> Backbone:
+        """Of the loaded model."""
+        return self._segmenter.backbone
 
     def describe(self) -> str:
         """Which model is loaded and what it knows, as Markdown."""
@@ -75,28 +76,40 @@ class Engine:
             "that its training texts used often. What it never saw, it still answers with something."
         )
 
-    def _fetch(self, model: str) -> RememberingBackbone:
-        return RememberingBackbone(self._load(model, **self.options))
+    def _fetch(self, model: str) -> Segmenter:
+        backbone = self._load(model, **self.options)
+        return Segmenter(model, backbone=backbone, cache_mb=CACHE_MB, **self.options)
 
     def _exchange(self, model: str) -> None:
         if model not in self.models:
             raise ValueError(f"model {model!r} is not offered here; choose one of {', '.join(self.models)}")
-        before = self.model
-        del self._segmenter, self.backbone  # one model at a time in memory
+        del self._segmenter  # one model at a time in memory
         try:
-            self.backbone, self.model = self._fetch(model), model
+            self._segmenter = self._fetch(model)
         except Exception:
-            self.backbone = self._fetch(before)
+            self._segmenter = self._fetch(self.model)
             raise
-        finally:
-            self._segmenter, self._asked = Segmenter(backbone=self.backbone), 0
+        self.model = model
 
 
 def methods() -> list[str]:
-    """Names of the presets; those that need a second vision model are left out."""
-    return [name for name, preset in PRESETS.items() if preset.get("dense_mode") != "proxy"]
+    """Names of the methods that work here; those that need a second vision model are left out."""
+    return [name for name, entry in METHODS.items() if not _second_model(entry) and _installed(entry)]
 
 
 def refiners() -> list[str]:
     """Refiners that work here: those whose extra is missing are left out."""
-    return [name for name in REFINERS if name not in _NEEDS or find_spec(_NEEDS[name]) is not None]
+    return [name for name, entry in REFINERS.items() if _installed(entry)]
+
+
+def _second_model(method: Entry) -> bool:
+    mode = method.parameters.get("dense_mode")
+    return mode is not None and bool(DENSE_MODES[mode].about.get("second_model"))
+
+
+def _installed(entry: Entry) -> bool:
+    try:
+        entry.check_installed()
+    except ImportError:
+        return False
+    return True

@@ -16,7 +16,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from clipseg_ws.output.files import overlay
+from clipseg_ws.output.formats.overlay import overlay
 from clipseg_ws.structures import Support
 from clipseg_ws.web.ask import Answer, answer, table
 from clipseg_ws.web.controls import (
@@ -152,7 +152,7 @@ class Handlers:
 
     def method(self, model: str, method: str) -> Updates:
         """The method's own values on the sliders, those that it does not look at hidden."""
-        values = slider_values(self.engine.segmenter(model).variant(method).config)
+        values = slider_values(self.engine.segmenter(model).variant(method))
         return tuple(gr.Slider(value=value, visible=used) for value, used in values.values())
 
     def model(self, model: str, method: str) -> Updates:
@@ -173,9 +173,9 @@ class Handlers:
         """(status, overlay, confidence, maps, table, Python, command, PNG, JSON, ZIP, answer)."""
         try:
             segmenter = self.engine.segmenter(model)
-            before = self.engine.backbone.runs
+            before = segmenter.encoder_runs
             given = answer(segmenter, make_ask(segmenter, picture, supports, Controls(*values)))
-            runs = self.engine.backbone.runs - before
+            runs = segmenter.encoder_runs - before
             found = write_files(self._folder(), given, self.engine.model, self.engine.options, opacity)
             calls = (call(given, self.engine.model, self.engine.options) for call in (python_call, command_call))
             return (

@@ -43,7 +43,8 @@ def build(engine: Engine, folder: Path) -> gr.Blocks:
         engine: the model behind it. folder: where downloads are written; it must lie in gradio's temporary folder.
     """
     act = Handlers(engine, folder)
-    with gr.Blocks(title="clipseg_ws", analytics_enabled=False, delete_cache=(1800, 7200)) as page:
+    page: gr.Blocks = gr.Blocks(title="clipseg_ws", analytics_enabled=False, delete_cache=(1800, 7200))
+    with page:
         with gr.Column(elem_id="cs-head"):
             gr.Markdown("# clipseg_ws: try it")
             about = gr.Markdown(engine.describe(), elem_id="cs-model")
@@ -136,7 +137,7 @@ def _drop(label: str, elem_id: str) -> gr.File:
 
 def _settings(engine: Engine) -> dict[str, Any]:
     """Controls with the defaults of method and model: the model, then the rest in the order of ``Controls``."""
-    given = slider_values(engine.segmenter().variant("default").config)
+    given = slider_values(engine.segmenter().variant("default"))
     with gr.Accordion("Settings", open=False, elem_id="cs-settings"):
         model = gr.Dropdown(list(engine.models), value=engine.model, label="Model (one at a time)", elem_id="cs-pick")
         with gr.Row():

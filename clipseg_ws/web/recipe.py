@@ -15,8 +15,8 @@ from PIL import Image
 
 from clipseg_ws.config import flatten
 from clipseg_ws.files import atomic_write, write_text
-from clipseg_ws.output.files import write_label_png
-from clipseg_ws.structures import Segmentation
+from clipseg_ws.output.formats.png import write_label_png
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.web.ask import Answer, Ask
 from clipseg_ws.web.shapes import to_labelme
 
@@ -45,7 +45,7 @@ def python_call(answer: Answer, model: str, options: Mapping[str, Any]) -> str:
     lined = weak is not None and weak.scribbles is not None
     if lined:
         lines.append("from clipseg_ws.weak.readers.scribbles import read_scribbles")
-    given = {"method": ask.method, **_unusual(options), **ask.settings}
+    given = {"method": ask.method, **_unusual(options), **_arguments(ask.settings)}
     lines += ["", f"segment = Segmenter({model!r}, {_keywords(given)})", "result = segment(", f'    "{STEM}.png",']
     if ask.classes is not None:
         lines.append(f"    classes={ask.classes!r},")
@@ -69,10 +69,10 @@ def command_call(answer: Answer, model: str, options: Mapping[str, Any]) -> str:
     if ask.supports and weak is not None:
         return "# no single command takes examples and marks together; run.py does it"
     common = ["--model", model, "--method", ask.method]
-    settings = {**ask.settings}
+    settings = _flat(ask.settings)
     common += ["--refine", str(settings.pop("refine", answer.result.config["refine"]))]
-    for key, value in flatten(settings).items():
-        common += ["--set", f"{key}={json.dumps(value)}"]
+    for key, value in settings.items():
+        common += ["--set", f"{key}={value if key == 'steps' else json.dumps(value)}"]
     for key, value in _unusual(options).items():
         common += [f"--{key}"] if value is True else [f"--{key}", str(value)]
     picture = f"{STEM}.png"
@@ -138,5 +138,24 @@ def _unusual(options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value not in ("auto", False)}
 
 
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by key, the list of steps as text: "affinity(threshold=0.5), saliency"."""
+    flat = flatten(settings)
+    if not isinstance(flat.get("steps", ""), str):
+        flat["steps"] = ", ".join(str(spec) for spec in flat["steps"]) or "none"
+    return flat
+
+
+def _arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as keyword arguments, those of the matching with examples together in ``fewshot``."""
+    flat = _flat(settings)
+    few = {key.removeprefix("fewshot."): value for key, value in flat.items() if key.startswith("fewshot.")}
+    plain = {key: value for key, value in flat.items() if not key.startswith("fewshot.")}
+    return plain | ({"fewshot": few} if few else {})
+
+
 def _keywords(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={value!r}" for key, value in values.items())
+    """``a=1, **{'b.c': 2}``: keys that are no Python names stand in the dictionary."""
+    parts = [f"{key}={value!r}" for key, value in values.items() if key.isidentifier()]
+    dotted = {key: value for key, value in values.items() if not key.isidentifier()}
+    return ", ".join([*parts, *([f"**{dotted!r}"] if dotted else [])])

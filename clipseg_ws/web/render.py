@@ -7,12 +7,15 @@ import io
 import uuid
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from clipseg_ws.output.palette import voc_palette
-from clipseg_ws.structures import Segmentation, Support
+from clipseg_ws.output.segmentation import Segmentation
+from clipseg_ws.structures import Support
 from clipseg_ws.web.ask import Answer, Row
 
 SMALL = 320  # pixels, longest side of a map on the page
@@ -23,12 +26,13 @@ MOST_ROWS = 60
 _RAMP = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)], np.float32)
 
 
-def heat(values: np.ndarray) -> np.ndarray:
+def heat(values: NDArray[Any]) -> NDArray[np.uint8]:
     """[H, W] in [0, 1] -> uint8 [H, W, 3], dark blue for 0 and yellow for 1."""
     place = np.clip(np.nan_to_num(values), 0, 1) * (len(_RAMP) - 1)
     low = np.minimum(place.astype(int), len(_RAMP) - 2)
     rest = (place - low)[..., None]
-    return np.rint(_RAMP[low] * (1 - rest) + _RAMP[low + 1] * rest).astype(np.uint8)
+    colours: NDArray[np.uint8] = np.rint(_RAMP[low] * (1 - rest) + _RAMP[low + 1] * rest).astype(np.uint8)
+    return colours
 
 
 def confidence_view(result: Segmentation) -> Image.Image:
@@ -102,11 +106,11 @@ def _class_html(answer: Answer, index: int) -> str:
     return f'<h4>{swatch}{name}</h4><div class="cs-maps">{figures}</div>'
 
 
-def _over(values: np.ndarray) -> Image.Image:
+def _over(values: NDArray[Any]) -> Image.Image:
     return Image.fromarray(heat(values))
 
 
-def tinted(picture: Image.Image, mask: np.ndarray) -> Image.Image:
+def tinted(picture: Image.Image, mask: NDArray[Any]) -> Image.Image:
     """The picture with the object of a mask [H, W] painted in."""
     inside = Image.fromarray((np.asarray(mask) == 1).astype(np.uint8) * 150)
     return Image.composite(Image.new("RGB", picture.size, (255, 60, 0)), picture, inside)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from clipseg_ws.structures import WeakLabels
@@ -112,7 +113,7 @@ def to_labelme(shapes: Sequence[Shape], picture: str, size: tuple[int, int]) -> 
     return {"version": "5.0", "imagePath": picture, "imageWidth": size[0], "imageHeight": size[1], "shapes": drawn}
 
 
-def paint_mask(shapes: Sequence[Shape], size: tuple[int, int]) -> np.ndarray:
+def paint_mask(shapes: Sequence[Shape], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Painted shapes -> uint8 [H, W], 1 inside outlines and under the brush, later on top; ``size`` (width, height).
 
     Raises ValueError where nothing is painted.

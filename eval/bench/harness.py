@@ -15,7 +15,7 @@ from scipy import ndimage
 from clipseg_ws.eval.datasets.load import load_dataset
 from clipseg_ws.eval.predictors.checks import Oracle
 from clipseg_ws.eval.run.evaluation import Options, evaluate
-from clipseg_ws.output.files import write_label_png
+from clipseg_ws.output.formats.png import write_label_png
 
 VOC_SIZE = (375, 500)  # h, w
 TARGET = 150.0  # images a second on 2 cores

@@ -23,6 +23,7 @@ from PIL import Image
 from clipseg_ws import Segmenter, Vocabulary
 from clipseg_ws.backbones.device import choose_device
 from clipseg_ws.backbones.openclip import OpenClipBackbone
+from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.pictures.sizes import target_size
 
 SHORT_SIDE = 383  # before rounding up to patches: 384 x 512 with patches of 16, 392 x 518 with 14
@@ -85,7 +86,7 @@ def bare(backbone: OpenClipBackbone, pixels: torch.Tensor) -> torch.Tensor:
     return embedding
 
 
-def random_pixels(backbone: OpenClipBackbone, batch: int = 1) -> torch.Tensor:
+def random_pixels(backbone: Backbone, batch: int = 1) -> torch.Tensor:
     """[B, 3, H, W] of the backbone's native size."""
     size = [side * backbone.patch_size for side in backbone.native_grid]
     return torch.randn(batch, 3, *size).to(backbone.device, backbone.dtype)
@@ -107,6 +108,7 @@ def picture(seed: int = 0, size: tuple[int, int] = PICTURE) -> Image.Image:
 def jobs_of(segmenter: Segmenter, batch: int, classes: Sequence[int]) -> dict[str, Callable[[], Any]]:
     """What is timed for one model: both bare passes, and the whole call with K known classes."""
     backbone = segmenter.backbone
+    assert isinstance(backbone, OpenClipBackbone), "the bare passes go through open_clip's own modules"
     pixels = random_pixels(backbone, batch)
     pictures = [picture(i) for i in range(batch)]
     jobs: dict[str, Callable[[], Any]] = {

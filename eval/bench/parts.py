@@ -37,7 +37,7 @@ from clipseg_ws.eval.bench.model import (
 )
 from clipseg_ws.eval.run.local_engine import peak_memory_mb
 from clipseg_ws.files import write_text
-from clipseg_ws.output.files import save
+from clipseg_ws.output.save import save
 from clipseg_ws.pictures.images import to_pixels
 from clipseg_ws.pictures.reading import decode_image
 from clipseg_ws.pictures.sizes import resize_maps

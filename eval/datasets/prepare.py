@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from clipseg_ws.eval.datasets import PREPARATIONS
-from clipseg_ws.output.files import write_label_png
+from clipseg_ws.output.formats.png import write_label_png
 
 Jobs = list[tuple[Path, Callable[[], np.ndarray]]]  # (label map to write, what makes its labels [H, W] uint8)
 Maps = list[tuple[str, Callable[[], np.ndarray]]]  # (picture's stem, the same)

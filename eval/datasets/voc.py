@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from clipseg_ws.eval.datasets.files import (
 )
 from clipseg_ws.eval.datasets.prepare import Plan
 from clipseg_ws.eval.guard import Setting
+from clipseg_ws.weak.readers.forms import load_xml
 
 TREE = """  VOC2012/  (or VOCdevkit/VOC2012/)
     JPEGImages/<id>.jpg
@@ -103,7 +103,7 @@ def _official(folder: Path, names: tuple[str, ...], wanted: tuple[str, ...]) -> 
 def read_boxes(path: Path) -> tuple[tuple[str, float, float, float, float], ...]:
     """(name, x0, y0, x1, y1) of every object of a VOC annotation, difficult ones included; ends exclusive, from 0."""
     out = []
-    for item in ElementTree.parse(path).getroot().iter("object"):
+    for item in load_xml(path).iter("object"):
         box = item.find("bndbox")
         if box is None:
             raise DatasetError(f"{str(path)!r} has an object without bndbox; it is no VOC annotation")

@@ -52,15 +52,13 @@ def training(root: Path, options: argparse.Namespace, seed: int, weighting: str)
     """Train one head; returns its file."""
     scheme = "" if options.scheme == "plain" else f"_{options.scheme}"
     name = f"decoder_{options.refine}_{weighting}{scheme}_s{seed}.safetensors"
-    head = (
-        "--detail", "2", "--option", f"hidden={options.hidden}", "--option", f"depth={options.depth}",
-        "--option", "upsample=2", "--option", f"dropout={options.dropout}", "--set", f"short_side={options.side}",
-    )  # fmt: skip
+    kind = f"decoder(hidden={options.hidden}, depth={options.depth}, upsample=2, dropout={options.dropout})"
+    head = ("--kind", kind, "--detail", "2", "--set", f"short_side={options.side}")
     read = ("--more-scales", options.more_scales) if options.more_scales else ()
     learn = (
         "--lr", "2e-3", "--validation", "0", "--train", f"background={options.background}",
         "--views", options.views, "--paste", options.paste, "--steps", options.steps, "--seed", seed,
-        "--weighting", weighting, "--precision", options.precision, "--scheme", options.scheme,
+        "--weighting", weighting, "--train", f"precision={options.precision}", "--scheme", options.scheme,
     )  # fmt: skip
     command("train", masks_folder(root, options), "--images", root / "images", "-o", root / name, *MODEL, *head, *read,
             *learn, "--tokens", root / f"tokens-{options.refine}")  # fmt: skip

@@ -29,11 +29,12 @@ from clipseg_ws.eval.datasets.dataset import Dataset
 from clipseg_ws.eval.datasets.load import load_dataset
 from clipseg_ws.eval.metrics import ConfusionMatrix
 from clipseg_ws.eval.tables import write_table
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.cache import TokenCache
 from clipseg_ws.stages.encoder import Encoder
 from clipseg_ws.stages.maps import find_present
-from clipseg_ws.structures import Segmentation, TextEmbeddings, Vocabulary
+from clipseg_ws.structures import TextEmbeddings, Vocabulary
 from clipseg_ws.text.experts import template_experts
 from clipseg_ws.text.lists import load_templates
 

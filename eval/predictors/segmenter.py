@@ -52,7 +52,8 @@ class SegmenterPredictor:
         """One call for all samples; one call each where they have supports."""
         if self.setting.shots:
             return [self._few(sample) for sample in samples]
-        images, given = [sample.image for sample in samples], {}
+        images = [sample.image for sample in samples]
+        given: dict[str, Any] = {}
         if self.setting.kind == "weak":
             given["tags"] = [list(sample.labels.tags()) for sample in samples]
         elif self.setting.reads:
@@ -105,7 +106,7 @@ class SegmenterPredictor:
             "weights": model if whole else weights,
             "weights_sha256": self._model("weights_sha256"),
             "templates": named(words.templates, list_templates, load_templates),
-            "background": named(words.background, list_backgrounds, load_background) if self.background else "none",
+            "background": named(words.background or (), list_backgrounds, load_background),
             "resize": config.get("short_side") or "original",
             "window": config.get("window") or "whole",
             "stride": (config.get("stride") or config["window"] // 2) if config.get("window") else "",

@@ -101,4 +101,6 @@ class WithoutNetwork:
             max_side=self.options["max_side"],
         )
         labels = constrained_label(refined, marks)[0]
-        return narrow(spread_labels(labels, torch.tensor([classes], dtype=torch.int64)), len(sample.classes.names))[0]
+        spread = spread_labels(labels, torch.tensor([classes], dtype=torch.int64))
+        answer: np.ndarray = narrow(spread, len(sample.classes.names))[0]
+        return answer

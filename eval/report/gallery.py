@@ -12,7 +12,7 @@ from clipseg_ws.eval.datasets.dataset import Dataset
 from clipseg_ws.eval.datasets.episode_set import EpisodeSet
 from clipseg_ws.eval.predictors import Predictor
 from clipseg_ws.files import atomic_write
-from clipseg_ws.structures import Segmentation
+from clipseg_ws.output.segmentation import Segmentation
 
 WIDTH = 240  # pixels a panel
 

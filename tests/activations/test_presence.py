@@ -28,12 +28,14 @@ H, W, E = 6, 8, 16
 class PlainLastBlock:
     """A last block that changes nothing: what enters is the embedding."""
 
+    class_token = True
+
     projection = torch.eye(E)
 
     def ln_1(self, x):
         return x
 
-    def qkv(self, a):
+    def qkv(self, a, grid=None):
         return (a[:, None],) * 3  # one head
 
     def project(self, x):
@@ -47,6 +49,9 @@ class PlainLastBlock:
 
     def embed(self, x):
         return x
+
+    def pool(self, out, how="cls"):
+        return out[:, 0] if how == "cls" else out[:, 1:].mean(1)
 
 
 PlainBackbone = partial(SimpleNamespace, logit_scale=20.0, last_block=PlainLastBlock())

@@ -132,7 +132,7 @@ def test_what_open_clip_has_not_is_refused(change, words):
         convert_clip(model.config, model.state_dict())
 
 
-@pytest.mark.parametrize("kind", ["siglip", "clipseg", "clip_vision_model", "altclip", None])
+@pytest.mark.parametrize("kind", ["blip", "clipseg", "clip_vision_model", "owlvit", None])
 def test_other_kinds_of_checkpoint_are_refused(tmp_path, kind):
     hf_clip().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())

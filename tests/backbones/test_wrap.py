@@ -95,7 +95,7 @@ def test_other_classes_are_refused_with_what_works():
     ("vision", "words"),
     [
         ({"layers": (1, 1, 1, 1), "patch_size": None}, "ModifiedResNet"),
-        ({"pool_type": "avg"}, "pools by attention or average"),
+        ({"attentional_pool": "cascade"}, "pools twice by attention"),
         ({"qk_norm": True}, "normalised"),
     ],
 )

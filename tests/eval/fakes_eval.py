@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from clipseg_ws.eval import tables
-from clipseg_ws.structures import Segmentation
+from clipseg_ws.output.segmentation import Segmentation
 
 
 def records(path, columns=None):

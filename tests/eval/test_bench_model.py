@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -43,7 +44,8 @@ def test_other_patches_are_timed_at_one_size_too(tiny, monkeypatch):
     """Both passes see the same grid where the patch does not divide the usual size."""
     monkeypatch.setitem(TINY, "vision_cfg", TINY["vision_cfg"] | {"patch_size": 14})
     backbone = bench.random_backbone(tiny, "float32", torch.device("cpu"), 383)
-    assert backbone.native_grid == (28, 37) == bench.Segmenter(backbone=backbone, short_side=383).grid((500, 375))
+    seen = bench.Segmenter(backbone=backbone, short_side=383).prepare(np.zeros((375, 500, 3), np.uint8))
+    assert backbone.native_grid == (28, 37) == seen.grid[0]
 
 
 def test_rows(tiny):
@@ -96,7 +98,8 @@ def test_agreement_is_a_share():
 
 
 def test_command(tiny, tmp_path):
-    arguments = ["bench", "--model", tiny, "--device", "cpu", "--rounds", "1", "--classes", "2", "-o", str(tmp_path)]
+    arguments = ["bench", "--model", tiny, "--device", "cpu", "--rounds", "1", "--class-counts", "2"]
+    arguments += ["-o", str(tmp_path)]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "| tiny | bfloat16 | 1 | whole call, K=2 |" in result.output
@@ -109,7 +112,7 @@ def test_command(tiny, tmp_path):
     [
         (["--model", "RN50"], "no open_clip ViT"),
         (["--dtype", "int8"], "dtype 'int8'"),
-        (["--batch", ","], "names noth"),
+        (["--batches", ","], "names noth"),
     ],
 )
 def test_mistakes(tiny, arguments, message):

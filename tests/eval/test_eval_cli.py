@@ -7,20 +7,14 @@ import sys
 
 import layouts_eval as make
 import pytest
-import typer
 from fakes_eval import FakeFewShot, FakeSegmenter, records
 from typer.testing import CliRunner
 
-from clipseg_ws.cli import eval as cli
+from clipseg_ws.cli.app import app as APP
 from clipseg_ws.config import parse_settings
 from clipseg_ws.eval.bench import harness as bench
 from clipseg_ws.eval.datasets.episodes import read_episodes
 from clipseg_ws.eval.run.request import Request, run_request
-
-APP = typer.Typer()
-APP.add_typer(cli.eval_app, name="eval")
-APP.command("report")(cli.report)
-APP.command("bench")(cli.bench_eval)
 
 
 def invoke(*arguments):

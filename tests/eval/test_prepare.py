@@ -15,7 +15,7 @@ from clipseg_ws.eval.datasets.context import CONTEXT_IDS
 from clipseg_ws.eval.datasets.files import DatasetError
 from clipseg_ws.eval.datasets.load import load_dataset
 from clipseg_ws.eval.datasets.prepare import prepare
-from clipseg_ws.output.files import read_label_png
+from clipseg_ws.output.formats.png import read_label_png
 from clipseg_ws.text.vocabulary import load_vocabulary
 
 CATEGORIES = [i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]

@@ -15,7 +15,7 @@ from clipseg_ws.heads.data import ArrayData
 from clipseg_ws.heads.estimator import SegmentationHead
 from clipseg_ws.heads.features import FeatureSpec, encode_features, pixel_batch, shrink_target
 from clipseg_ws.heads.metrics import confusion, mean_iou
-from clipseg_ws.output.files import read_label_png
+from clipseg_ws.output.formats.png import read_label_png
 
 PICTURES, HELD = 100, 40
 GROUPS = {"person": (15,), "animal": (3, 8, 10, 12, 13, 17)}  # the rest of VOC's twenty is "thing"

@@ -2,26 +2,73 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
-from helpers_heads import CLASSES, toy
+from helpers_heads import CLASSES, course, toy
 
 from clipseg_ws.backbones.blocks import block_attentions
-from clipseg_ws.heads import make_head
-from clipseg_ws.heads.base import HeadOutput
+from clipseg_ws.heads import SCHEMES
+from clipseg_ws.heads.base import HeadOutput, make_head
 from clipseg_ws.heads.consistency import Consistency, mask_tokens, uncertain_patches
 from clipseg_ws.heads.cotrain import agreement, cotrain
+from clipseg_ws.heads.course import run_scheme
 from clipseg_ws.heads.data import Batch
 from clipseg_ws.heads.estimator import SegmentationHead
 from clipseg_ws.heads.features import FeatureSpec
 from clipseg_ws.heads.feedback import feed_back, head_affinity, keep_similar
-from clipseg_ws.heads.head_file import HeadCard
+from clipseg_ws.heads.file import HeadCard
 from clipseg_ws.heads.incremental import Distillation, add_classes, extend_head, mixed_target, tag_loss
 from clipseg_ws.heads.rounds import fit_rounds, merge_labels, relabel
+from clipseg_ws.registry import Spec
 
 QUICK = {"steps": 30, "batch": 4, "lr": 3e-2, "warmup": 3, "ema": 0.5, "weighting": "none"}
 SMALL = {"hidden": 8, "upsample": 2, "depth": 1, "dropout": 0.0}
+
+
+def everything(tmp_path, **more):
+    """A course with all that any scheme reads, one step a training."""
+    data = toy(4)
+    old = make_head("linear", 2, 8, 2)
+    card = HeadCard(("horse",), "toy", "0" * 64, FeatureSpec(blocks=(0, 1)), "linear", 8)
+    return course(
+        "linear", data, QUICK | {"steps": 1}, unlabelled=toy(4, seed=4), old=(old, card), folder=tmp_path,
+        feed_back=lambda module, blocks: data.targets, fit={"validation": toy(2, seed=1), "about": {"made": "by hand"}},
+        **more,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+class TestScheme:
+    """The contract of every scheme of the registry: a new line in it is tested here without further edits."""
+
+    def test_entry(self, name):
+        taken = list(inspect.signature(SCHEMES[name].load()).parameters.values())
+        assert {p.name: p.default for p in taken[1:]} == SCHEMES[name].parameters and SCHEMES[name].summary
+
+    def test_one_step(self, name, tmp_path):
+        head = run_scheme(everything(tmp_path), Spec(name))
+        assert head.n_iter_ == 1 and head.classes_[-2:] == CLASSES
+        assert np.isfinite(head.history_[-1]["loss"])
+        logits = head.module_(torch.stack([toy(4).features[0]])).logits
+        assert logits.shape[1] == len(head.classes_) + 1 and torch.isfinite(logits).all()
+        assert list(tmp_path.glob("**/checkpoint.pt"))
+
+    def test_what_it_reads_must_be_there(self, name):
+        if (reads := SCHEMES[name].about.get("reads")) is not None:
+            bare = course("linear", toy(4), QUICK | {"steps": 1})
+            with pytest.raises(ValueError, match=f"scheme '{name}' needs"):
+                run_scheme(bare, Spec(name))
+            assert getattr(bare, reads) is None
+
+
+def test_scheme_errors():
+    with pytest.raises(ValueError, match="did you mean 'rounds'"):
+        run_scheme(course("linear", toy(4), QUICK), Spec("round"))
+    with pytest.raises(ValueError, match="its parameters: rounds, sure"):
+        run_scheme(course("linear", toy(4), QUICK), Spec("rounds", (("threshold", 0.5),)))
 
 
 def make_batch(confidence):
@@ -81,8 +128,7 @@ def test_rounds_mend_noisy_masks():
     for mask in noisy.targets.labels:
         wrong = rng.random(mask.shape) < 0.3
         mask[wrong & (mask != 255)] = 0
-    head = SegmentationHead("linear", **QUICK)
-    fit_rounds(head, noisy, classes=CLASSES, rounds=2, threshold=0.6)
+    head = fit_rounds(course("linear", noisy, QUICK), rounds=2, sure=0.6)
     mended = relabel(head.module_, noisy, threshold=0.6)
     before = np.mean([(a == b).mean() for a, b in zip(noisy.targets.labels, clean.targets.labels, strict=True)])
     after = np.mean([(a == b).mean() for a, b in zip(mended.labels, clean.targets.labels, strict=True)])
@@ -99,10 +145,11 @@ def test_agreement_and_cotraining():
     free = toy(8, seed=4)
     for mask in free.targets.labels:
         mask[:] = 9  # would be an error if it were read
-    trained = cotrain(heads, toy(6), free, classes=CLASSES, rounds=2, threshold=0.6, check=False)
+    lessons = course("linear", toy(6), QUICK, unlabelled=free, fit={"check": False})
+    trained = cotrain(heads, lessons, rounds=2, sure=0.6)
     assert trained == heads and all(head.score(toy(6, seed=2)) > 0.7 for head in trained)
     with pytest.raises(ValueError, match="at least 2 heads"):
-        cotrain(heads[:1], toy(6), free, classes=CLASSES)
+        cotrain(heads[:1], lessons)
 
 
 def test_mixed_target_by_loops():

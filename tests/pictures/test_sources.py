@@ -112,11 +112,24 @@ def test_same_name_from_two_folders_gets_a_hash_of_its_place(tmp_path, monkeypat
     assert sorted(names(list_sources(["two", "one"]))) == sorted(names(first))
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.from_regex(r"[ab](_overlay|_rle|\.jpg|\.png){0,2}\.(jpg|png)", fullmatch=True), unique=True))
+def test_a_folder_that_looks_like_the_masks_of_a_picture():
+    place = ["a.jpg", "a_masks/cat.png", "b_masks/cat.png", "A_Cutout/deep/x.png", "a_maskset/y.png"]
+    sources = [Source(f"/photos/{name}", PurePosixPath(name).with_suffix("")) for name in place]
+    expected = ["a.jpg", "a_masks/cat.png", "b_masks/cat", "A_Cutout/deep/x.png", "a_maskset/y"]
+    assert names(list_sources(sources)) == expected
+
+
+FILES = r"([abA](_masks|_cutout){0,2}/)?[ab](_overlay|_rle|_masks|\.jpg|\.png){0,2}\.(jpg|png)"
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.from_regex(FILES, fullmatch=True), unique=True))
 def test_results_of_two_sources_never_share_a_file(files):
-    from clipseg_ws.output.files import FORMATS, output_paths
+    from clipseg_ws.output.formats import names_of
+    from clipseg_ws.output.save import output_paths
 
     given_names = [Source(f"/photos/{name}", PurePosixPath(name).with_suffix("")) for name in files]
-    outputs = [path for s in list_sources(given_names) for path in output_paths("out", s.relative, list(FORMATS))]
-    assert len(set(outputs)) == len(outputs) == len(files) * len(FORMATS)
+    formats = names_of("picture")
+    outputs = [path for s in list_sources(given_names) for path in output_paths("out", s.relative, formats)]
+    assert len(set(outputs)) == len(outputs) == len(files) * len(formats)
+    assert not any(outer in outputs for path in outputs for outer in path.parents)

@@ -73,11 +73,11 @@ def same(one: Path, other: Path) -> None:
 def test_the_same_files_as_locally(cluster, segmenter, photos, tmp_path):
     """Begun locally, killed, gone on with Ray: what is there stays, the whole is what one undisturbed run writes."""
     sources, formats = list_sources(photos), ("png", "confidence", "json")
-    local = run_folder(segmenter, sources, tmp_path / "local", classes="cat; dog", formats=formats)
+    local = run_folder(segmenter, sources, tmp_path / "local", segmenter.ask("cat; dog"), formats=formats)
     begun = [source for source in sources if source.relative.name in ("p1", "p8")]
-    run_folder(segmenter, begun, tmp_path / "ray", classes="cat; dog", formats=formats)
+    run_folder(segmenter, begun, tmp_path / "ray", segmenter.ask("cat; dog"), formats=formats)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "ray").rglob("p*")}
-    rest = run_folder(segmenter, sources, tmp_path / "ray", classes="cat; dog", formats=formats, engine="ray")
+    rest = run_folder(segmenter, sources, tmp_path / "ray", segmenter.ask("cat; dog"), formats=formats, engine="ray")
     assert (rest.total, rest.done, rest.failed, rest.skipped) == (11, 8, 1, 2)
     same(tmp_path / "local", tmp_path / "ray")  # errors.csv too
     assert all(p.stat().st_mtime_ns == t for p, t in before.items())
@@ -94,7 +94,9 @@ def test_pseudo_masks(cluster, segmenter, photos, tmp_path):
 
     kept = segmenter.variant(keep_maps=True)
     for engine in ("local", "ray"):
-        made = make_pseudo(kept, sources, tmp_path / engine, weak, "cat; dog", confidence=0.6, maps=True, engine=engine)
+        made = make_pseudo(
+            kept, sources, tmp_path / engine, weak, kept.ask("cat; dog"), confidence=0.6, maps=True, engine=engine
+        )
         assert made.run.done == 10 and 0 < made.ignored < made.pixels == 10 * 48 * 64
     same(tmp_path / "local", tmp_path / "ray")
 
@@ -106,7 +108,12 @@ def test_examples_travel(cluster, segmenter, photos, tmp_path):
     sources = [s for s in list_sources(photos) if s.relative.name in ("p2", "p3", "p8")]
     for engine in ("local", "ray"):
         done = run_folder(
-            segmenter, sources, tmp_path / engine, formats=("png", "confidence"), supports=bank, engine=engine
+            segmenter,
+            sources,
+            tmp_path / engine,
+            segmenter.ask(supports=bank),
+            formats=("png", "confidence"),
+            engine=engine,
         )
         assert (done.done, done.failed) == (3, 0)
     same(tmp_path / "local", tmp_path / "ray")
@@ -155,5 +162,5 @@ def test_pool_sizes():
 
 def test_an_unknown_engine_is_refused(segmenter, photos, tmp_path):
     with pytest.raises(ValueError, match="engine 'spark' is unknown; choose one of local, ray"):
-        run_folder(segmenter, list_sources(photos), tmp_path, classes="cat", engine="spark")
+        run_folder(segmenter, list_sources(photos), tmp_path, segmenter.ask("cat"), engine="spark")
     assert not list(tmp_path.iterdir())

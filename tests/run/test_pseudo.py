@@ -14,19 +14,19 @@ import pytest
 from PIL import Image
 
 from clipseg_ws import Segmenter
-from clipseg_ws.cli.pseudo import weak_reader
-from clipseg_ws.output.files import read_label_png
+from clipseg_ws.output.datasets import write_datasets
+from clipseg_ws.output.formats import names_of
+from clipseg_ws.output.formats.png import read_label_png
 from clipseg_ws.output.review import Reviewed, write_review
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.sources import Source, list_sources
 from clipseg_ws.run.pseudo import (
-    check_exports,
-    export_masks,
     ignore_uncertain,
     make_pseudo,
-    picture_name,
-    written_masks,
+    pseudo_entries,
 )
-from clipseg_ws.structures import Segmentation, WeakLabels
+from clipseg_ws.stored import is_sure
+from clipseg_ws.structures import WeakLabels
 
 NAMES = ("cat", "dog")
 
@@ -66,7 +66,7 @@ def same_answers(one: Path, other: Path) -> bool:
 
 def test_masks_confidence_and_maps(segmenter, tmp_path):
     sources = list_sources(draw(tmp_path / "photos", 5))
-    summary = make_pseudo(segmenter, sources, tmp_path / "out", tagged, NAMES, confidence=0.6, maps=True)
+    summary = make_pseudo(segmenter, sources, tmp_path / "out", tagged, segmenter.ask(NAMES), confidence=0.6, maps=True)
     assert (summary.run.done, summary.run.failed) == (5, 0)
     assert summary.pixels == 5 * 48 * 64
     ignored = 0
@@ -74,7 +74,7 @@ def test_masks_confidence_and_maps(segmenter, tmp_path):
         stem = tmp_path / "out" / "masks" / str(source.relative)
         mask = read_label_png(stem.with_suffix(".png"))
         result = segmenter(str(source), classes=NAMES, weak=tagged(source))
-        expected = np.where(result.confidence < 0.6, 255, result.labels)
+        expected = np.where(is_sure(result.confidence, 0.6), result.labels, 255)
         assert (mask != expected).mean() < 0.01  # alone or in a batch: float rounding at the threshold
         ignored += int((mask == 255).sum())
         with Image.open(f"{stem}_confidence.png") as image:
@@ -105,7 +105,7 @@ from test_pseudo import NAMES, tagged
 photos, out = Path({photos!r}), Path({out!r})
 segmenter = Segmenter(backbone=OpenClipBackbone(tiny_clip()), attention_blocks=2, batch_size=3, refine="guided")
 sources = list_sources(photos)
-segmenter.embed_names(segmenter.vocabulary(NAMES))
+question = segmenter.ask(NAMES)
 
 def complete():
     masks = sorted((out / "masks").glob("p???.png"))
@@ -116,7 +116,7 @@ seen = {{}}
 for wanted in (10, 25, 40, None):
     child = os.fork()
     if not child:
-        summary = make_pseudo(segmenter, sources, out, tagged, NAMES)
+        summary = make_pseudo(segmenter, sources, out, tagged, question)
         os._exit(0 if summary.run.failed == 0 and summary.run.skipped == len(seen) else 3)
     if wanted is not None:
         while len(complete()) < wanted:
@@ -141,16 +141,17 @@ def test_three_kills(segmenter, tmp_path):
     counts = [int(word) for word in done.stdout.split()]
     assert counts == sorted(counts) and 10 <= counts[0] < counts[1] < counts[2] < counts[3] == 60
     assert not [p for p in out.rglob(".*") if p.is_file()]  # what killed runs left is gone
-    whole = make_pseudo(segmenter.variant(refine="guided"), list_sources(photos), tmp_path / "whole", tagged, NAMES)
+    guided = segmenter.variant(refine="guided")
+    whole = make_pseudo(guided, list_sources(photos), tmp_path / "whole", tagged, guided.ask(NAMES))
     assert whole.run.done == 60 and same_answers(out / "masks", tmp_path / "whole" / "masks")
 
 
 def test_shards_make_the_whole(segmenter, tmp_path):
     sources = list_sources(draw(tmp_path / "photos", 7))
     for i in (1, 2, 3):
-        summary = make_pseudo(segmenter, sources, tmp_path / "parts", tagged, NAMES, shard=(i, 3))
+        summary = make_pseudo(segmenter, sources, tmp_path / "parts", tagged, segmenter.ask(NAMES), shard=(i, 3))
         assert summary.run.total == (3, 2, 2)[i - 1]
-    make_pseudo(segmenter, sources, tmp_path / "whole", tagged, NAMES)
+    make_pseudo(segmenter, sources, tmp_path / "whole", tagged, segmenter.ask(NAMES))
     assert len(list((tmp_path / "whole").rglob("*.png"))) == 14
     assert same_answers(tmp_path / "parts", tmp_path / "whole")
 
@@ -165,7 +166,7 @@ def test_failures_are_listed_and_the_rest_done(segmenter, tmp_path):
             return WeakLabels(tags=("cat",), boxes=(("dog", 0, 0, 9, 9),))
         return tagged(source)
 
-    summary = make_pseudo(segmenter, sources, tmp_path / "out", weak, NAMES, shard=(1, 1))
+    summary = make_pseudo(segmenter, sources, tmp_path / "out", weak, segmenter.ask(NAMES), shard=(1, 1))
     assert (summary.run.done, summary.run.failed) == (4, 2)
     rows = {Path(r["image"]).stem: r for r in csv.DictReader((tmp_path / "out" / "errors.csv").open())}
     assert rows["p001"]["message"] == "no entry"
@@ -174,14 +175,18 @@ def test_failures_are_listed_and_the_rest_done(segmenter, tmp_path):
 
 def test_other_settings_are_not_mixed_in(segmenter, tmp_path):
     sources = list_sources(draw(tmp_path / "photos", 1))
-    make_pseudo(segmenter, sources, tmp_path / "out", tagged, NAMES)
-    assert make_pseudo(segmenter, sources, tmp_path / "out", tagged, NAMES).run.skipped == 1
+    make_pseudo(segmenter, sources, tmp_path / "out", tagged, segmenter.ask(NAMES))
+    assert make_pseudo(segmenter, sources, tmp_path / "out", tagged, segmenter.ask(NAMES)).run.skipped == 1
     with pytest.raises(ValueError, match=r"other classes; .*--overwrite"):
-        make_pseudo(segmenter, sources, tmp_path / "out", tagged, ("cat", "cow"))
+        make_pseudo(segmenter, sources, tmp_path / "out", tagged, segmenter.ask(("cat", "cow")))
+    other = segmenter.variant(alpha=2)
     with pytest.raises(ValueError, match="other alpha, min_confidence"):
-        make_pseudo(segmenter.variant(alpha=2), sources, tmp_path / "out", tagged, NAMES, confidence=0.5)
-    again = make_pseudo(segmenter.variant(alpha=2), sources, tmp_path / "out", tagged, NAMES, overwrite=True)
+        make_pseudo(other, sources, tmp_path / "out", tagged, other.ask(NAMES), confidence=0.5)
+    again = make_pseudo(other, sources, tmp_path / "out", tagged, other.ask(NAMES), overwrite=True)
     assert again.run.done == 1
+    bare = other.ask(NAMES, background=())
+    with pytest.raises(ValueError, match="other background_words"):
+        make_pseudo(other, sources, tmp_path / "out", tagged, bare)
 
 
 def test_ignore_uncertain():
@@ -199,20 +204,16 @@ def test_ignore_uncertain():
 def test_exports_and_review_read_what_was_written(segmenter, tmp_path):
     sources = list_sources(draw(tmp_path / "photos", 4))
     out = tmp_path / "out"
-    make_pseudo(segmenter, sources, out, tagged, NAMES, confidence=0)
-    pairs = dict(written_masks(sources, out))
-    assert list(pairs) == ["p000.png", "p001.png", "p002.png", "p003.png"]
-    export_masks(sources, out, NAMES, ["coco", "yolo", "voc", "labelstudio", "cvat"])
+    make_pseudo(segmenter, sources, out, tagged, segmenter.ask(NAMES), confidence=0)
+    entries = pseudo_entries(sources, out)
+    assert [e.name for e in entries] == ["p000.png", "p001.png", "p002.png", "p003.png"]
+    write_datasets(names_of("dataset"), out, NAMES, entries)
     coco = json.loads((out / "coco.json").read_text())
     area = sum(a["area"] for a in coco["annotations"])
-    assert len(coco["images"]) == 4 and area == sum(int((m > 0).sum()) for m in pairs.values())
+    assert len(coco["images"]) == 4 and area == sum(int((read_label_png(e.labels) > 0).sum()) for e in entries)
     assert {p.name for p in out.iterdir()} >= {"yolo", "voc", "labelstudio.json", "cvat.zip"}
-    with pytest.raises(ValueError, match="'pdf'; allowed: coco"):
-        check_exports(["pdf"])
-    stems = [str(out / "masks" / s.relative) for s in sources]
     pictures = [
-        Reviewed(picture_name(s), str(s), Path(f"{stem}.png"), Path(f"{stem}_confidence.png"))
-        for s, stem in zip(sources, stems, strict=True)
+        Reviewed(e.name, e.location, e.labels, e.labels.with_name(f"{e.labels.stem}_confidence.png")) for e in entries
     ]
     Image.new("L", (64, 48), 10).save(pictures[3].confidence)
     Image.new("L", (48, 64), 20).save(pictures[2].confidence)
@@ -224,27 +225,23 @@ def test_exports_and_review_read_what_was_written(segmenter, tmp_path):
     assert page.count("<figure>") == 3
 
 
-def test_weak_reader_joins_tags_and_marks(tmp_path):
-    photos = draw(tmp_path / "photos", 3)
-    sources = list_sources(photos)
-    (tmp_path / "tags.csv").write_text("image,tags\np000.png,cat;dog\np001.png,dog\n")
-    images = [{"id": 1, "file_name": "p000.png"}]
-    boxes = [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}]
-    content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cat"}]}
-    (tmp_path / "boxes.json").write_text(json.dumps(content))
-    find, names = weak_reader(str(tmp_path / "tags.csv"), [tmp_path / "boxes.json"], sources, None)
-    assert names == ["cat", "dog"]
-    both = find(sources[0])
-    assert both.tags == ("cat", "dog") and both.boxes == (("cat", 1, 2, 4, 6),)
-    assert find(sources[1]).tags == ("dog",)
-    with pytest.raises(ValueError, match="no entry"):
-        find(sources[2])
-    find, names = weak_reader("cat; cow", [], sources, None)
-    assert names == ["cat", "cow"] and find(sources[2]).tags == ("cat", "cow")
-    with pytest.raises(ValueError, match="no weak labels"):
-        weak_reader(None, [], sources, None)
-    with pytest.raises(FileNotFoundError, match=r"tags\.cvs"):
-        weak_reader("tags.cvs", [], sources, None)
+def test_other_formats_of_a_picture_lie_beside_its_mask(segmenter, tmp_path):
+    sources = list_sources(draw(tmp_path / "photos", 2))
+    out = tmp_path / "out"
+    question, more = segmenter.ask(NAMES), ("masks", "cutout", "overlay")
+    made = make_pseudo(segmenter, sources, out, tagged, question, confidence=0.5)
+    again = make_pseudo(segmenter, sources, out, tagged, question, confidence=0.5, formats=more)
+    assert (made.run.done, again.run.done, again.run.skipped) == (2, 2, 0)
+    for entry in pseudo_entries(sources, out, more):
+        labels = read_label_png(entry.labels)
+        folder = entry.labels.with_name(f"{entry.labels.stem}_masks")
+        assert {p.stem for p in folder.iterdir()} == {name for i, name in enumerate(NAMES, 1) if (labels == i).any()}
+        for path in folder.iterdir():
+            assert ((np.asarray(Image.open(path)) == 255) == (labels == NAMES.index(path.stem) + 1)).all()
+    (out / "masks" / "p000_cutout").rename(out / "gone")
+    assert len(pseudo_entries(sources, out, ("cutout",))) == 1 and len(pseudo_entries(sources, out)) == 2
+    with pytest.raises(ValueError, match="coco is one result for a whole folder"):
+        make_pseudo(segmenter, sources, out, tagged, question, confidence=0.5, formats=("coco",))
 
 
 def test_instances_are_written_and_become_annotations(segmenter, tmp_path):
@@ -253,8 +250,8 @@ def test_instances_are_written_and_become_annotations(segmenter, tmp_path):
     sources = list_sources(draw(tmp_path / "photos", 3))
     out = tmp_path / "out"
     eager = segmenter.variant("clip-es", instances=True)
-    make_pseudo(eager, sources, out, tagged, NAMES, confidence=0)
-    export_masks(sources, out, NAMES, ["coco"])
+    make_pseudo(eager, sources, out, tagged, eager.ask(NAMES), confidence=0)
+    write_datasets("coco", out, NAMES, pseudo_entries(sources, out))
     annotations = json.loads((out / "coco.json").read_text())["annotations"]
     for number, source in enumerate(sources, start=1):
         mask = read_label_png(out / "masks" / f"{source.relative}.png")

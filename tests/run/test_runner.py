@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 
 from clipseg_ws import Segmenter
-from clipseg_ws.output.files import read_label_png
+from clipseg_ws.output.formats.png import read_label_png
 from clipseg_ws.pictures.sources import list_sources
-from clipseg_ws.run.folder import pooled_embeddings, run_folder
+from clipseg_ws.run.embeddings import pooled_embeddings
+from clipseg_ws.run.folder import run_folder
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_everything_is_written_and_the_bad_one_listed(segmenter, photos, tmp_pat
     out = tmp_path / "out"
     seen = []
     summary = run_folder(
-        segmenter, list_sources(photos), out, classes="cat; dog", on_result=lambda s, r: seen.append(str(s))
+        segmenter, list_sources(photos), out, segmenter.ask("cat; dog"), on_result=lambda s, r: seen.append(str(s))
     )
     assert (summary.total, summary.done, summary.failed, summary.skipped) == (7, 6, 1, 0)
     assert len(seen) == 6 == len(set(seen))
@@ -63,15 +64,16 @@ def test_everything_is_written_and_the_bad_one_listed(segmenter, photos, tmp_pat
 
 def test_rerun_does_only_what_is_missing(segmenter, photos, tmp_path):
     out = tmp_path / "out"
-    run_folder(segmenter, list_sources(photos), out, classes="cat; dog", formats=("png",))
+    run_folder(segmenter, list_sources(photos), out, segmenter.ask("cat; dog"), formats=("png",))
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*.png")}
     (out / "p1.png").unlink()
     (photos / "broken.jpg").unlink()
-    summary = run_folder(segmenter, list_sources(photos), out, classes="cat; dog", formats=("png",))
+    summary = run_folder(segmenter, list_sources(photos), out, segmenter.ask("cat; dog"), formats=("png",))
     assert (summary.done, summary.skipped, summary.failed) == (1, 5, 0)
     assert not (out / "errors.csv").exists()
     assert all(p.stat().st_mtime_ns == t for p, t in before.items() if p.name != "p1.png")
-    again = run_folder(segmenter, list_sources(photos), out, classes="cat; dog", formats=("png",), overwrite=True)
+    question = segmenter.ask("cat; dog")
+    again = run_folder(segmenter, list_sources(photos), out, question, formats=("png",), overwrite=True)
     assert again.done == 6
 
 
@@ -83,7 +85,7 @@ def test_tags_per_picture_and_a_missing_one(segmenter, photos, tmp_path):
             raise ValueError("no tags for p3")
         return ["dog"] if source.relative.name == "p1" else ["cat"]
 
-    summary = run_folder(segmenter, list_sources(photos), tmp_path / "out", classes="cat; dog", tags=tags)
+    summary = run_folder(segmenter, list_sources(photos), tmp_path / "out", segmenter.ask("cat; dog"), tags=tags)
     assert (summary.done, summary.failed) == (5, 1)
     assert set(np.unique(read_label_png(tmp_path / "out" / "p1.png"))) <= {0, 2}
     assert "no tags for p3" in (tmp_path / "out" / "errors.csv").read_text()
@@ -91,7 +93,7 @@ def test_tags_per_picture_and_a_missing_one(segmenter, photos, tmp_path):
 
 def test_wrong_classes_stop_at_once(segmenter, photos, tmp_path):
     with pytest.raises(ValueError):
-        run_folder(segmenter, list_sources(photos), tmp_path / "out", classes="")
+        run_folder(segmenter, list_sources(photos), tmp_path / "out", segmenter.ask(""))
     assert not (tmp_path / "out").exists()
 
 
@@ -121,7 +123,7 @@ def wait_to_be_killed(source, result):
         time.sleep(600)
 
 
-run_folder(segmenter, list_sources({photos!r}), {out!r}, classes="cat", on_result=wait_to_be_killed)
+run_folder(segmenter, list_sources({photos!r}), {out!r}, segmenter.ask("cat"), on_result=wait_to_be_killed)
 """
 
 
@@ -146,6 +148,6 @@ def test_kill_and_rerun_completes(segmenter, tmp_path):
     assert 5 < len(done) < 40
     for path in out.glob("[0-9][0-9].png"):
         Image.open(path).load()  # no half-written file
-    summary = run_folder(segmenter, list_sources(photos), out, classes="cat")
+    summary = run_folder(segmenter, list_sources(photos), out, segmenter.ask("cat"))
     assert summary.skipped + summary.done == 40 and summary.skipped >= len(done) - 1
     assert len(list(out.glob("[0-9][0-9].png"))) == 40

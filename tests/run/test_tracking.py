@@ -9,7 +9,8 @@ import pytest
 from drawn import iou, scene, shown
 
 from clipseg_ws import Segmenter
-from clipseg_ws.output.files import is_done, read_label_png
+from clipseg_ws.output.formats.png import read_label_png
+from clipseg_ws.output.save import is_done
 from clipseg_ws.pictures.sources import list_sources
 from clipseg_ws.run.folder import run_folder
 from clipseg_ws.run.tracking import Tracker
@@ -22,7 +23,8 @@ def segment():
 
 def test_sure_frames_join_and_old_ones_leave(segment):
     start = segment.bank([shown(2, "boat"), shown(1, "car")])
-    tracker = Tracker(segment, start, every=2, keep=1, sure=0.5)
+    question = segment.ask(supports=start)
+    tracker = Tracker(segment, start, question, every=2, keep=1, sure=0.5)
     result = segment(scene(5).image, supports=tracker.bank())
     assert iou(result.mask("boat"), 5, "boat") > 0.7
     tracker.seen("0", result)
@@ -33,11 +35,11 @@ def test_sure_frames_join_and_old_ones_leave(segment):
         tracker.seen(str(frame), result)
     assert tracker.bank().shots() == {"boat": 2, "car": 1}  # keep=1
     unsure = replace(result, confidence=np.zeros_like(result.confidence))
-    doubtful = Tracker(segment, start, every=1, sure=0.5)
+    doubtful = Tracker(segment, start, question, every=1, sure=0.5)
     doubtful.seen("0", unsure)
     assert doubtful.bank().shots() == start.shots()
     with pytest.raises(ValueError, match="every=0"):
-        Tracker(segment, start, every=0)
+        Tracker(segment, start, question, every=0)
 
 
 def test_through_the_folder_runner_each_frame_sees_the_bank_of_those_before(segment, tmp_path):
@@ -45,15 +47,17 @@ def test_through_the_folder_runner_each_frame_sees_the_bank_of_those_before(segm
 
     for i in range(4):
         Image.fromarray(scene(5).image).save(tmp_path / f"f{i}.png")
-    tracker = Tracker(segment, segment.bank(shown(2, "boat")), every=1, keep=4, sure=0.5)
+    start = segment.bank(shown(2, "boat"))
+    tracker = Tracker(segment, start, segment.ask(supports=start), every=1, keep=4, sure=0.5)
     counts = []
 
-    def bank():
-        counts.append(tracker.bank().shots()["boat"])
-        return tracker.bank()
+    def question():
+        asked = tracker.question()
+        counts.append(asked.examples.matcher.source.shots()["boat"])
+        return asked
 
     sources = list_sources([str(tmp_path)])
-    summary = run_folder(segment, sources, tmp_path / "out", formats=("png",), supports=bank, on_result=tracker.seen)
+    summary = run_folder(segment, sources, tmp_path / "out", question, formats=("png",), on_result=tracker.seen)
     assert (summary.done, summary.failed) == (4, 0) and counts == [1, 2, 3, 4]
 
 
@@ -69,11 +73,18 @@ def test_a_rerun_goes_on_with_the_frames_that_had_joined(segment, tmp_path, keep
     def track(out, frames):
         out.mkdir(exist_ok=True)
         start = segment.bank([shown(2, "boat"), shown(1, "car")])
-        tracker = Tracker(segment, start, every=2, keep=keep, sure=0.3, frames=sources, file=out / "track.safetensors")
+        tracker = Tracker(
+            segment, start, segment.ask(supports=start), every=2, keep=keep, sure=0.3, frames=sources,
+            file=out / "track.safetensors",
+        )  # fmt: skip
         tracker.restore({str(s) for s in sources if is_done(out, s.relative, ("png",))})
         sizes = []
-        supports = lambda: sizes.append(len(tracker.bank().entries)) or tracker.bank()  # noqa: E731
-        run_folder(segment, frames, out, formats=("png",), supports=supports, on_result=tracker.seen)
+
+        def question():
+            sizes.append(len(tracker.bank().entries))
+            return tracker.question()
+
+        run_folder(segment, frames, out, question, formats=("png",), on_result=tracker.seen)
         return sizes
 
     whole = track(tmp_path / "whole", sources)

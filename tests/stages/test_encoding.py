@@ -1,4 +1,4 @@
-"""Pictures to tokens: the limits of the configuration are all obeyed, and the cache tells apart what differs."""
+"""Pictures to tokens: the limits of the configuration are all obeyed, and a picture is made once for them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ import torch
 from PIL import Image
 
 from clipseg_ws.config import resolve
-from clipseg_ws.stages.cache import TokenCache, size_of
+from clipseg_ws.stages.cache import TokenCache
 from clipseg_ws.stages.encoder import Encoder
 
 
-def encoder(backbone, cache=None, **given) -> Encoder:
-    return Encoder(
-        backbone, None, resolve("cam", {"attention_blocks": 2} | given), TokenCache() if cache is None else cache
-    )
+def encoder(backbone, **given) -> Encoder:
+    return Encoder(backbone, None, resolve("cam", {"attention_blocks": 2} | given), TokenCache())
 
 
 def draw(height: int, width: int, seed: int = 0) -> Image.Image:
@@ -54,35 +52,3 @@ def test_a_picture_made_for_other_settings_is_made_anew(tiny_backbone):
     assert again.source == "a.png" and again.grid == ((4, 6),) and again.pixels.shape == (3, 64, 96)
     with pytest.raises(AttributeError):
         picture.source = "b.png"
-
-
-def test_the_cache_tells_apart_what_differs(tiny_backbone):
-    cache, picture = TokenCache(), draw(32, 48)
-    encoded(encoder(tiny_backbone, cache, cache_mb=50), picture)
-    encoded(encoder(tiny_backbone, cache, cache_mb=50, alpha=2.0), picture.copy())
-    assert len(cache) == 1 and cache.runs == 1
-    changes = (
-        {"short_side": 64}, {"attention_blocks": 1}, {"affinity": True, "structure": {"kind": "both", "blocks": 2}}
-    )  # fmt: skip
-    for count, given in enumerate(changes, start=2):
-        encoded(encoder(tiny_backbone, cache, cache_mb=50, **given), picture)
-        assert len(cache) == count
-    encoded(encoder(tiny_backbone, cache, cache_mb=50), picture, look=(1.0, True))
-    assert len(cache) == 5 == cache.runs
-
-
-def test_the_cache_is_limited_by_bytes_and_batches_stay_whole(tiny_backbone):
-    cache = TokenCache()
-    tokens = encoded(encoder(tiny_backbone), draw(32, 48))
-    one = size_of(tokens)
-
-    def encode(missing):
-        return encoded(encoder(tiny_backbone), *[draw(32, 48, i) for i in missing])
-
-    batch = cache.fetch(["a", "b", "c", "a"], encode, capacity=2 * one)
-    assert len(batch.last_input) == 4 and torch.equal(batch.last_input[0], batch.last_input[3])
-    assert len(cache) == 2 and cache.runs == 1
-    cache.fetch(["c"], encode, capacity=2 * one)
-    assert cache.runs == 1
-    cache.fetch(["b"], encode, capacity=0)
-    assert len(cache) == 0

@@ -108,7 +108,8 @@ def test_background_words_that_are_classes_are_left_out(segmenter):
 def test_large_picture_is_bounded_and_answer_has_its_size(segmenter):
     variant = segmenter.variant(max_patches=20)
     big = picture(4, 700, 300)
-    assert variant.grid(big.size)[0] * variant.grid(big.size)[1] <= 20
+    rows, columns = variant.prepare(big).grid[0]
+    assert rows * columns <= 20
     assert variant(big, classes="cat").labels.shape == (300, 700)
 
 
@@ -221,7 +222,7 @@ def test_settings_of_examples_without_examples_are_refused(segmenter):
 def test_a_question_is_resolved_once_and_answered_often(segmenter, monkeypatch):
     question = segmenter.ask(CLASSES, "none")
     assert question.vocabulary.background == ()
-    monkeypatch.setattr("clipseg_ws.segmenter.resolve_names", None)  # nobody resolves again
+    monkeypatch.setattr("clipseg_ws.stages.asking.resolve_names", None)  # nobody resolves again
     pictures = [picture(0), picture(1)]
     first = segmenter.answer(question, pictures, tags=[["cat"], ["sofa"]])
     again = segmenter.answer(pickle.loads(pickle.dumps(question)), [segmenter.prepare(p) for p in pictures],

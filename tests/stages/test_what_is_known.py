@@ -9,9 +9,9 @@ import torch
 from clipseg_ws import Segmenter, Support, WeakLabels
 from clipseg_ws.embedded.nano.scenes import KINDS, held_out
 from clipseg_ws.eval.metrics import ConfusionMatrix
-from clipseg_ws.heads import make_head
+from clipseg_ws.heads.base import make_head
 from clipseg_ws.heads.features import FeatureSpec
-from clipseg_ws.heads.head_file import HeadCard, save_head
+from clipseg_ws.heads.file import HeadCard, save_head
 from clipseg_ws.stages.question import Known
 
 NAMES = ["cat", "dog", "sofa"]

@@ -25,14 +25,20 @@ COCO = {
 }
 STUDIO_BOX = {"x": 0, "y": 0, "width": 40, "height": 30, "rectanglelabels": ["cat"]}
 STUDIO = {"type": "rectanglelabels", "original_width": 10, "original_height": 10, "value": STUDIO_BOX}
+CVAT = (
+    '<annotations><version>1.1</version><image id="0" name="a.jpg" width="10" height="10">'
+    '<box label="cat" xtl="0" ytl="0" xbr="4" ybr="3"/></image></annotations>'
+)
 TAGGED = {  # form -> a file that says that picture a holds a cat
     "csv": ("t.csv", "image,tags\na.jpg,cat\n"),
     "coco": ("t.json", COCO),
     "json": ("t.json", {"a.jpg": ["cat"]}),
     "voc": ("a.xml", VOC),
+    "cvat": ("t.xml", CVAT),
 }
 MARKED = {  # form -> a file with a box, or strokes, of a cat in picture a
     "voc": ("a.xml", VOC),
+    "cvat": ("t.xml", CVAT),
     "coco": ("t.json", COCO),
     "labelme": ("a.json", {"shapes": [{"label": "cat", "shape_type": "rectangle", "points": [[0, 0], [4, 3]]}]}),
     "label-studio": ("t.json", [{"data": {"image": "a.jpg"}, "annotations": [{"result": [STUDIO]}]}]),

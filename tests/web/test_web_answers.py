@@ -16,9 +16,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from clipseg_ws.cli import app as cli
+from clipseg_ws.config import resolve
 from clipseg_ws.embedded.nano.scenes import KINDS
-from clipseg_ws.output.files import read_label_png
-from clipseg_ws.web.ask import Ask, answer, table
+from clipseg_ws.output.formats.png import read_label_png
+from clipseg_ws.web.ask import Ask, answer, stage_settings, table
 from clipseg_ws.web.controls import drawn_picture, drawn_support, make_support
 from clipseg_ws.web.recipe import command_call, python_call, write_files
 from clipseg_ws.web.render import confidence_view, heat, stages_html, status_html, supports_html, table_html
@@ -65,7 +66,7 @@ def test_names_alone(engine, scene):
     assert [stage.title for stage in given.stages] == [
         "softmax-GradCAM",
         "with the dense map",
-        "after affinity",
+        "after affinity and competition",
         "after the picture (guided)",
     ]
     maps = [stage.maps for stage in given.stages]
@@ -85,6 +86,30 @@ def test_stages_follow_the_method(engine, scene):
         "naclip": ["softmax over all words", "after the picture (pamr)"],
     }
     assert answer(engine.segmenter(), Ask(scene, "tree", stages=False)).stages == ()
+
+
+STEPS = {"steps": "outliers(share=0.1), affinity(threshold=0.6), suppression, structure", "competition": 0.4}
+
+
+def test_stages_leave_the_steps_on_the_grid_out(engine, scene):
+    asked = Ask(scene, "tree; car", settings=STEPS | {"affinity.exclude_last": True, "refine": "pamr(iterations=2)"})
+    given = answer(engine.segmenter(), asked)
+    assert [stage.title for stage in given.stages] == [
+        "softmax-GradCAM",
+        "with the dense map",
+        "after suppression and affinity and competition",
+        "after the picture (pamr(iterations=2))",
+    ]
+    plain = engine.segmenter().variant("default", steps="outliers(share=0.1)", refine="none", keep_maps=True)
+    expected = plain(scene, classes="tree; car").extras["maps"]
+    assert np.array_equal(given.stages[1].maps, expected) and not np.array_equal(given.stages[2].maps, expected)
+
+
+def test_examples_alone_have_no_dense_maps_to_compete_with():
+    config = resolve("default", {})
+    assert [title for title, _ in stage_settings(config, True, False)][1] == "after affinity"
+    assert [title for title, _ in stage_settings(config, True, True)][1] == "after affinity and competition"
+    assert stage_settings(config, False, True)[-1] == ("after the picture (guided)", {})
 
 
 def test_marks_join_what_names_find(marked):
@@ -159,12 +184,12 @@ def examples():
 
 
 def test_examples_alone_with_names_and_with_marks(engine, scene, examples):
-    segmenter, runs = engine.segmenter(), engine.backbone.runs
+    segmenter, runs = engine.segmenter(), engine.segmenter().encoder_runs
     alone = answer(segmenter, Ask(scene, supports=examples))
     assert alone.result.names == ("butterfly", "tree") and alone.result.setting == "few"
     assert alone.stages[0].title == "likeness to the examples" and len(alone.stages) == 3
     assert rows(alone)["butterfly"].present and rows(alone)["butterfly"].why.endswith("reaches the threshold 0.4")
-    runs, before = engine.backbone.runs, runs
+    runs, before = segmenter.encoder_runs, runs
     assert runs - before <= 3  # the picture, and the examples in batches
     both = answer(segmenter, Ask(scene, "house; butterfly, moth; fish", supports=examples[:2]))
     assert rows(both)["house"].present and rows(both)["house"].why.endswith("reaches the threshold 0.25")
@@ -174,7 +199,7 @@ def test_examples_alone_with_names_and_with_marks(engine, scene, examples):
     all_three = answer(segmenter, Ask(scene, "house; butterfly; tree", marks, supports=examples))
     assert rows(all_three)["tree"].why == rows(all_three)["butterfly"].why == "you marked it"
     assert rows(all_three)["house"].why.startswith("without marks") and all_three.result.labels[30, 220] == 3
-    assert engine.backbone.runs == runs
+    assert segmenter.encoder_runs == runs
     assert "no single command" in command_call(all_three, "nano", {})
     assert "2: butterfly" in supports_html(examples) and "No examples" in supports_html(())
 
@@ -182,6 +207,7 @@ def test_examples_alone_with_names_and_with_marks(engine, scene, examples):
 CASES = {
     "names": {"settings": {"presence_threshold": 0.6, "refine": "none"}},
     "words": {"method": "naclip", "settings": {"background_threshold": 0.3}},
+    "steps": {"settings": STEPS | {"affinity.exclude_last": True, "refine": "pamr(iterations=2, dilations=[4])"}},
     "points and boxes": {"shapes": MARKS[:3]},
     "scribbles": {"shapes": MARKS, "marked_only": True},
     "examples": {"classes": None, "settings": {"fewshot": {"presence_threshold": 0.3}}},
@@ -220,6 +246,18 @@ def test_the_calls_name_what_is_unusual(marked):
     shell = command_call(marked, "local-dir:/a b", options)
     assert "--model 'local-dir:/a b'" in shell and "--device cpu --offline" in shell
     compile(script, "run.py", "exec")
+
+
+def test_the_calls_write_steps_by_name(engine, scene):
+    steps = engine.segmenter().variant("clip-es").config.steps  # with the threshold that nano recommends
+    given = answer(engine.segmenter(), Ask(scene, "tree", settings={"steps": steps, "affinity.threshold": 0.5}))
+    script = python_call(given, "nano", {})
+    assert "steps='affinity(threshold=0.6, sinkhorn_iterations=3, exclude_last=true)'" in script
+    assert "**{'affinity.threshold': 0.5}" in script
+    shell = shlex.split(command_call(given, "nano", {}))
+    assert "steps=affinity(threshold=0.6, sinkhorn_iterations=3, exclude_last=true)" in shell
+    bare = answer(engine.segmenter(), Ask(scene, "tree", settings={"steps": ()}, stages=False))
+    assert "steps='none'" in python_call(bare, "nano", {}) and "steps=none" in command_call(bare, "nano", {})
 
 
 def test_downloads_hold_pixels_only(marked, tmp_path):

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from engine_web import nano_engine
 from PIL import Image
 
 from clipseg_ws.embedded.nano.scenes import KINDS
 from clipseg_ws.pictures.reading import ImageError
+from clipseg_ws.refine import REFINERS
 from clipseg_ws.structures import Support
 from clipseg_ws.web.controls import (
     AS_METHOD,
@@ -25,7 +25,6 @@ from clipseg_ws.web.controls import (
     slider_values,
 )
 from clipseg_ws.web.engine import Engine, methods, refiners
-from clipseg_ws.web.memory import RememberingBackbone
 from clipseg_ws.web.names import comma_hint, parse_names
 from clipseg_ws.web.pictures import WORK_SIDE, load_picture
 
@@ -115,7 +114,21 @@ def test_an_ask_holds_only_what_differs_from_the_method(engine, controls):
     assert make_ask(segmenter, picture, (), changed).settings == {"refine": "pamr", "presence_threshold": 0.4}
     words = replace(changed, method="sclip")  # looks at no presence, but at the least probability
     assert make_ask(segmenter, picture, (), words).settings == {"refine": "pamr", "background_threshold": 0.9}
-    assert slider_values(segmenter.variant("sclip").config)["presence_threshold"][1] is False
+    assert {key: used for key, (_, used) in slider_values(segmenter.variant("sclip")).items()} == {
+        "presence_threshold": False, "alpha": False, "background_threshold": True, "example_threshold": False
+    }  # fmt: skip
+    assert slider_values(segmenter.variant("default"))["background_threshold"][1] is False
+
+
+@pytest.mark.parametrize("method", methods())
+def test_every_method_reads_what_its_sliders_set(engine, controls, method):
+    picture, _ = drawn_picture(9_000_075)
+    moved = replace(controls, method=method, refine="none", presence_threshold=0.11, alpha=1.3,
+                    background_threshold=0.77, example_threshold=0.22)  # fmt: skip
+    settings = make_ask(engine.segmenter(), picture, (), moved).settings
+    assert engine.segmenter().variant(method, **settings).ask("house; car").vocabulary.names == ("house", "car")
+    shown = {key for key, (_, used) in slider_values(engine.segmenter().variant(method)).items() if used}
+    assert {*settings} - {"refine"} == shown - {"example_threshold"}
 
 
 def test_what_is_missing_is_said(engine, controls):
@@ -171,29 +184,6 @@ def test_examples():
             make_support(*given)
 
 
-def test_the_backbone_remembers_within_its_bounds(tiny_backbone):
-    torch.manual_seed(1)
-    first, second = torch.randn(2, 3, 32, 48), torch.randn(2, 3, 32, 48)
-    backbone = RememberingBackbone(tiny_backbone, capacity=1)
-    expected = tiny_backbone.encode(first, attention_blocks=2, keep_layers=(0,))
-    got = backbone.encode(first, attention_blocks=2, keep_layers=(0,))
-    assert torch.equal(got.last_input, expected.last_input) and torch.equal(got.attention, expected.attention)
-    assert torch.equal(got.layers[0], expected.layers[0]) and got.grid == (2, 3) and backbone.runs == 1
-    assert len(backbone._memory) == 1  # the older picture had to go
-    backbone.encode(first[1:], attention_blocks=2, keep_layers=(0,))
-    assert backbone.runs == 1
-    backbone.encode(first[1:], attention_blocks=1)
-    assert backbone.runs == 2
-    roomy = RememberingBackbone(tiny_backbone)
-    twin = roomy.with_positions("bilinear")
-    assert not torch.equal(twin.encode(first).last_input, roomy.encode(first).last_input) and roomy.runs == 2
-    mixed = torch.cat([second[:1], first, second[:1]])
-    assert torch.allclose(roomy.encode(mixed).last_input, tiny_backbone.encode(mixed).last_input, atol=1e-5)
-    assert roomy.runs == twin.runs == 3 and len(roomy._memory) == 5
-    roomy.encode(second[:1]), roomy.encode(first.flip(0)), twin.encode(first)
-    assert roomy.runs == 3
-
-
 def test_one_model_at_a_time(tiny_backbone):
     asked = []
 
@@ -224,19 +214,19 @@ def test_the_page_says_what_the_model_knows(engine, tiny_backbone):
 
 def test_only_what_works_is_offered(monkeypatch):
     assert {"default", "cam", "clip-es", "sclip"} <= set(methods()) and "proxyclip" not in methods()
-    monkeypatch.setattr("clipseg_ws.web.engine.find_spec", lambda module: None)
-    assert "crf" not in refiners() and {"none", "guided", "pamr"} <= set(refiners())
+    monkeypatch.setattr("clipseg_ws.registry.find_spec", lambda module: None)
+    assert refiners() == [name for name, entry in REFINERS.items() if entry.needs is None]
 
 
 def test_settings_do_not_run_the_backbone_again(engine, controls):
     from clipseg_ws.web.ask import answer
 
     picture, _ = drawn_picture(9_000_001)
-    before = engine.backbone.runs
+    before = engine.segmenter().encoder_runs
     for change in ({}, {"presence_threshold": 0.5}, {"alpha": 1.0}, {"refine": "none"}, {"method": "default"}):
         answer(engine.segmenter(), make_ask(engine.segmenter(), picture, (), replace(controls, **change)))
-    assert engine.backbone.runs == before + 1
+    assert engine.segmenter().encoder_runs == before + 1
     for least in (0.1, 0.6):
         changed = replace(controls, method="naclip", background_threshold=least)
         answer(engine.segmenter(), make_ask(engine.segmenter(), picture, (), changed))
-    assert engine.backbone.runs == before + 2
+    assert engine.segmenter().encoder_runs == before + 2

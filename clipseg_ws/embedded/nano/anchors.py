@@ -61,5 +61,5 @@ def anchor_texts(model: Any, tokenizer: Any, vocabulary: list[str], steps: int, 
         loss = anchor_loss(embeddings[: len(words)], directions) + whole.mean()
         optimiser.param_groups[0]["lr"] = lr * min(1.0, (step + 1) / 50) * (1 - 0.95 * step / max(1, steps))
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimiser.step()

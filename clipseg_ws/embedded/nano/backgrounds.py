@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
-from clipseg_ws.embedded.nano.shapes import jitter
+from clipseg_ws.embedded.nano.pen import jitter
 
 
 def cloudiness(rng: np.random.Generator, height: int, width: int, cells: int) -> np.ndarray:
@@ -51,7 +51,8 @@ def _sea(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     wave = np.sin(y / rng.uniform(2.2, 3.6) + bend + 1.5 * np.sin(x / rng.uniform(9, 16) + bend))
     water = blend(jitter(rng, (18, 86, 132), 14), jitter(rng, (48, 142, 176), 14), 0.5 + 0.5 * wave)
     foam = np.clip((wave + cloudiness(rng, height, width, 8) - 1.62) * 3, 0, 0.8)[..., None]
-    return water * (1 - foam) + np.float32(226) * foam
+    surf: np.ndarray = water * (1 - foam) + np.float32(226) * foam
+    return surf
 
 
 def _sand(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -104,7 +105,8 @@ def _night_sky(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     air = blend(jitter(rng, (12, 14, 42), 8), jitter(rng, (44, 48, 96), 12), mix)
     dots = (rng.random((height, width)) < 0.0035).astype(np.float32) * rng.uniform(90, 200)
     dots = np.maximum(dots, 0.5 * np.roll(dots, 1, axis=1))
-    return air + dots[..., None]
+    sky: np.ndarray = air + dots[..., None]
+    return sky
 
 
 PAINTERS: dict[str, Callable[[np.random.Generator, int, int], np.ndarray]] = {

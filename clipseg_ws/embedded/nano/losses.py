@@ -32,7 +32,7 @@ class Walk:
 
 def position_table(visual: Any, grid: tuple[int, int]) -> Tensor:
     """Position embedding [1 + h*w, D] for ``grid``, bicubic with antialias; the class position is kept."""
-    table = visual.positional_embedding
+    table: Tensor = visual.positional_embedding
     native = visual.grid_size
     if tuple(native) == tuple(grid):
         return table
@@ -144,11 +144,11 @@ def activation_maps(walk: Walk, texts: Tensor, scale: Tensor, allowed: Tensor, c
 
 def boxed(maps: Tensor, grid: tuple[int, int], threshold: float = 0.4) -> Tensor:
     """Maps [B, N] of an h x w grid, zero outside the one box around all cells above ``threshold`` of the maximum."""
-    high = (maps >= threshold * maps.amax(1, keepdim=True)).unflatten(1, grid)  # [B, h, w]
+    high = torch.unflatten(maps >= threshold * maps.amax(1, keepdim=True), 1, grid)  # [B, h, w]
     masks = []
     for cells in (high.any(2), high.any(1)):  # [B, h], [B, w]: from the first to the last that is high
         masks.append(cells.cummax(1).values & cells.flip(1).cummax(1).values.flip(1))
-    return maps * (masks[0][:, :, None] & masks[1][:, None]).flatten(1)
+    return maps * torch.flatten(masks[0][:, :, None] & masks[1][:, None], 1)
 
 
 def spread(attention: Tensor, maps: Tensor, iterations: int = 3) -> Tensor:

@@ -87,7 +87,9 @@ def captions_for(tags: Sequence[str], background: str, rng: np.random.Generator,
     return tuple(captions)
 
 
-def _paste(image: np.ndarray, labels: np.ndarray, thing: tuple, corner: tuple[int, int], label: int) -> tuple:
+def _paste(
+    image: np.ndarray, labels: np.ndarray, thing: tuple[np.ndarray, np.ndarray], corner: tuple[int, int], label: int
+) -> tuple[np.ndarray, np.ndarray, int]:
     """``image`` float [H, W, 3] and ``labels`` [H, W] with the thing on top, and how many pixels it covers."""
     colour, cover = thing
     height, width = labels.shape
@@ -104,7 +106,9 @@ def _paste(image: np.ndarray, labels: np.ndarray, thing: tuple, corner: tuple[in
     return image, labels, int((alpha >= 0.5).sum())
 
 
-def _add(image: np.ndarray, owner: np.ndarray, areas: list[int], kind: str, rng: np.random.Generator) -> tuple | None:
+def _add(
+    image: np.ndarray, owner: np.ndarray, areas: list[int], kind: str, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, list[int]] | None:
     """The scene with one more thing of ``kind`` (owner map [H, W]: 0 or thing number), None if it would not be seen."""
     height, width = owner.shape
     short = min(height, width)

@@ -94,7 +94,7 @@ class Trainer:
             losses = objective(self.model, pixels, data, config.weights(number), blocks, chance)
         total = torch.stack(list(losses.values())).sum()
         self.model.zero_grad(set_to_none=True)
-        total.backward()
+        torch.autograd.backward(total)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         for optimiser in self.optimisers:
             optimiser.step()

@@ -16,7 +16,8 @@ from clipseg_ws.files import ErrorsCsv
 from clipseg_ws.heads.augment import AugmentedData
 from clipseg_ws.heads.data import HeadData, Targets, check_counts, count_pixels
 from clipseg_ws.heads.features import FeatureSpec, grid_of
-from clipseg_ws.heads.token_store import StoredData, TokenStore
+from clipseg_ws.heads.options import TrainConfig
+from clipseg_ws.heads.store import StoredData, TokenStore
 from clipseg_ws.heads.workers import Alone
 from clipseg_ws.pictures.loading import load_ahead
 from clipseg_ws.pictures.reading import read_image
@@ -70,46 +71,52 @@ class Checked:
 
 def open_lessons(
     segmenter: Segmenter, spec: FeatureSpec, sources: Sequence[Source], folder: MaskFolder, recipe: Recipe, *,
-    seed: int, least: float, tokens: Path, unlabelled: Sequence[Source], workers: Alone, left_out: LeftOut,
+    training: TrainConfig, tokens: Path, unlabelled: Sequence[Source], workers: Alone, left_out: LeftOut,
 ) -> Lessons:  # fmt: skip
     """Split the pictures, make the tokens that are missing, and read the masks.
 
     Args:
-        spec: of the tokens. sources: pictures with a mask in ``folder``. seed: of the split. least: confidence from
-            which a pixel counts. tokens: their folder.
+        spec: of the tokens. sources: pictures with a mask in ``folder``. training: its seed splits, its ``least`` is
+            the confidence from which a pixel counts. tokens: their folder.
 
     Raises:
         ValueError: no picture can be used; what ``check_counts`` says of the masks, before any token is made.
     """
-    found = usable_pictures(sources, folder, left_out, least=least, whole=recipe.augment, quiet=not workers.main)
-    if not found:
-        raise ValueError(f"none of the {len(sources)} pictures can be used: {left_out.first}")
-    usable, count = [source for source, _ in found], len(found)
-    learn, held = split(len(usable), recipe.validation, seed)
+    least, quiet = training.least, not workers.main
+    found = usable_pictures(sources, folder, left_out, least=least, whole=recipe.augment, quiet=quiet)
+    _check_some(found, sources, left_out)
+    usable, sizes = [source for source, _ in found], [checked.size for _, checked in found]
+    learn, held = split(len(found), recipe.validation, training.seed)
     check_counts(np.sum([found[i][1].pixels for i in learn], axis=0), len(folder.names) + 1, folder.names, least)
     # what is held back is not seen in other pictures
-    donors = Donors([usable[i] for i in learn], folder, recipe.paste, quiet=not workers.main)
-    views = Views(usable, folder, recipe.views, donors)
-    wanted = {views.keys[n]: found[n % count][1].size for n in (held if recipe.augment else range(len(views.keys)))}
+    donors = Donors([usable[i] for i in learn], folder, recipe.paste, quiet=quiet)
+    views, plain = Views(usable, folder, recipe.views, donors), Views(usable, folder, 1)
+    wanted = {views.keys[n]: sizes[n % len(found)] for n in (held if recipe.augment else range(len(views.keys)))}
     store = _fill_store(segmenter, spec, views, wanted, unlabelled, tokens, workers, left_out)
     held = [i for i in held if views.keys[i] in store]
     learn = [i for i in learn if recipe.augment or views.keys[i] in store]
-    if not learn:
-        raise ValueError(f"none of the {len(sources)} pictures can be used: {left_out.first}")
-    plain = Views(usable, folder, 1)
+    _check_some(learn, sources, left_out)
     data: HeadData
     if recipe.augment:
         load = lambda i: plain.load(learn[i])  # noqa: E731
-        sizes = [found[i][1].size for i in learn]
-        data = AugmentedData(segmenter.backbone, spec, load, sizes, detail=recipe.detail, change=donors.paste)
+        shown = [sizes[i] for i in learn]
+        data = AugmentedData(segmenter.backbone, spec, load, shown, detail=recipe.detail, change=donors.paste)
     else:
-        data = _stored(store, views, [i + v * count for v in range(recipe.views) for i in learn], recipe, workers)
+        data = _stored(store, views, [i + v * len(found) for v in range(recipe.views) for i in learn], recipe, workers)
     validation = _stored(store, plain, held, recipe, workers) if held else None
-    free = [key for key in map(token_key, unlabelled) if key in store]
+    return Lessons(data, validation, [usable[i] for i in learn], _unlabelled(store, unlabelled))
+
+
+def _check_some(left: Sequence[object], sources: Sequence[Source], left_out: LeftOut) -> None:
+    if not left:
+        raise ValueError(f"none of the {len(sources)} pictures can be used: {left_out.first}")
+
+
+def _unlabelled(store: TokenStore, sources: Sequence[Source]) -> StoredData | None:
+    """The pictures without masks whose tokens could be made."""
+    free = [key for key in map(token_key, sources) if key in store]
     blank = [np.full((1, 1), 255, np.uint8)] * len(free)  # never read
-    return Lessons(
-        data, validation, [usable[i] for i in learn], StoredData(store, free, Targets(blank, blank)) if free else None
-    )
+    return StoredData(store, free, Targets(blank, blank)) if free else None
 
 
 def usable_pictures(

@@ -16,7 +16,8 @@ from clipseg_ws.heads.base import Head
 from clipseg_ws.heads.data import HeadData, Targets
 from clipseg_ws.heads.features import FeatureSpec, encode_tokens, pixel_batch, shrink_target
 from clipseg_ws.heads.feedback import feed_back
-from clipseg_ws.output.files import output_paths, read_label_png
+from clipseg_ws.output.formats.png import read_label_png
+from clipseg_ws.output.save import output_paths
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.run.pseudo import MASK_FORMATS
 from clipseg_ws.segmenter import Segmenter
@@ -24,6 +25,9 @@ from clipseg_ws.stages.decide import decide_maps
 from clipseg_ws.stages.dense import needed_layers
 from clipseg_ws.stages.maps import class_maps
 from clipseg_ws.structures import IGNORE
+
+THRESHOLDS = {"crf": 0.95, "none": 0.8}  # by the masks' refiner; CLIP-ES's 0.95 is meant for a CRF's probabilities
+OTHER_THRESHOLD = 0.5  # the guided filter's and the like are less sharp
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,11 @@ class MaskFolder:
         if sure.shape != labels.shape:
             raise ValueError(f"{str(mask)!r} is {labels.shape}, its confidence {sure.shape}; equal sizes are needed")
         return labels, sure
+
+    @property
+    def threshold(self) -> float:
+        """The confidence from which a pixel of these masks counts, where the user names none."""
+        return THRESHOLDS.get(self.refine.split("+")[-1], OTHER_THRESHOLD)
 
     def has(self, source: Source) -> bool:
         """Whether there is a mask of this picture."""

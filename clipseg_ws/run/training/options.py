@@ -1,16 +1,13 @@
-"""What a head's training is made of, apart from the training loop's own ``TrainConfig``."""
+"""What a head's training is made of, apart from the training loop's own ``TrainConfig``. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from clipseg_ws.run.training.masks import MaskFolder
-
-SCHEMES = ("plain", "consistency", "rounds", "cotrain", "feedback")
-THRESHOLDS = {"crf": 0.95, "none": 0.8}  # by the masks' refiner; CLIP-ES's 0.95 is meant for a CRF's probabilities
-OTHER_THRESHOLD = 0.5  # the guided filter's and the like are less sharp
+from clipseg_ws.heads import HEADS, SCHEMES
+from clipseg_ws.registry import Spec, checked_spec, parse_spec
 
 
 @dataclass(frozen=True)
@@ -18,14 +15,14 @@ class Recipe:
     """What is trained, and how; ``TrainConfig`` has the rest.
 
     Attributes:
-        kind, options: of the head. blocks, more_scales: what it reads, see ``FeatureSpec``.
+        kind, options: of the head, see ``HEADS``. blocks, more_scales: what it reads, see ``FeatureSpec``.
         detail: targets are this many times the grid.
         validation: share of the pictures that are held back for early stop and the choice of weights.
         views: of every picture in the token store, the plain one and augmented ones.
         augment: encode new views at every visit instead of tokens on disk.
         paste: most things of other pictures that are pasted into an augmented view, 0: none (see ``heads.paste``).
-        scheme: one of ``SCHEMES``. rounds: of the schemes that have some. sure: probability from which a head's own
-            label is believed (rounds, cotrain). add_to: a head's file whose classes are kept (WILSON).
+        scheme: a name of ``SCHEMES``, with parameters where they differ: "rounds(rounds=3)".
+        add_to: a head's file whose classes are kept; then "plain" means "incremental" (WILSON).
     """
 
     kind: str = "decoder"
@@ -38,13 +35,10 @@ class Recipe:
     augment: bool = False
     paste: int = 0
     scheme: str = "plain"
-    rounds: int = 2
-    sure: float = 0.8
     add_to: str | None = None
 
     def __post_init__(self) -> None:
-        if self.scheme not in SCHEMES:
-            raise ValueError(f"scheme {self.scheme!r} is unknown; choose one of {', '.join(SCHEMES)}, e.g. 'plain'")
+        checked_spec(Spec(self.kind, tuple(self.options.items())), HEADS, "head")
         if not 0 <= self.validation < 1 or self.detail < 1 or self.views < 1:
             raise ValueError(
                 f"validation={self.validation}, detail={self.detail}, views={self.views}; a share in [0, 1) and whole "
@@ -52,16 +46,23 @@ class Recipe:
             )
         if self.paste < 0 or (self.paste and self.views == 1 and not self.augment):
             raise ValueError(f"paste={self.paste}; a number from 0 on, above 0 with views=2 or more, or augment")
-        if self.scheme == "feedback" and (self.views > 1 or self.augment):
-            raise ValueError("the scheme 'feedback' makes masks of whole pictures: views=1, without augment")
-        if self.scheme in ("rounds", "cotrain") and self.augment:
+        name, about = self.steps.name, SCHEMES[self.steps.name].about
+        if about.get("plain") and (self.views > 1 or self.augment):
+            raise ValueError(f"the scheme {name!r} makes masks of whole pictures: views=1, without augment")
+        if about.get("stay") and self.augment:
             raise ValueError(
-                f"the scheme {self.scheme!r} makes masks of views that stay: views=6 in place of augment, for example"
+                f"the scheme {name!r} makes masks of views that stay: views=6 in place of augment, for example"
             )
-        if self.add_to is not None and self.scheme != "plain":
-            raise ValueError(f"add_to goes with the scheme 'plain', got {self.scheme!r}")
+        if (self.add_to is None) == (about.get("reads") == "old"):
+            raise ValueError(f"add_to goes with the scheme 'incremental', got {name!r} and add_to={self.add_to!r}")
 
+    @property
+    def steps(self) -> Spec:
+        """The scheme that is run."""
+        spec = parse_spec(self.scheme, SCHEMES, "scheme")
+        return Spec("incremental") if spec.name == "plain" and self.add_to is not None else spec
 
-def default_threshold(folder: MaskFolder) -> float:
-    """The confidence from which a pixel of these masks counts, where the user names none."""
-    return THRESHOLDS.get(folder.refine.split("+")[-1], OTHER_THRESHOLD)
+    def as_dict(self) -> dict[str, Any]:
+        """All that a training goes on from only where it is equal: where an old head lies does not matter."""
+        scheme = Spec(self.steps.name, tuple(self.steps.resolved(SCHEMES).items()))
+        return asdict(replace(self, add_to=None, scheme="plain")) | {"scheme": str(scheme)}

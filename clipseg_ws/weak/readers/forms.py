@@ -3,34 +3,57 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 from xml.etree import ElementTree
 
+from clipseg_ws.files import read_text
 from clipseg_ws.registry import Registry
 from clipseg_ws.structures import WeakLabels
 from clipseg_ws.weak import titles
+from clipseg_ws.weak.written import Name
 
-Tagged: TypeAlias = list[tuple[str, list[str]]]  # what a reader of tags gives: (picture, tags) as written
+Box: TypeAlias = tuple[str, float, float, float, float]  # name, x0, y0, x1, y1
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class Found(Generic[Content]):
+    """What a file says of one picture.
+
+    Attributes:
+        name: how the file names the picture; None where an entry belongs to none.
+        content: tags as written, or marks; None where no entry of the picture can be used.
+        problems: entries that cannot be used, each with its place in the file and what is wrong.
+    """
+
+    name: Name | None
+    content: Content | None = None
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """What a file says of one picture: marks, and lines that are not drawn yet.
+    """Marks as a file holds them, in its own frame.
 
     Attributes:
-        marks: tags, boxes and points with names as written. lines: (name, corners (x, y)).
-        size: (H, W) of the picture where the file knows it.
+        marks: tags, boxes and points with names as written. lines: (name, corners (x, y)), not drawn yet.
+        size: (H, W) of the picture for which the file was written, where it says so.
+        percent: coordinates are per cent of the picture's sides; then ``size`` only says for which aspect.
     """
 
     marks: WeakLabels
     lines: tuple[tuple[str, tuple[tuple[float, float], ...]], ...] = ()
     size: tuple[int, int] | None = None
+    percent: bool = False
 
 
-Marked: TypeAlias = list[tuple[str, Drawn | Path]]  # of marks: (picture, marks), or a scribble PNG to read later
+Tagged: TypeAlias = list[Found[list[str]]]  # what a reader of tags gives
+Marked: TypeAlias = list[Found[Drawn | Path]]  # of marks; a path is a scribble PNG to read later
 
 
 @dataclass(frozen=True)
@@ -41,9 +64,9 @@ class Reader:
         suffixes: in lower case, with the dot; readers of one suffix have the same ``load``.
         load: what the readers of a suffix look at, from the path.
         recognises: whether what was loaded is of this form.
-        read: what was loaded and the picture's name, for forms that hold one picture and are named after it -> pairs
-            (picture, tags) for tags, (picture, ``Drawn``) for marks. A ValueError need not name the file; a KeyError,
-            TypeError, AttributeError or IndexError says that the file is of no known form.
+        read: what was loaded and the picture's name, for forms that hold one picture and are named after it ->
+            ``Tagged`` or ``Marked``. A ValueError need not name the file; a KeyError, TypeError, AttributeError or
+            IndexError says that the file is of no known form.
         folders: whether a folder of such files is read.
     """
 
@@ -65,7 +88,7 @@ def readers(table: Registry) -> dict[str, list[Reader]]:
 
 
 def read_file(path: Path, place: str, table: Registry) -> Any:
-    """The pairs of one file, whose suffix is known, by the first reader that recognises it.
+    """What one file, whose suffix is known, holds, by the first reader that recognises it.
 
     Args:
         place: the picture's name where the file is named after it.
@@ -79,8 +102,7 @@ def read_file(path: Path, place: str, table: Registry) -> Any:
         for reader in mine:
             if reader.recognises(content):
                 return reader.read(content, place)
-        held = f"keys {', '.join(sorted(content))[:80]}" if isinstance(content, dict) else repr(content)[:80]
-        raise KeyError(held)
+        raise KeyError(_described(content))
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         allowed = titles(table)
         raise ValueError(f"{str(path)!r} is none of the known forms ({error!r}); allowed: {allowed}") from error
@@ -88,17 +110,70 @@ def read_file(path: Path, place: str, table: Registry) -> Any:
         raise ValueError(f"{str(path)!r}: {error}") from error
 
 
-def load_json(path: Path) -> Any:
-    """Raises ValueError for what is not JSON in UTF-8."""
+def _described(content: Any) -> str:
+    """What a file of no known form holds, by its name where that is known."""
+    if isinstance(content, ElementTree.Element):
+        return f"XML <{content.tag}>"
+    if isinstance(content, dict):
+        if any("caption" in item for item in _dicts(content.get("annotations"))):
+            return "COCO captions, which name no classes"
+        return f"keys {', '.join(map(str, sorted(content)))[:80]}"
+    if any({"image_id", "category_id"} <= item.keys() for item in _dicts(content)):
+        return "a COCO result list, which holds no file names; give the json with images and categories"
+    return repr(content)[:80]
+
+
+def _dicts(content: Any) -> list[dict[str, Any]]:
+    return [item for item in content[:5] if isinstance(item, dict)] if isinstance(content, list) else []
+
+
+def numbers(values: Iterable[Any]) -> tuple[float, ...]:
+    """Finite numbers out of what a file holds. Raises ValueError."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        found = tuple(float(value) for value in values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"no numbers: {error}") from error
+    if not all(math.isfinite(value) for value in found):
+        raise ValueError(f"numbers that are not finite: {found}")
+    return found
+
+
+def around(name: str, corners: Iterable[tuple[float, float]]) -> Box:
+    """The box around corners (x, y). Raises ValueError where there are none."""
+    xs, ys = zip(*corners, strict=True)
+    return (name, min(xs), min(ys), max(xs), max(ys))
+
+
+def turned_corners(x: float, y: float, width: float, height: float, degrees: float) -> list[tuple[float, float]]:
+    """Corners of a box with its top left at (x, y), turned clockwise around that corner."""
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    flat = ((0.0, 0.0), (width, 0.0), (width, height), (0.0, height))
+    return [(x + a * cos - b * sin, y + a * sin + b * cos) for a, b in flat]
+
+
+def stated_size(height: Any, width: Any) -> tuple[int, int] | None:
+    """(H, W) where both are above 0; tools write 0 or null for what they do not know."""
+    try:
+        size = (int(float(height)), int(float(width)))
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return size if min(size) > 0 else None
+
+
+def load_json(path: Path) -> Any:
+    """Raises ValueError for what is not JSON in UTF-8 or UTF-16."""
+    try:
+        return json.loads(read_text(path))
     except ValueError as error:
         raise ValueError(f"not JSON: {error}") from error
 
 
 def load_xml(path: Path) -> ElementTree.Element:
-    """The root. Raises ValueError for what is not XML."""
+    """The root, in whatever encoding the file declares. Raises ValueError for what is not XML."""
+    declared = re.match(rb"\s*<\?xml[^>]*encoding=[\"']([\w.:-]+)[\"']", path.read_bytes()[:200])
+    encoding = declared[1].decode("ascii").lower() if declared else "utf-8"
     try:
-        return ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
+        text = read_text(path) if encoding.startswith("utf") else path.read_bytes().decode(encoding)
+        return ElementTree.fromstring(re.sub(r"^\s*<\?xml[^>]*\?>", "", text))
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise ValueError(f"not XML: {error}") from error

@@ -6,20 +6,33 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clipseg_ws.weak.names import split_tags
-from clipseg_ws.weak.readers.forms import Reader, Tagged, load_json
+from clipseg_ws.weak.readers.forms import Found, Reader, Tagged, load_json
 from clipseg_ws.weak.readers.table import IMAGE_COLUMNS, TAG_COLUMNS
+from clipseg_ws.weak.written import Name
+
+_OTHER = {"annotations", "shapes", "images", "completions", "category_id"}  # keys of other tools' files
 
 
 def recognises(content: Any) -> bool:
     """Any mapping or list that is of no other form."""
-    return isinstance(content, (dict, list))
+    if isinstance(content, dict):
+        return not _OTHER & content.keys()
+    return isinstance(content, list) and not any(isinstance(e, dict) and _OTHER & e.keys() for e in content[:5])
 
 
 def read_tags(content: Any, place: str) -> Tagged:
     """The tags of every picture; a text holds several joined by ``;`` or ``|``."""
     if isinstance(content, dict):
-        return [(image, _tag_list(tags)) for image, tags in content.items()]
-    return [(_first(entry, IMAGE_COLUMNS), _tag_list(_first(entry, TAG_COLUMNS))) for entry in content]
+        pairs = [(f"key {i + 1}", image, _tag_list(tags)) for i, (image, tags) in enumerate(content.items())]
+    else:
+        pairs = [
+            (f"entry {i + 1}", _first(entry, IMAGE_COLUMNS), _tag_list(_first(entry, TAG_COLUMNS)))
+            for i, entry in enumerate(content)
+        ]
+    for row, image, tags in pairs:
+        if not isinstance(image, str):
+            raise ValueError(f"{row}: an entry with tags {', '.join(tags)!r} lacks its picture's name, got {image!r}")
+    return [Found(Name((image,), row=row), tags) for row, image, tags in pairs]
 
 
 def _tag_list(tags: Any) -> list[str]:

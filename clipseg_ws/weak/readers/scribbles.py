@@ -10,7 +10,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from clipseg_ws.structures import IGNORE
-from clipseg_ws.weak.readers.forms import Marked, Reader
+from clipseg_ws.weak.readers.forms import Found, Marked, Reader
+from clipseg_ws.weak.written import Name
 
 
 def read_scribbles(path: str | Path, names: Sequence[str] | None = None) -> npt.NDArray[np.uint8]:
@@ -43,7 +44,7 @@ def recognises(path: Path) -> bool:
 
 def read_marks(path: Path, place: str) -> Marked:
     """The path itself."""
-    return [(place, path)]
+    return [Found(Name((place,), implied=True), path)]
 
 
 MARKS = Reader((".png",), keep_path, recognises, read_marks)

@@ -1,0 +1,111 @@
+"""Options of a run over a folder, and the run: this shard's pictures, the whole folder's data sets, the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from clipseg_ws.cli.options import Engine, Formats, Limit, Overwrite, Results, Shard, Workers
+from clipseg_ws.output.formats import split_formats
+from clipseg_ws.registry import find
+from clipseg_ws.run import ENGINES
+from clipseg_ws.run.shards import parse_shard, shard_of
+
+if TYPE_CHECKING:
+    from clipseg_ws.output.datasets import Written
+    from clipseg_ws.pictures.sources import Source
+    from clipseg_ws.run.job import Asked, Summary
+    from clipseg_ws.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """Which pictures, where to, and how; what cannot be is refused before a picture is read."""
+
+    output: Results = Path("clipseg_ws_out")
+    format: Formats = "png,overlay,json"
+    limit: Limit = None
+    shard: Shard = "1/1"
+    workers: Workers = 2
+    engine: Engine = "local"
+    overwrite: Overwrite = False
+
+    def __post_init__(self) -> None:
+        parse_shard(self.shard)
+        split_formats(self.format)
+        find(ENGINES, self.engine, "engine").check_installed()
+
+    def sources(self, places: Sequence[str]) -> list[Source]:
+        """The pictures of all shards together."""
+        from clipseg_ws.pictures.sources import list_sources
+
+        return list_sources(places)[: self.limit]
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """(i, n) of the shard, i from 1."""
+        return parse_shard(self.shard)
+
+    @property
+    def errors_file(self) -> Path:
+        """Where failures are listed: one file a shard."""
+        number, of = self.part
+        return self.output / ("errors.csv" if of == 1 else f"errors-{number}-of-{of}.csv")
+
+    def segment(self, segmenter: Segmenter, sources: Sequence[Source], question: Asked, **more: Any) -> Summary:
+        """Segment the pictures of the shard and write their files; without shards those of the whole folder too.
+
+        ``more`` as for ``run_folder``.
+        """
+        from clipseg_ws.output.datasets import written
+        from clipseg_ws.run.folder import run_folder
+
+        pictures, datasets = split_formats(self.format)
+        summary = run_folder(
+            segmenter, shard_of(sources, self.part), self.output, question, formats=pictures, overwrite=self.overwrite,
+            workers=self.workers, engine=self.engine, errors_file=self.errors_file, **more,
+        )  # fmt: skip
+        if datasets and self.whole("--format " + ",".join(datasets)):
+            names = (question() if callable(question) else question).vocabulary.names
+            self.write_datasets(datasets, names, written(sources, self.output, pictures))
+        return summary
+
+    def whole(self, what: str) -> bool:
+        """Whether this is no shard; else says that ``what`` looks at the whole folder."""
+        if self.part[1] > 1:
+            typer.echo(f"{what} looks at the whole folder: run again without --shard when all shards are done")
+        return self.part[1] == 1
+
+    def write_datasets(self, datasets: Sequence[str], names: Sequence[str], entries: Sequence[Written]) -> None:
+        """The whole folder once more, as COCO and so on."""
+        from clipseg_ws.output.datasets import write_datasets
+
+        for path in write_datasets(datasets, self.output, names, entries):
+            typer.echo(f"{len(entries)} pictures in {path}")
+
+    def report(self, summary: Summary) -> None:
+        """The closing lines of a folder run; exit code 1 where pictures failed."""
+        typer.echo(
+            f"{summary.done} done, {summary.skipped} already there, {summary.failed} failed, of {summary.total}; "
+            f"files in {self.output}"
+        )
+        if summary.done:
+            typer.echo(f"{summary.done / max(summary.seconds, 1e-9):.2f} pictures a second, model loading left out")
+        if summary.done > 4:
+            total = sum(summary.pixels.values())
+            for name, count in summary.pixels.most_common():
+                typer.echo(f"  {name:<24} {summary.pictures[name]:>7} pictures {count / total:>7.1%} of the pixels")
+        if summary.skipped and not summary.done:
+            typer.echo("nothing was done again; pass --overwrite to replace existing files")
+        fail_where(summary.failed, self.errors_file)
+
+
+def fail_where(failed: int, errors_file: Path) -> None:
+    """Exit code 1 where pictures failed, with the file that lists them."""
+    if failed:
+        typer.echo(f"failures are listed in {errors_file}", err=True)
+        raise typer.Exit(1)

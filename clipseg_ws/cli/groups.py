@@ -1,0 +1,100 @@
+"""Options that go together, each with its one default: a command takes a whole group as one parameter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from clipseg_ws.backbones import DEFAULT_MODEL
+from clipseg_ws.cli.options import (
+    Background,
+    Bank,
+    BatchSize,
+    Classes,
+    Device,
+    Dtype,
+    Features,
+    MarksOption,
+    Method,
+    Model,
+    Offline,
+    Refine,
+    Setting,
+    SupportDir,
+    Supports,
+    TagsOption,
+    WeakSupports,
+)  # fmt: skip
+from clipseg_ws.config import parse_settings
+
+if TYPE_CHECKING:
+    from clipseg_ws.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which weights, where."""
+
+    model: Model = DEFAULT_MODEL
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    offline: Offline = False
+    settings: Setting = None
+
+    def segmenter(self, **config: Any) -> Segmenter:
+        """A Segmenter of these options; None means "not given"."""
+        from clipseg_ws.segmenter import Segmenter
+
+        given = {key: value for key, value in config.items() if value is not None} | parse_settings(self.settings)
+        model = self.model
+        if given.get("head") is not None and model == DEFAULT_MODEL:  # a head names the model that it belongs to
+            from clipseg_ws.heads.file import load_head
+
+            model = load_head(given["head"])[1].backbone
+        return Segmenter(model, device=self.device, dtype=self.dtype, offline=self.offline, **given)
+
+
+@dataclass(frozen=True)
+class MethodOptions(ModelOptions):
+    """Which weights and what is done with them."""
+
+    method: Method = "default"
+    refine: Refine = None
+    features: Features = None
+    batch_size: BatchSize = 8
+
+    def segmenter(self, **config: Any) -> Segmenter:
+        """See ``ModelOptions``; ``config`` has the last word but for --set."""
+        own = {"method": self.method, "refine": self.refine, "features": self.features, "batch_size": self.batch_size}
+        return super().segmenter(**own | config)
+
+
+@dataclass(frozen=True)
+class NameOptions:
+    """What is looked for by name."""
+
+    classes: Classes = None
+    background: Background = None
+
+
+@dataclass(frozen=True)
+class WeakOptions:
+    """What is known of each picture."""
+
+    tags: TagsOption = None
+    marks: MarksOption = None
+
+    @property
+    def given(self) -> bool:
+        """Whether anything is known."""
+        return self.tags is not None or bool(self.marks)
+
+
+@dataclass(frozen=True)
+class ExampleOptions:
+    """What is looked for by example."""
+
+    support: Supports = None
+    support_dir: SupportDir = None
+    weak_supports: WeakSupports = False
+    bank: Bank = None

@@ -1,0 +1,126 @@
+"""COCO: one json for a whole folder ("coco"), or one for each picture ("rle"). Run lengths need the extra ``coco``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from clipseg_ws.files import atomic_write, write_text
+from clipseg_ws.output.formats.record import plain
+from clipseg_ws.output.items import Items, Labels, Mask, class_masks
+from clipseg_ws.output.outlines import polygons
+from clipseg_ws.structures import Result
+
+STYLES = ("rle", "polygons")
+
+
+def write_coco(
+    path: str | Path, items: Items, names: Sequence[str], *, style: str = "rle", components: bool = False
+) -> int:
+    """One COCO json for many pictures, written as the items come; returns the number of annotations.
+
+    ``style`` and ``components`` as for ``coco_annotations``; an annotation an instance where an item has instances.
+    """
+    images, count = [], 0
+    with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
+        file.write('{"annotations": [')
+        for image_id, item in enumerate(items, start=1):
+            height, width = item.labels.shape
+            images.append({"id": image_id, "file_name": item.name, "width": width, "height": height})
+            entries = coco_annotations(
+                item.labels, names, image_id=image_id, first_id=count + 1, style=style, components=components,
+                instances=item.instances,
+            )  # fmt: skip
+            for entry in entries:
+                file.write((",\n" if count else "\n") + json.dumps(entry))
+                count += 1
+        categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
+        file.write(f'\n],\n"images": {json.dumps(images)},\n"categories": {json.dumps(categories)}}}\n')
+    return count
+
+
+def coco_annotations(
+    labels: Labels, names: Sequence[str], *, image_id: int = 1, first_id: int = 1, style: str = "rle",
+    components: bool = False, scores: Mapping[str, float] | None = None, instances: Labels | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """COCO annotations of one picture; category i + 1 is ``names[i]``, pixels labelled 255 belong to none.
+
+    Args:
+        style: "rle", the compressed run lengths of pycocotools (extra ``[coco]``); "polygons", exact outlines, one
+            list of x, y a region, holes cut in by bridges.
+        components: an annotation for every 4-connected region instead of one for every class that occurs.
+        scores: name -> image-level score, written into the annotations of that class.
+        instances: [H, W] integer, 0 for none: an annotation for every instance of every class (pixels of a class
+            without an instance make one more).
+
+    Raises:
+        ValueError: an unknown style, labels that are no label map of these names, instances of another size.
+    """
+    if style not in STYLES:
+        raise ValueError(f"unknown style {style!r}; allowed: {', '.join(STYLES)}, e.g. 'rle'")
+    if instances is not None and instances.shape != labels.shape:
+        raise ValueError(f"instances are {list(instances.shape)}, the labels {list(labels.shape)}")
+    annotations: list[dict[str, Any]] = []
+    for category, mask in class_masks(labels, names):
+        for part in _parts(mask, components, instances):
+            head = {"id": first_id + len(annotations), "image_id": image_id, "category_id": category, "iscrowd": 0}
+            entry = head | _measured(part, style)
+            if scores is not None and names[category - 1] in scores:
+                entry["score"] = float(scores[names[category - 1]])
+            annotations.append(entry)
+    return annotations
+
+
+def _measured(part: Mask, style: str) -> dict[str, Any]:
+    """Area, box (left, top, width, height) and outline of a mask that is not empty."""
+    rows, columns = np.nonzero(part.any(1))[0], np.nonzero(part.any(0))[0]
+    left, top = int(columns[0]), int(rows[0])
+    return {
+        "area": int(part.sum()),
+        "bbox": [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top],
+        "segmentation": _run_lengths(part) if style == "rle" else [p.ravel().tolist() for p in polygons(part)],
+    }
+
+
+def _parts(mask: Mask, components: bool, instances: Labels | None) -> Iterator[Mask]:
+    """Bool masks of what gets an annotation of its own."""
+    if instances is not None:
+        yield from (mask & (instances == number) for number in np.unique(instances[mask]))
+    elif components:
+        numbers, count = ndimage.label(mask)
+        yield from (numbers == number for number in range(1, count + 1))
+    else:
+        yield mask
+
+
+def _run_lengths(mask: Mask) -> dict[str, Any]:
+    """pycocotools' compressed run lengths, JSON-able."""
+    try:
+        from pycocotools import mask as coco
+    except ImportError as error:
+        raise ImportError("COCO run lengths need pycocotools: pip install 'clipseg_ws[coco]'") from error
+    rle = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def write_rle(result: Result, path: Path, files: Sequence[str]) -> None:
+    """COCO json of one picture: one annotation with compressed run lengths for every class that occurs."""
+    height, width = result.labels.shape
+    annotations: list[dict[str, Any]] = []
+    for label, mask in class_masks(result.labels, result.names):
+        head = {"id": len(annotations) + 1, "image_id": 1, "category_id": label, "iscrowd": 0}
+        entry = head | _measured(mask, "rle")
+        entry["bbox"] = [float(side) for side in entry["bbox"]]
+        annotations.append(entry | {"score": result.scores.get(result.names[label - 1])})
+    name = Path(result.source).name if result.source else ""
+    content = {
+        "images": [{"id": 1, "file_name": name, "width": width, "height": height}],
+        "annotations": annotations,
+        "categories": [{"id": label, "name": name} for label, name in enumerate(result.names, start=1)],
+    }
+    write_text(path, json.dumps(plain(content), ensure_ascii=False) + "\n")

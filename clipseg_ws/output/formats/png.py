@@ -1,0 +1,60 @@
+"""Label PNG: palette PNG (VOC colours) whose indices are the labels, 255 = ignored; from 255 classes on 16-bit grey."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from clipseg_ws.files import atomic_write
+from clipseg_ws.output.palette import voc_palette
+from clipseg_ws.structures import IGNORE, Result
+
+
+def write(result: Result, path: Path, files: Sequence[str]) -> None:
+    """The labels of a result, see ``write_label_png``."""
+    write_label_png(result.labels, path, classes=len(result.names))
+
+
+def write_label_png(labels: npt.NDArray[Any], path: str | Path, *, classes: int | None = None) -> None:
+    """Write [H, W] integer labels as PNG, readable back bit-exactly with ``read_label_png``.
+
+    Args:
+        labels: 0 to 255, or to 65535.
+        classes: size of the vocabulary; from 255 on 16-bit grey is written whatever labels occur. None: only where a
+            label is above 255.
+    """
+    if labels.ndim != 2 or labels.dtype.kind not in "iu" or 0 in labels.shape:
+        raise ValueError(f"labels must be an integer array [H,W], got {labels.dtype} {list(labels.shape)}")
+    low, high = int(labels.min()), int(labels.max())
+    wide = high > 255 if classes is None else classes >= IGNORE
+    if low < 0 or high > (65535 if wide else 255):
+        raise ValueError(f"labels from {low} to {high}; allowed are 0 to 255, from 255 classes on 0 to 65535")
+    if wide:
+        image = Image.fromarray(labels.astype(np.uint16))
+    else:
+        image = Image.fromarray(labels.astype(np.uint8))
+        image.putpalette(voc_palette().tobytes())  # turns "L" into "P", values unchanged
+    with atomic_write(path) as temporary:
+        image.save(temporary, format="PNG")
+
+
+def read_label_png(path: str | Path) -> npt.NDArray[Any]:
+    """[H, W] labels of a palette, 8-bit grey (uint8) or 16-bit grey (int32) PNG.
+
+    Raises ValueError for a colour picture or a damaged file, FileNotFoundError for none.
+    """
+    try:
+        with Image.open(path) as image:
+            mode, values = image.mode, np.asarray(image)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # decoders raise anything on damaged bytes
+        raise ValueError(f"cannot read {str(path)!r}: {error}") from error
+    if mode not in ("P", "L", "I;16", "I"):
+        raise ValueError(f"{str(path)!r} has mode {mode}: not labels; allowed are palette and grey PNG")
+    return values if values.dtype == np.uint8 else values.astype(np.int32)

@@ -1,0 +1,68 @@
+"""The files of one result: where they lie, whether they are there, and writing them; each whole or not there at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from clipseg_ws.output.formats import find_format, picture_formats
+from clipseg_ws.pictures.sources import is_url, source_name
+from clipseg_ws.structures import Result
+
+
+def output_paths(directory: str | Path, relative: str | PurePosixPath, formats: str | Sequence[str]) -> list[Path]:
+    """Files (or folders) that ``save`` writes for a source's ``relative`` name, one a format, in order.
+
+    Raises ValueError for a name that is empty, absolute or holds ``..``: nothing is written outside ``directory``.
+    """
+    place = PurePosixPath(relative)
+    if not place.name or place.is_absolute() or ".." in place.parts:
+        raise ValueError(f"a result's name must lie below the output folder, e.g. 'trip/img_1'; got {str(relative)!r}")
+    folder = Path(directory, *place.parts[:-1])
+    return [folder / f"{place.name}{find_format(name)[0].about['file']}" for name in picture_formats(formats)]
+
+
+def is_done(directory: str | Path, relative: str | PurePosixPath, formats: str | Sequence[str]) -> bool:
+    """Whether all files of ``output_paths`` are there."""
+    return all(path.exists() for path in output_paths(directory, relative, formats))
+
+
+def save(
+    result: Result,
+    directory: str | Path,
+    formats: str | Sequence[str] = ("png", "overlay", "json"),
+    stem: str | None = None,
+    relative: str | PurePosixPath | None = None,
+) -> list[Path]:
+    """Write one file (or folder) a format below ``directory`` and return their paths, in order; they replace old ones.
+
+    Args:
+        formats: of one picture, from ``formats.FORMATS``: a sequence or "png, overlay(alpha=0.3)".
+        stem: file name without suffix; by default that of the source, ``image`` for arrays.
+        relative: name with sub-folders (``Source.relative``), instead of ``stem``.
+
+    Raises:
+        ValueError: unknown format, a name outside ``directory``, both names, a file that is the source picture itself.
+    """
+    if stem is not None and relative is not None:
+        raise ValueError(f"give stem or relative, not both: stem={stem!r}, relative={str(relative)!r}")
+    if stem is not None and PurePosixPath(stem).name != stem:
+        raise ValueError(f"stem={stem!r} must be a bare file name without suffix; sub-folders go into relative=")
+    name = stem if relative is None else relative
+    if name is None:
+        name = source_name(result.source) if result.source else "image"
+    paths = output_paths(directory, name, formats)
+    _spare_the_source(result.source, paths)
+    for text, path in zip(picture_formats(formats), paths, strict=True):
+        entry, parameters = find_format(text)
+        entry.load()(result, path, [other.name for other in paths], **parameters)
+    return paths
+
+
+def _spare_the_source(source: str | None, paths: Sequence[Path]) -> None:
+    """Raise ValueError where a result would replace the picture that it was made from, or the folder of it."""
+    if not source or is_url(source):
+        return
+    picture = Path(source).resolve()
+    if {picture, *picture.parents} & {path.resolve() for path in paths}:
+        raise ValueError(f"{source!r} would be overwritten by its own result; choose another output folder or stem")
