@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,7 +33,8 @@ def lookup(mapping: Mapping[int, int], default: int = IGNORE) -> np.ndarray:
 
 def read_truth(path: Path, table: np.ndarray | None = None) -> np.ndarray:
     """[H, W] uint8 labels of a palette, grey or black-and-white PNG, through ``table`` [256] where given."""
-    with Image.open(path) as image:
+    labels = None
+    with contextlib.suppress(OSError), Image.open(path) as image:  # ``read_label_png`` says what is wrong with a file
         labels = np.asarray(image, np.uint8) if image.mode == "1" else None  # 0 and 1
     if labels is None:
         labels = read_label_png(path)

@@ -18,10 +18,10 @@ from clipseg_ws.fewshot.labels import rivals
 from clipseg_ws.fewshot.matcher import FewShotMatcher
 from clipseg_ws.fewshot.options import FewShotConfig
 from clipseg_ws.fewshot.prepared import prepare
-from clipseg_ws.fewshot.supports import read_mask
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.registry import Spec
 from clipseg_ws.stages.banks import predict_masks
-from clipseg_ws.structures import Segmentation, TextEmbeddings, Vocabulary
+from clipseg_ws.structures import TextEmbeddings, Vocabulary
 
 PLAIN = FewShotConfig(prior=0.0, refit="none")
 LABELS = ("cat", "cat", "dog", "cow")
@@ -149,20 +149,6 @@ def test_banks_of_other_positions_are_not_joined(bank):
     with pytest.raises(BankError, match="different position_interpolation"):
         bank.merge(replace(bank, position_interpolation="bilinear"))
     assert len(bank.merge(bank).entries) == len(bank.entries)
-
-
-@pytest.mark.parametrize(
-    ("values", "want"),
-    [
-        ([0, 1, 255, 255], [0, 1, 255, 255]),  # a label and ignored pixels
-        ([0, 1, 2, 255, 255], [0, 1, 1, 255, 255]),  # two labels
-        ([0, 1, 100, 200, 255, 255], [0, 0, 0, 1, 1, 1]),  # many greys, mostly white: a soft mask
-        ([0, 1, 1, 1, 200, 100, 255], [0, 1, 1, 1, 1, 1, 255]),  # many greys, but white is not the commonest
-        ([0, 255], [0, 1]),
-    ],
-)
-def test_a_grey_mask_is_soft_only_where_it_has_many_values(values, want):
-    assert read_mask(np.array([values], np.uint8), (len(values), 1)).tolist() == [want]
 
 
 def test_supports_in_which_nothing_is_found_are_left_out():
