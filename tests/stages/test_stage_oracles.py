@@ -117,7 +117,9 @@ def test_only_words_that_win_somewhere_are_refined(tiny_backbone, monkeypatch):
         return logits
 
     monkeypatch.setattr(by_words, "refined", caught)
-    segment = Segmenter(backbone=tiny_backbone, method="maskclip", short_side=None, window=0, refine="pamr")
+    segment = Segmenter(
+        backbone=tiny_backbone, method="maskclip", short_side=None, window=0, refine="pamr", templates="plain"
+    )
     segment([noise(seed=i) for i in range(2)], classes=[f"thing {i}" for i in range(30)])
     ((logits, channels),) = seen
     for b in range(2):
