@@ -117,7 +117,9 @@ def test_only_words_that_win_somewhere_are_refined(tiny_backbone, monkeypatch):
         return logits
 
     monkeypatch.setattr(by_words, "refined", caught)
-    segment = Segmenter(backbone=tiny_backbone, method="maskclip", short_side=None, window=0, refine="pamr")
+    segment = Segmenter(
+        backbone=tiny_backbone, method="maskclip", short_side=None, window=0, refine="pamr", templates="plain"
+    )
     segment([noise(seed=i) for i in range(2)], classes=[f"thing {i}" for i in range(30)])
     ((logits, channels),) = seen
     for b in range(2):
@@ -202,10 +204,10 @@ def test_a_heads_map_and_its_spread_are_mixed_by_their_share(share, monkeypatch)
 
 def test_memory_is_bounded_by_windows_or_by_the_number_of_patches(tiny_backbone):
     whole = Segmenter(backbone=tiny_backbone, method="maskclip", short_side=None, window=0, max_patches=12)
-    height, width = whole.grid((640, 480))
+    height, width = whole.answerer.encoder.grid((640, 480))
     assert height * width <= 12 * 16**2 and height * width > 8 * 16**2
     cut = Segmenter(backbone=tiny_backbone, method="maskclip", short_side=None, window=64, max_patches=12)
-    assert cut.grid((640, 480)) == (480, 640)
+    assert cut.answerer.encoder.grid((640, 480)) == (480, 640)
 
 
 def test_windows_are_padded_on_both_sides(tiny_backbone):
