@@ -72,4 +72,4 @@ def unmasked(model: Any, pixels: Tensor) -> Mapping[str, Any]:
 def naflex_patches(pixels: Tensor, p: int) -> Tensor:
     """[B, 3, H, W] -> [B, N, p p 3] as SigLIP 2's NaFlex towers take them: row by row, colours last."""
     x = F.unfold(pixels, p, stride=p).transpose(1, 2)  # [B, N, 3 p p], colours first
-    return x.unflatten(2, (pixels.shape[1], p * p)).transpose(2, 3).flatten(2)
+    return torch.unflatten(x, 2, (pixels.shape[1], p * p)).transpose(2, 3).flatten(2)
