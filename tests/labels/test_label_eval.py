@@ -139,6 +139,13 @@ def test_coco_annotations_that_cannot_be_drawn_are_named(tmp_path, more, words):
     assert np.array_equal(labels, wanted)
 
 
+def test_a_mask_made_from_colours_is_refused(tmp_path):
+    made = Image.fromarray(HALF * 255).quantize(2)
+    assert sorted(np.unique(np.asarray(made))) == [0, 1] and np.asarray(made)[0, 0] == 0  # the object became 0
+    with pytest.raises(DatasetError, match=r"a\.png' was made from colours"):
+        data(tmp_path, ["a.png"], {"a.png": made})
+
+
 def test_a_mask_that_cannot_be_read_fails_in_its_turn(tmp_path):
     found = data(tmp_path, ["a.png", "b.png"], {"a.png": HALF, "b.png": Image.new("RGB", (16, 16))})
     (tmp_path / "masks/a.png").write_bytes(b"no")
