@@ -76,12 +76,22 @@ def _labels(image: Image.Image) -> Map | None:
     numbers = np.asarray(image)
     table = _table(image)
     used = np.unique(numbers)
-    black = [int(i) for i in used if not table[i].any()]
     if len(used) > FEW and (table[used] == table[used][:, :1]).all():
         return None  # shades of grey: a soft mask
-    if black:
+    if black := _black(image):
         return numbers if black == [0] else None
     return numbers if 0 in used or len(set(used.tolist()) - {IGNORE}) == 1 else None
+
+
+def _black(image: Image.Image) -> list[int]:
+    """The numbers of a palette picture that are used and black."""
+    table = _table(image)
+    return [int(i) for i in np.unique(np.asarray(image)) if not table[i].any()]
+
+
+def numbers_are_colours(image: Image.Image) -> bool:
+    """Whether a palette picture is black for a number above 0 and not for 0: no labels, but colours."""
+    return image.mode == "P" and any(_black(image)) and 0 not in _black(image)
 
 
 def _table(image: Image.Image) -> Map:

@@ -59,7 +59,7 @@ def read_supports(supports: Iterable[Support | Sequence[Any]] | Support) -> list
 def read_support_dir(path: str | Path, *, masks: bool = True) -> list[Support]:
     """Examples of a folder: ``label/picture.jpg`` with ``label/picture.png`` as its mask; pairs right in the folder
     have no label. A picture that is itself a PNG has its mask in ``picture_mask.png``; ``picture_mask.*`` and
-    ``picture_rle.json`` (as the format "rle" writes it) are masks too.
+    ``picture_rle.json`` (as the format "rle" writes it) are masks too. Folders inside ``label`` belong to it.
 
     ``masks=False``: every picture ``label/picture.*`` is an example without a mask (weak-few).
 
@@ -70,15 +70,22 @@ def read_support_dir(path: str | Path, *, masks: bool = True) -> list[Support]:
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {str(root)!r}; expected is label/picture.jpg + label/picture.png in it")
     found: list[Support] = []
-    for folder in [root, *sorted(f for f in root.iterdir() if f.is_dir() and not f.name.startswith("."))]:
-        label = None if folder == root else folder.name
-        if masks:
-            found += [Support(image, mask, label) for image, mask in _pairs(folder)]
-        elif label is not None:
-            found += [Support(image, None, label) for image in _pictures(folder)]
+    for top in [root, *_folders(root)]:
+        label = None if top == root else top.name
+        for folder in [top] if label is None else [top, *_folders(top, deep=True)]:
+            if masks:
+                found += [Support(image, mask, label) for image, mask in _pairs(folder)]
+            elif label is not None:
+                found += [Support(image, None, label) for image in _pictures(folder)]
     if not found:
         raise SupportError(f"{str(root)!r} holds no examples; expected is label/picture.jpg + label/picture.png in it")
     return found
+
+
+def _folders(folder: Path, deep: bool = False) -> list[Path]:
+    """Folders inside, without hidden ones; ``deep``: theirs too."""
+    inside = sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    return inside if not deep else [found for f in inside for found in (f, *_folders(f, deep=True))]
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -103,6 +110,10 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
             expected = f"{file.stem}{'_mask' if file.suffix.lower() == '.png' else ''}.png"
             raise SupportError(f"{str(file)!r} has no mask; expected is {expected} beside it")
         pairs.append((file, mine[0]))
+    owner: dict[Path, Path] = {}
+    for file, mask in pairs:
+        if owner.setdefault(mask, file) != file:
+            raise SupportError(f"{str(mask)!r} is the mask of {owner[mask].name} and of {file.name}; rename one")
     return pairs
 
 

@@ -82,4 +82,5 @@ def warn_of(problems: list[str], what: str, show: Callable[[str], str] = str) ->
     """One warning for any number of problems: the first three, and how many."""
     if problems:
         more = f"; … ({len(problems)} in all)" if len(problems) > 3 else ""
-        warnings.warn(f"{what}: {'; '.join(map(show, problems[:3]))}{more}", LabelWarning, stacklevel=4)
+        text = f"{what}: {'; '.join(map(show, problems[:3]))}{more}"
+        warnings.warn_explicit(text, LabelWarning, "labels", 1)  # the place in the code says nothing to the reader

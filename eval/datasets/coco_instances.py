@@ -13,6 +13,7 @@ import numpy as np
 
 from clipseg_ws.eval.datasets.files import DatasetError
 from clipseg_ws.files import read_text
+from clipseg_ws.structures import IGNORE
 from clipseg_ws.weak.collecting import warn_of
 from clipseg_ws.weak.readers.forms import numbers
 
@@ -54,7 +55,7 @@ def coco_maps(path: Path, *, empty: bool) -> list[tuple[str, Callable[[], np.nda
             except ValueError as error:
                 wrong.append(f"{path}, {_called(item)}: {error}")
         warn_of(wrong, "left out")
-        return labels
+        return np.full(size, IGNORE, np.uint8) if wrong and not labels.any() else labels  # nothing is known of it
 
     wanted = [image for image in content["images"] if empty or by_image[image["id"]]]
     named = sorted(((Path(image["file_name"]).stem, image) for image in wanted), key=lambda pair: pair[0])

@@ -7,10 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from clipseg_ws.eval.datasets.dataset import Dataset
 from clipseg_ws.eval.datasets.files import DatasetError, need, read_truth
 from clipseg_ws.eval.guard import Setting
+from clipseg_ws.fewshot.mask_values import numbers_are_colours
 from clipseg_ws.pictures.sources import Source, list_sources
 from clipseg_ws.structures import IGNORE
 from clipseg_ws.text.vocabulary import parse_classes
@@ -75,7 +77,20 @@ def _check_labels(masks: Sequence[Path], names: Sequence[str], name: str) -> Non
 
 
 def _labels_in(path: Path) -> set[int]:
-    """The labels of a mask; none of one that cannot be read, which is a failure of its picture later."""
+    """The labels of a mask; none of one that cannot be read, which is a failure of its picture later.
+
+    Raises DatasetError for a palette picture whose numbers are no labels.
+    """
+    try:
+        with Image.open(path) as image:
+            coloured = numbers_are_colours(image)
+    except (OSError, SyntaxError, ValueError):
+        return set()
+    if coloured:
+        raise DatasetError(
+            f"{str(path)!r} was made from colours: in its palette black is not the number 0, so its numbers are no "
+            "labels; write the labels themselves (0 background, i + 1 = class i)"
+        )
     try:
         return set(np.unique(read_truth(path)).tolist())
     except (ValueError, OSError):

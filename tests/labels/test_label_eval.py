@@ -133,10 +133,29 @@ def test_coco_annotations_that_cannot_be_drawn_are_named(tmp_path, more, words):
         prepare("coco14", tmp_path)
     text = " ".join(str(w.message) for w in said if "left out" in str(w.message))
     assert not text if not words else __import__("re").search(rf"instances_val2014\.json, {words}", text)
-    labels = np.asarray(Image.open(tmp_path / "annotations/val2014/COCO_val2014_7.png"))
+    made = tmp_path / "annotations/val2014/COCO_val2014_7.png"
+    labels = np.asarray(Image.open(made))
     wanted = np.zeros((64, 64), np.uint8)
     wanted[10:40, 10:30] = 1
     assert np.array_equal(labels, wanted)
+
+
+def test_a_picture_of_which_nothing_can_be_drawn_is_no_background(tmp_path):
+    pytest.importorskip("pycocotools")
+    images = [{"id": 7, "file_name": "COCO_val2014_7.jpg", "width": 8, "height": 8}]
+    bad = BASE | {"segmentation": [[1.0, 1, 3, 4]]}
+    content = {"images": images, "annotations": [bad], "categories": [{"id": 3, "name": "a"}]}
+    write(tmp_path / "annotations/instances_val2014.json", content)
+    with pytest.warns(UserWarning, match="annotation 1: no polygon"):
+        prepare("coco14", tmp_path)
+    assert (np.asarray(Image.open(tmp_path / "annotations/val2014/COCO_val2014_7.png")) == 255).all()
+
+
+def test_a_mask_made_from_colours_is_refused(tmp_path):
+    made = Image.fromarray(HALF * 255).quantize(2)
+    assert sorted(np.unique(np.asarray(made))) == [0, 1] and np.asarray(made)[0, 0] == 0  # the object became 0
+    with pytest.raises(DatasetError, match=r"a\.png' was made from colours"):
+        data(tmp_path, ["a.png"], {"a.png": made})
 
 
 def test_a_mask_that_cannot_be_read_fails_in_its_turn(tmp_path):

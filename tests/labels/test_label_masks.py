@@ -214,3 +214,17 @@ def test_pairs_of_a_folder(tmp_path):
             (tmp_path / folder / mask).write_bytes(buffer.getvalue())
     found = [(s.label, s.image.name, s.mask.name) for s in read_support_dir(tmp_path)]
     assert found == [(folder, *pair) for folder, pair in zip("abcd", pairs, strict=True)]
+
+
+def test_folders_inside_a_label_and_twins(tmp_path):
+    for name in ("cat/1.jpg", "cat/2024/1.jpg", "cat/2024/may/2.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (W, H)).save(tmp_path / name)
+        grey(BLOB).save((tmp_path / name).with_suffix(".png"))
+    for masks in (True, False):
+        names = [s.image.relative_to(tmp_path).as_posix() for s in read_support_dir(tmp_path, masks=masks)]
+        assert {"cat/1.jpg", "cat/2024/1.jpg", "cat/2024/may/2.jpg"} <= {*names}
+    assert [s.label for s in read_support_dir(tmp_path)] == ["cat"] * 3
+    Image.new("RGB", (W, H)).save(tmp_path / "cat/1.bmp")
+    with pytest.raises(SupportError, match=r"cat/1\.png' is the mask of 1\.bmp and of 1\.jpg"):
+        read_support_dir(tmp_path)

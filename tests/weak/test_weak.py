@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from clipseg_ws.pictures.sources import IMAGE_SUFFIXES, Source, list_sources
 from clipseg_ws.structures import Vocabulary
 from clipseg_ws.text.lists import nfc
-from clipseg_ws.weak.names import NOTHING, is_ground, is_number
+from clipseg_ws.weak.names import GROUND, IGNORED, NOTHING, is_number
 from clipseg_ws.weak.readers.table import IMAGE_COLUMNS, TAG_COLUMNS
 from clipseg_ws.weak.tags import Tags, lookup_tags, read_tags, tags_from_folders
 
@@ -160,7 +160,7 @@ def test_lookup_order():
 
 text = st.text(st.characters(exclude_characters=";|,\0", exclude_categories=["Cs"]), min_size=1, max_size=8)
 words = text.map(lambda t: " ".join(nfc(t).split())).filter(
-    lambda t: t and ";" not in t and not is_number(t) and not is_ground(t) and t.casefold() not in NOTHING
+    lambda t: t and ";" not in t and not is_number(t) and t.casefold() not in (*NOTHING, *GROUND, *IGNORED)
 )
 parts = st.text(st.sampled_from("abcÄ, \"'.#1"), min_size=1, max_size=6).map(str.strip).filter(
     lambda p: p and p.strip(".") and PurePosixPath("x" + p).suffix not in IMAGE_SUFFIXES)  # fmt: skip
