@@ -43,7 +43,7 @@ class FolderOptions:
         """The pictures of all shards together."""
         from clipseg_ws.pictures.sources import list_sources
 
-        return list_sources(places)[: self.limit]
+        return list_sources(places, output=self.output)[: self.limit]
 
     @property
     def part(self) -> tuple[int, int]:
@@ -62,9 +62,11 @@ class FolderOptions:
         ``more`` as for ``run_folder``.
         """
         from clipseg_ws.output.datasets import written
+        from clipseg_ws.pictures.written import mark_output
         from clipseg_ws.run.folder import run_folder
 
         pictures, datasets = split_formats(self.format)
+        mark_output(self.output)
         summary = run_folder(
             segmenter, shard_of(sources, self.part), self.output, question, formats=pictures, overwrite=self.overwrite,
             workers=self.workers, engine=self.engine, errors_file=self.errors_file, **more,

@@ -14,12 +14,12 @@ from clipseg_ws.pictures.reading import read_image
 from clipseg_ws.pictures.sources import IMAGE_SUFFIXES, list_sources
 from clipseg_ws.pictures.suffixes import VIDEO_SUFFIXES
 from clipseg_ws.pictures.written import MARKER, NOTE, mark_output, was_written
-from clipseg_ws.structures import Segmentation
+from clipseg_ws.output.segmentation import Segmentation
 
 
 def result(path, formats=("png", "overlay", "json", "confidence"), relative="a"):
     """Files of a result, as a run writes them."""
-    from clipseg_ws.output.files import save
+    from clipseg_ws.output.save import save
 
     labels = np.ones((8, 8), np.uint8)
     image = Image.new("RGB", (8, 8))
