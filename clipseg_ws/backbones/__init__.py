@@ -6,7 +6,9 @@ The room from the ground up; each file knows only those in front of it:
     attention, last_block, walk     one block: its attention, its weights as a value, open_clip's modules
     positions, device               a table of positions on another grid; where weights live and in which dtype
     layout, preprocessing, weights  from a configuration and files to a model, or a refusal
-    openclip, convert, features     the backbones: open_clip's, transformers' CLIP in that layout, patches without text
+    architecture, custom, words     the same of every other ViT: judged, built, its tokenizer
+    tower, tower_backbone           any ViT piece by piece; the adapters are own_tower, timm_tower, transformers_tower
+    openclip, convert, features     the backbones: CLIP's layout, transformers' CLIP in it, patches without text
     hub, folder, repos, tags        where weights are: the hub and its cache, a folder, a repository, open_clip's table
     cached, second, blocks          what is in the cache; second models by name; every block's attention
 """
@@ -62,7 +64,7 @@ def load_backbone(
     offline: bool = False,
     position_interpolation: str = "bicubic",
 ) -> Backbone:
-    """A frozen CLIP ViT, ready on its device.
+    """A frozen text-aligned ViT, ready on its device.
 
     Args:
         name: "ARCH/PRETRAINED" (open_clip's table), "hf:REPO" (transformers' or open_clip's files on the hub),
@@ -73,7 +75,7 @@ def load_backbone(
         position_interpolation: see ``positions.positions``.
 
     Raises:
-        UnsupportedBackbone: a tower that is no CLIP ViT (ResNet, ConvNeXt, EVA, SigLIP, CoCa, ...).
+        UnsupportedBackbone: a tower without attention between patches (ResNet, ConvNeXt, FastViT), or another model.
         WeightsNotFound: the weights are not here and cannot be fetched.
         FileNotFoundError: a local folder lacks files.
         ValueError: an unknown name (the nearest are listed), weights trained with the other GELU, preprocessing or
@@ -108,8 +110,8 @@ def wrap(model: Any, **settings: Any) -> Backbone:
             noted in the model, else CLIP's.
 
     Raises:
-        UnsupportedBackbone: a class that no family reads, a tower without the CLIP layout, or a text tower whose
-            tokenizer is not CLIP's where none is given.
+        UnsupportedBackbone: a class that no family reads, a tower without attention between patches, or a text tower
+            whose tokenizer is not CLIP's where none is given.
     """
     for kind in type(model).__mro__:
         entry = MODELS.get(f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}")

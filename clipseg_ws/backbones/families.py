@@ -10,6 +10,8 @@ Each entry's function is called as ``function(rest, offline=...)``; ``rest`` is 
   ``about["context"]`` tokens a text, ``about["mask"]``: padding is masked. function(model, **settings of ``wrap``).
 * ``MODELS``: classes of models that somebody has built already; function(model, **settings of ``wrap``) -> Backbone.
 * ``FEATURES``: second models, which supply patch features only; -> the folder with transformers' files.
+* ``FEATURE_KINDS``: of these the kinds that take pictures in a way of their own, by the beginning of ``model_type``;
+  function(model, pixels) -> arguments of the model. ``about["affinity"]``: their attention can spread maps.
 """
 
 from __future__ import annotations
@@ -51,10 +53,11 @@ SPEAKERS = registry(
 )  # fmt: skip
 
 MODELS = registry(
-    Entry("open_clip.CLIP", "what open_clip.create_model gives for most names", f"{_ROOM}.openclip:wrap_open_clip"),
+    Entry("open_clip.CLIP", "what open_clip.create_model gives for most names",
+          f"{_ROOM}.wrap_openclip:wrap_open_clip"),
     Entry("open_clip.CustomTextCLIP", "with a text tower apart: SigLIP, EVA, PE-Core, MobileCLIP-B, ViTamin and others",
-          f"{_ROOM}.openclip:wrap_open_clip"),
-    Entry("open_clip.CoCa", "with a decoder of captions, which is not used", f"{_ROOM}.openclip:wrap_open_clip"),
+          f"{_ROOM}.wrap_openclip:wrap_open_clip"),
+    Entry("open_clip.CoCa", "with a decoder of captions, which is not used", f"{_ROOM}.wrap_openclip:wrap_open_clip"),
     *(Entry(f"transformers.{entry.about['class']}", entry.summary, entry.home) for entry in SPEAKERS.values()),
 )  # fmt: skip
 
@@ -63,6 +66,17 @@ FEATURES = registry(
           about={"form": "hf:REPO", "example": "hf:facebook/dinov2-base"}),
     Entry("local-dir", "what transformers' save_pretrained wrote", f"{_ROOM}.second:local_folder",
           about={"form": "local-dir:PATH", "example": "local-dir:models/dinov2"}),
+)  # fmt: skip
+
+
+FEATURE_KINDS = registry(
+    Entry("sam", "SAM: one picture size, attention in windows, so none between all patches: set affinity=false",
+          about={"one_size": True, "affinity": False}),
+    Entry("aimv2", "AIMv2 with a table of positions: one picture size", about={"one_size": True, "affinity": True}),
+    Entry("siglip2", "SigLIP 2 for any size: patches are packed", f"{_ROOM}.feature_kinds:packed",
+          about={"one_size": False, "affinity": True}),
+    Entry("vit_mae", "ViT-MAE: no patch is hidden", f"{_ROOM}.feature_kinds:unmasked",
+          about={"one_size": False, "affinity": True}),
 )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ is a ``protocol.PictureModel``: it has what matching needs, and no texts.
 from __future__ import annotations
 
 import hashlib
-import inspect
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipseg_ws.backbones.errors import UnsupportedBackbone
+from clipseg_ws.backbones.feature_kinds import inputs_of, kind_of, one_size
 from clipseg_ws.backbones.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from clipseg_ws.structures import Tokens
 
@@ -49,11 +49,11 @@ class FeatureBackbone:
         self.name = name
         self.mean = tuple(float(v) for v in mean)
         self.std = tuple(float(v) for v in std)
-        self.is_sam = str(getattr(model.config, "model_type", "")).startswith("sam")  # one picture size, own grid
-        self.width = int(model.config.output_channels if self.is_sam else model.config.hidden_size)
+        self.one_size = one_size(model)
+        self.width = int(getattr(model.config, "output_channels", model.config.hidden_size))
         self.depth = int(model.config.num_hidden_layers)
         self.position_interpolation = "own"
-        self._options = {"interpolate_pos_encoding": True} if _interpolates_when_asked(model) else {}
+        self._inputs = inputs_of(model)
 
     @property
     def device(self) -> torch.device:
@@ -85,8 +85,8 @@ class FeatureBackbone:
         """Features and attention of pictures.
 
         Args:
-            pixels: [B, 3, H, W] normalised; H and W multiples of the patch size. A SAM encoder takes one size only:
-                pixels are resized to it, and the tokens have its grid.
+            pixels: [B, 3, H, W] normalised; H and W multiples of the patch size. A model of one size only (SAM): pixels
+                are resized to it, and the tokens have its grid.
             attention_blocks: number of last blocks whose attention is averaged over heads and blocks; 0 for none.
             keep_layers: 0-based blocks whose patch tokens are kept.
 
@@ -99,8 +99,11 @@ class FeatureBackbone:
             ValueError: sizes or indices out of range, or an output without the patch grid.
         """
         self._check(pixels, keep_layers)
-        if self.is_sam:  # attention inside windows is none between all patches
-            return self._forward_sam(pixels, keep_layers)
+        if self.one_size is not None:
+            pixels = F.interpolate(pixels.float(), size=self.one_size, mode="bilinear", align_corners=False)
+        kind = kind_of(self.model)
+        if kind is not None and not kind.about["affinity"]:  # attention inside windows is none between all patches
+            attention_blocks = 0
         if attention_blocks:  # every block's attention is held at once: one picture at a time
             parts = [self._forward(row, attention_blocks, keep_layers) for row in torch.split(pixels, 1)]
             return _join(parts)
@@ -108,13 +111,11 @@ class FeatureBackbone:
 
     def _forward(self, pixels: Tensor, attention_blocks: int, keep_layers: Sequence[int]) -> Tokens:
         grid = (pixels.shape[2] // self.patch_size, pixels.shape[3] // self.patch_size)
-        out = self.model(
-            pixels.to(self.device, self.dtype),
-            output_attentions=attention_blocks > 0,
-            output_hidden_states=bool(keep_layers),
-            **self._options,
-        )
+        out = self._run(pixels.to(self.device, self.dtype), attention_blocks > 0, bool(keep_layers))
         hidden = out.last_hidden_state
+        if hidden.ndim == 4:  # [B, D, h, w]: SAM, ViTDet
+            grid = (int(hidden.shape[2]), int(hidden.shape[3]))
+            hidden = hidden.flatten(2).transpose(1, 2)
         count = grid[0] * grid[1]
         extra = hidden.shape[1] - count if hidden.ndim == 3 else -1
         if extra < 0:
@@ -123,18 +124,22 @@ class FeatureBackbone:
                 f"patches; [B, tokens, D] with at least {count} tokens is needed, for example transformers.Dinov2Model"
             )
         first = hidden[:, :1] if extra else hidden.mean(1, keepdim=True)
-        layers = {i: out.hidden_states[i + 1][:, extra:] for i in keep_layers}
+        layers = {i: _rows(out.hidden_states[i + 1], count) for i in keep_layers}
         attention = _mean_attention(getattr(out, "attentions", None), attention_blocks, extra)
         return Tokens(torch.cat([first, hidden[:, extra:]], 1), attention, layers, grid)
 
-    def _forward_sam(self, pixels: Tensor, keep_layers: Sequence[int]) -> Tokens:
-        side = self.model.config.image_size
-        x = F.interpolate(pixels.float(), size=(side, side), mode="bilinear", align_corners=False)
-        out = self.model(x.to(self.device, self.dtype), output_hidden_states=bool(keep_layers))
-        grid = (int(out.last_hidden_state.shape[2]), int(out.last_hidden_state.shape[3]))
-        patches = out.last_hidden_state.flatten(2).transpose(1, 2)  # [B, D, h, w] -> [B, N, D]
-        layers = {i: out.hidden_states[i + 1].flatten(1, 2) for i in keep_layers}  # [B, h, w, D'] -> [B, N, D']
-        return Tokens(torch.cat([patches.mean(1, keepdim=True), patches], 1), None, layers, grid)
+    def _run(self, pixels: Tensor, attention: bool, layers: bool) -> Any:
+        """The model's own output. Raises UnsupportedBackbone where it does not take a batch of pictures."""
+        more = {"output_attentions": True} if attention else {}
+        try:
+            return self.model(**self._inputs(self.model, pixels), output_hidden_states=layers, **more)
+        except (TypeError, RuntimeError, ValueError, AttributeError, AssertionError) as error:
+            if "memory" in str(error).lower():
+                raise
+            raise UnsupportedBackbone(
+                f"{type(self.model).__name__} does not take pictures {tuple(pixels.shape)} as a ViT does "
+                f"({str(error)[:160]}); use for example transformers.Dinov2Model or 'hf:facebook/dinov2-base'"
+            ) from error
 
     def _check(self, pixels: Tensor, keep_layers: Sequence[int]) -> None:
         p = self.patch_size
@@ -152,7 +157,9 @@ class FeatureBackbone:
 def _patch_size(model: Any) -> int:
     size = getattr(getattr(model, "config", None), "patch_size", None)
     sides = (size, size) if isinstance(size, int) else tuple(size or ())
-    if len(sides) != 2 or sides[0] != sides[1] or not hasattr(model.config, "num_hidden_layers"):
+    if len(sides) != 2 or sides[0] != sides[1] or not all(
+        hasattr(model.config, key) for key in ("num_hidden_layers", "hidden_size")
+    ):
         raise UnsupportedBackbone(
             f"{type(model).__name__} cannot supply patch features (patch_size={size}); a ViT with square "
             "patches is needed, for example transformers.Dinov2Model or 'hf:facebook/dinov2-base'"
@@ -160,9 +167,12 @@ def _patch_size(model: Any) -> int:
     return int(sides[0])
 
 
-def _interpolates_when_asked(model: Any) -> bool:
-    """True where the position table follows the picture size only with ``interpolate_pos_encoding=True``."""
-    return "interpolate_pos_encoding" in inspect.signature(model.forward).parameters
+def _rows(hidden: Tensor, count: int) -> Tensor:
+    """[B, tokens, D], [B, h, w, D] or [B, D, h, w] that leaves a block -> its patches [B, N, D]."""
+    if hidden.ndim == 4:
+        channels_last = hidden.shape[1] * hidden.shape[2] == count
+        hidden = hidden.flatten(1, 2) if channels_last else hidden.flatten(2).transpose(1, 2)
+    return hidden[:, hidden.shape[1] - count :]
 
 
 def _mean_attention(attentions: Any, blocks: int, extra: int) -> Tensor | None:

@@ -44,7 +44,7 @@ _TREE = f"""one of
 
 
 def load_local(path: str, *, offline: bool = False) -> Checkpoint:
-    """The model of ``local-dir:PATH``. ``offline`` changes nothing.
+    """The model of ``local-dir:PATH``. ``offline``: see ``load_folder``.
 
     Raises:
         FileNotFoundError: no such folder, or files are missing in it (the message shows the expected files).
@@ -56,7 +56,7 @@ def load_local(path: str, *, offline: bool = False) -> Checkpoint:
         raise FileNotFoundError(f"local-dir:{path} is a file; name the folder that holds it: {_TREE}")
     if not path or not folder.is_dir():
         raise FileNotFoundError(f"local-dir:{path} is no folder; expected is a folder with {_TREE}")
-    return load_folder(folder)
+    return load_folder(folder, offline=offline)
 
 
 def load_embedded(name: str, *, offline: bool = False) -> Checkpoint:
@@ -75,12 +75,15 @@ def embedded_files(name: str) -> list[Path]:
     return [weights]
 
 
-def load_folder(folder: Path) -> Checkpoint:
-    """A folder in either format; where it holds both, open_clip's is read. Raises as ``load_local``."""
+def load_folder(folder: Path, *, offline: bool = False) -> Checkpoint:
+    """A folder in either format; where it holds both, open_clip's is read. Raises as ``load_local``.
+
+    ``offline``: a tokenizer that open_clip's configuration only names is not fetched.
+    """
     weights = find_weights(folder)
     if weights.name in TRANSFORMERS_WEIGHTS and not _is_open_clip_only(folder):
         return _load_transformers(folder, weights)
-    return _load_open_clip(folder, weights)
+    return _load_open_clip(folder, weights, offline)
 
 
 def find_weights(folder: Path) -> Path:
@@ -124,20 +127,20 @@ def _open_clip_model_cfg(folder: Path) -> dict[str, Any]:
     return model_cfg
 
 
-def _load_open_clip(folder: Path, weights: Path) -> Checkpoint:
+def _load_open_clip(folder: Path, weights: Path, offline: bool) -> Checkpoint:
     model_cfg = _open_clip_model_cfg(folder)
     check_architecture(model_cfg, str(folder))
     text = model_cfg["text_cfg"]
     if not (text.get("hf_tokenizer_name") or text.get("hf_model_name")):
         check_tokenizer(folder)
     mean, std = from_open_clip(read_json(folder / OPEN_CLIP_CONFIG), model_cfg, folder / OPEN_CLIP_CONFIG)
-    model = build_model(model_cfg, read_weights(weights), str(weights))
+    model = build_model(model_cfg, read_weights(weights), str(weights), offline=offline)
     ours = read_json(folder / OPEN_CLIP_CONFIG).get("clipseg_ws", {})  # settings that suit these weights, see nano
     return Checkpoint(
         model,
         mean,
         std,
-        make_tokenizer(text, folder=folder),
+        make_tokenizer(text, folder=folder, offline=offline),
         recommended=ours.get("recommended", {}),
         known_classes=tuple(ours.get("known_classes", ())),
     )

@@ -23,7 +23,7 @@ class Checkpoint:
     """A model as it came from disk, on the CPU.
 
     Attributes:
-        model: an ``open_clip.CLIP``, weights in the dtype of the file.
+        model: of open_clip or transformers, as ``backbones.wrap`` takes it; weights in the dtype of the file.
         mean, std: RGB normalisation of pixels in [0, 1] that the weights were trained with.
         tokenizer: list of T strings -> [T, context] int64.
         recommended, known_classes: see ``protocol.Backbone``.

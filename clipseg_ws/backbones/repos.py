@@ -30,7 +30,7 @@ _SHARD = re.compile(r"(model|pytorch_model)-\d+-of-\d+\.(safetensors|bin)")
 
 def load_repo(repo: str, *, offline: bool = False) -> Checkpoint:
     """The model of ``hf:REPO``. Raises as ``repo_folder`` and ``folder.load_folder``."""
-    return load_folder(repo_folder(repo, offline=offline))
+    return load_folder(repo_folder(repo, offline=offline), offline=offline)
 
 
 def fetch_repo(repo: str) -> list[Path]:

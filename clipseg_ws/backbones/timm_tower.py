@@ -120,6 +120,8 @@ class TimmTower:
         rope = getattr(self.trunk, "rope", None)
         if rope is None:
             return None
+        if not hasattr(rope, "_use_cached_embed"):
+            raise UnsupportedBackbone("rotary positions need a newer timm: pip install -U timm")
         free = copy.copy(rope)  # shares the frequencies; without timm's table for the native grid alone
         free._use_cached_embed = False
         turns: Tensor = free.get_embed(shape=list(grid))
@@ -141,7 +143,7 @@ class TimmTower:
 
 def turned(x: Tensor, rotation: Tensor, half: bool) -> Tensor:
     """Rotary positions on the last N rows of [B, heads, L, d]; the rows before them are no patches."""
-    from timm.layers import apply_rot_embed_cat
+    from timm.layers.pos_embed_sincos import apply_rot_embed_cat
 
     first = x.shape[2] - rotation.shape[0]
     patches = apply_rot_embed_cat(x[:, :, first:], rotation, half=half)

@@ -52,7 +52,6 @@ class Tower(Protocol):
     """
 
     module: Any
-    blocks: Sequence[TowerBlock]
     patch_size: int
     native_grid: tuple[int, int]
     width: int
@@ -60,6 +59,8 @@ class Tower(Protocol):
     class_tokens: int
     pools_class_token: bool
 
+    @property
+    def blocks(self) -> Sequence[TowerBlock]: ...
     @property
     def weight(self) -> Tensor: ...
 
@@ -156,7 +157,7 @@ class TowerLastBlock:
 
     def embed(self, x: Tensor) -> Tensor:
         """Tokens that leave the block [..., D] -> [..., E], each as if it alone were pooled."""
-        return self.tower.embed(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
+        return torch.unflatten(self.tower.embed(x.flatten(0, -2)), 0, x.shape[:-1])
 
     def pool(self, out: Tensor, how: str = "cls") -> Tensor:
         """[B, 1+N, D] -> [B, E] float32: as the library pools; the mean patch where "patch" is asked of a class token.

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipseg_ws.backbones.errors import NEAREST, UnsupportedBackbone, WeightsNotFound
 from clipseg_ws.backbones.families import SPEAKERS
+from clipseg_ws.backbones.feature_kinds import naflex_patches
 from clipseg_ws.backbones.last_block import LastBlockWeights, Linear, Norm
 from clipseg_ws.backbones.positions import positions
 from clipseg_ws.backbones.protocol import Backbone
@@ -148,12 +148,6 @@ class _Both:
         for part in self.parts:
             if part is not None:
                 part.to(*where)
-
-
-def naflex_patches(pixels: Tensor, p: int) -> Tensor:
-    """[B, 3, H, W] -> [B, N, p p 3] as SigLIP 2's NaFlex towers take them: row by row, colours last."""
-    x = F.unfold(pixels, p, stride=p).transpose(1, 2)  # [B, N, 3 p p], colours first
-    return x.unflatten(2, (pixels.shape[1], p * p)).transpose(2, 3).flatten(2)
 
 
 def wrap_speaker(model: Any, *, tokenizer: Tokenizer | None = None, **settings: Any) -> Backbone:

@@ -52,6 +52,7 @@ def _hub_tokenizer(name: str, text_cfg: Mapping[str, Any], folder: Path | None, 
                 f"the tokenizer {name!r} is not on this machine or cannot be read ({_line(error)}); it is fetched with "
                 "the weights: run clipseg-ws download MODEL while online"
             ) from error
+    hub.list_files(name, name)  # fails within seconds without a connection, where transformers retries for a minute
     with hub.hub_errors(name, name):
         return HFTokenizer(name, **options)  # type: ignore[no-any-return]
 
@@ -89,6 +90,7 @@ def text_configuration(name: str, *, offline: bool = False) -> Path:
     if cached is not None:
         return cached.parent
     hub.require_network(name, name, ["config.json"], offline)
+    hub.list_files(name, name)
     return hub.fetch(name, name, ["config.json"])
 
 

@@ -104,7 +104,7 @@ class Entries:
         pictures = Pictures.of([source])
         last = pictures.places[0].last
         keys = {key for word in {loose(last), loose(split_suffix(last)[0])} for key in self._index.get(word, ())}
-        return self._match({key: self.names[key] for key in self.names if key in keys}, pictures).entry[0]
+        return self._match({key: self.names[key] for key in sorted(keys)}, pictures).entry[0]
 
     def _match(self, names: Mapping[str, Name], pictures: Pictures) -> Matched:
         claims: dict[int, list[tuple[Rank, str]]] = defaultdict(list)

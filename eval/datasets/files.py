@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,9 +32,7 @@ def lookup(mapping: Mapping[int, int], default: int = IGNORE) -> np.ndarray:
 
 def read_truth(path: Path, table: np.ndarray | None = None) -> np.ndarray:
     """[H, W] uint8 labels of a palette, grey or black-and-white PNG, through ``table`` [256] where given."""
-    labels = None
-    with contextlib.suppress(OSError), Image.open(path) as image:  # ``read_label_png`` says what is wrong with a file
-        labels = np.asarray(image, np.uint8) if image.mode == "1" else None  # 0 and 1
+    labels = _black_and_white(path)
     if labels is None:
         labels = read_label_png(path)
     if labels.dtype != np.uint8:
@@ -45,6 +42,15 @@ def read_truth(path: Path, table: np.ndarray | None = None) -> np.ndarray:
             )
         labels = labels.astype(np.uint8)
     return labels if table is None else table[labels]
+
+
+def _black_and_white(path: Path) -> np.ndarray | None:
+    """0 and 1 of a picture of mode 1, None for another or for what is no picture."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image, np.uint8) if image.mode == "1" else None
+    except (OSError, SyntaxError, Image.DecompressionBombError):
+        return None
 
 
 def unrotated(path: Path) -> Path | np.ndarray:

@@ -64,7 +64,7 @@ def _masks(sources: Sequence[Source], masks: Path, name: str) -> dict[str, Path]
 def _check_labels(masks: Sequence[Path], names: Sequence[str], name: str) -> None:
     """Raise DatasetError where masks hold 0 and 255 only and some class never occurs: 255 is ignored, not an object."""
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda path: set(np.unique(read_truth(path)).tolist()), masks))
+        found = list(pool.map(_labels_in, masks))
     absent = [n for i, n in enumerate(names) if not any(i + 1 in values for values in found)]
     strange = [path for path, values in zip(masks, found, strict=True) if IGNORE in values and values <= {0, IGNORE}]
     if absent and strange:
@@ -72,3 +72,11 @@ def _check_labels(masks: Sequence[Path], names: Sequence[str], name: str) -> Non
             f"{name}: {', '.join(absent[:5])} never occurs in the masks, while {len(strange)} of them hold 0 and 255 "
             f"only, e.g. {str(strange[0])!r}; 255 is ignored in every score: write the object as label 1 (mask // 255)"
         )
+
+
+def _labels_in(path: Path) -> set[int]:
+    """The labels of a mask; none of one that cannot be read, which is a failure of its picture later."""
+    try:
+        return set(np.unique(read_truth(path)).tolist())
+    except (ValueError, OSError):
+        return set()

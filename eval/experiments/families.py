@@ -104,13 +104,13 @@ def parity(architecture: str) -> float:
 
 
 def shares(rows: list[dict[str, Any]]) -> str:
-    """ "150 of 160 rows with a ViT load (93.8 %), 10 of them under the name with the right GELU; 40 other rows"."""
+    """ "150 of 160 rows with a ViT load (93.8 %), 10 of them under the name with the right GELU; 40 rows ..."."""
     vits = [row for row in rows if row["vit"]]
     loads = [row for row in vits if row["answer"] != "refused"]
     twins = sum(row["answer"] == "loads as" for row in loads)
     return (
         f"{len(loads)} of {len(vits)} rows with a ViT load ({100 * len(loads) / max(len(vits), 1):.1f} %), {twins} of "
-        f"them under the name with the right GELU, {len(rows) - len(vits)} rows have no ViT"
+        f"them under the name with the right GELU; {len(rows) - len(vits)} rows have no ViT (ResNet, ConvNeXt, FastViT)"
     )
 
 

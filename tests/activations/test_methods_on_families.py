@@ -10,12 +10,8 @@ from clipseg_ws.activations import DENSE_MODES
 from clipseg_ws.activations.correlated import cross_correlation
 from clipseg_ws.activations.dense import MODES, dense_embeddings, dense_features
 from clipseg_ws.activations.gradcam import softmax_gradcam
-from clipseg_ws.activations.last_block import (
-    autograd_mean_gradient,
-    forward_last_block,
-    mean_pooled_gradient,
-    pool_embedding,
-)
+from clipseg_ws.activations.gradient import autograd_mean_gradient, mean_pooled_gradient
+from clipseg_ws.activations.last_block import forward_last_block, pool_embedding
 from clipseg_ws.activations.proxy import proxy_embeddings
 from clipseg_ws.backbones.last_block import LastBlockWeights
 from clipseg_ws.eval.experiments.small_models import small_backbone
@@ -147,3 +143,31 @@ def test_nan_is_an_error_that_says_so(method):
     segment = Segmenter(backbone=wrap(model), short_side=64, method=method)
     with pytest.raises(FloatingPointError, match=r"NaN.*dtype='float32'"):
         segment(Image.effect_noise((96, 64), 80).convert("RGB"), classes="cat; sofa", background=["wall"])
+
+
+def test_the_page_says_what_the_models_do():
+    from pathlib import Path
+
+    from clipseg_ws.eval.experiments.families_page import page
+
+    written = (Path(__file__).resolve().parents[2] / "docs" / "families.md").read_text("utf-8")
+    assert written == page(), "python -m clipseg_ws.eval.experiments.families_page > docs/families.md"
+
+
+def test_the_table_of_rows_is_of_this_open_clip():
+    import csv
+
+    import open_clip
+
+    from clipseg_ws.eval.experiments.families import judge, shares
+    from clipseg_ws.eval.experiments.families_page import TABLE
+
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if [row["name"] for row in rows] != ["/".join(pair) for pair in open_clip.list_pretrained()]:
+        pytest.skip("another open_clip than the table was made with")
+    assert all((row["answer"], row["why"]) == judge(row["name"]) for row in rows)
+    vits = [row for row in rows if row["vit"] == "True"]
+    loads = [row for row in vits if row["answer"] != "refused"]
+    assert len(loads) >= 0.95 * len(vits) and max(float(row["error"]) for row in loads) <= 1e-5
+    assert shares([{**row, "vit": row["vit"] == "True"} for row in rows]).startswith(f"{len(loads)} of {len(vits)}")

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from clipseg_ws.backbones import UnsupportedBackbone, WeightsNotFound, load_features
+from clipseg_ws.backbones.families import FEATURE_KINDS
 from clipseg_ws.backbones.features import FeatureBackbone
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
@@ -165,3 +166,68 @@ def test_sam_encoder_takes_any_size_and_keeps_its_own_grid(tmp_path):
         resized = torch.nn.functional.interpolate(pixels, size=(64, 64), mode="bilinear")
         expected = model(resized).last_hidden_state
     torch.testing.assert_close(tokens.last_input[:, 1:].transpose(1, 2).unflatten(2, (4, 4)), expected)
+
+
+def other(kind: str):
+    """Models that take pictures in ways of their own."""
+    import transformers as tf
+
+    torch.manual_seed(0)
+    makers = {
+        "siglip2": lambda: tf.Siglip2VisionModel(tf.Siglip2VisionConfig(patch_size=16, num_patches=16, **SMALL)),
+        "vit_mae": lambda: tf.ViTMAEModel(tf.ViTMAEConfig(patch_size=16, image_size=64, **SMALL)),
+        "aimv2": lambda: tf.Aimv2VisionModel(tf.Aimv2VisionConfig(patch_size=16, image_size=64, **SMALL)),
+        "vitdet": lambda: tf.VitDetModel(tf.VitDetConfig(patch_size=16, image_size=64, **SMALL)),
+        "swin": lambda: tf.SwinModel(
+            tf.SwinConfig(patch_size=4, image_size=64, embed_dim=8, depths=[1, 1], num_heads=[1, 2])
+        ),
+        "videomae": lambda: tf.VideoMAEModel(tf.VideoMAEConfig(patch_size=16, image_size=64, **SMALL)),
+    }  # fmt: skip
+    return makers[kind]().eval()
+
+
+@torch.no_grad()
+def test_siglip_2_for_any_size():
+    model = other("siglip2")
+    backbone = FeatureBackbone(model)
+    pixels = torch.randn(2, 3, 48, 80)
+    x = pixels.reshape(2, 3, 3, 16, 5, 16).permute(0, 2, 4, 3, 5, 1).reshape(2, 15, 768)
+    own = model(x, torch.ones(2, 15, dtype=torch.long), torch.tensor([[3, 5]] * 2)).last_hidden_state
+    tokens = backbone.encode(pixels, attention_blocks=2, keep_layers=(0,))
+    assert torch.allclose(tokens.last_input[:, 1:], own, atol=1e-5)
+    assert tokens.attention.shape == (2, 15, 15) and tokens.layers[0].shape == (2, 15, 32)
+
+
+@torch.no_grad()
+def test_no_patch_of_a_masked_autoencoder_is_hidden_or_moved():
+    model = other("vit_mae")
+    tokens = FeatureBackbone(model).encode(torch.randn(1, 3, 48, 80))
+    assert tokens.last_input.shape == (1, 16, 32)
+    spot = torch.zeros(1, 3, 48, 80)
+    spot[:, :, 16:32, 32:48] = 5.0  # the patch in row 1, column 2
+    for parameter in model.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    backbone = FeatureBackbone(model)
+    with_spot, without = (backbone.encode(x).last_input[0, 1:] for x in (spot, torch.zeros_like(spot)))
+    changed = (with_spot - without).norm(dim=-1)
+    assert int(changed.argmax()) == 1 * 5 + 2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("kind", "grid"), [("aimv2", (4, 4)), ("vitdet", (3, 5))])
+def test_one_size_and_maps(kind, grid):
+    tokens = FeatureBackbone(other(kind)).encode(torch.randn(2, 3, 48, 80), keep_layers=(0,))
+    count = grid[0] * grid[1]
+    assert tokens.grid == grid and tokens.last_input.shape == (2, count + 1, 32)
+    assert tokens.layers[0].shape == (2, count, 32)
+
+
+@pytest.mark.parametrize("kind", ["swin", "videomae"])
+def test_what_is_no_vit_on_a_grid_says_so(kind):
+    with pytest.raises(ValueError, match="Dinov2Model"):  # UnsupportedBackbone is one
+        FeatureBackbone(other(kind)).encode(torch.randn(1, 3, 64, 64))
+
+
+def test_the_table_of_kinds_says_who_cannot_spread_maps():
+    assert [name for name, entry in FEATURE_KINDS.items() if not entry.about["affinity"]] == ["sam"]
+    assert "affinity=false" in FEATURE_KINDS["sam"].summary

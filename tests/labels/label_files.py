@@ -65,7 +65,14 @@ def region(label: tuple[str, ...] | None = ("tree",), kind: str = "rectanglelabe
     """A Label Studio region: 11.2, 22.4, 44.8, 67.2 in pixels."""
     where = {"x": 10, "y": 20, "width": 30, "height": 40, "rotation": 0} | value
     where |= {} if label is None else {kind: list(label)}
-    return {"original_width": 112, "original_height": 112, "image_rotation": 0, "id": "r1", "type": kind, "value": where}
+    return {
+        "original_width": 112,
+        "original_height": 112,
+        "image_rotation": 0,
+        "id": "r1",
+        "type": kind,
+        "value": where,
+    }
 
 
 def task(*regions: dict[str, Any], image: str = "a.png", **more: Any) -> dict[str, Any]:

@@ -88,7 +88,9 @@ class Tower:
 
 def test_synonyms_that_are_too_long_together_are_embedded_apart():
     tower, words = Tower(), tuple(f"synonym number {i}" for i in range(30))
-    vocabulary = Vocabulary(("thing", "cat"), (words, ("cat", "kitten")), background=(), templates=("a photo of a {}.",))
+    vocabulary = Vocabulary(
+        ("thing", "cat"), (words, ("cat", "kitten")), background=(), templates=("a photo of a {}.",)
+    )
     made = embed_vocabulary(vocabulary, tower.embed_text)
     assert made.owner.tolist() == [0] * 30 + [1] and "a photo of a cat,kitten." in tower.seen
     assert all(len(tower.tokenizer([text], 200)[0].nonzero()) <= 77 for text in tower.seen)

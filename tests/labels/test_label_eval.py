@@ -72,7 +72,9 @@ def test_twins_do_not_share_a_mask(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "mask", [Image.fromarray(HALF * 255).convert("1"), Image.fromarray(HALF.astype(np.uint16)), HALF], ids=["1", "16", "8"]
+    "mask",
+    [Image.fromarray(HALF * 255).convert("1"), Image.fromarray(HALF.astype(np.uint16)), HALF],
+    ids=["1", "16", "8"],
 )
 def test_masks_that_mean_the_same(tmp_path, mask):
     found = data(tmp_path, ["a.png"], {"a.png": mask})
@@ -88,7 +90,15 @@ def test_an_object_written_as_255_is_refused(tmp_path):
 
 
 SQUARE = [10.0, 10, 30, 10, 30, 40, 10, 40]
-BASE = {"id": 1, "image_id": 7, "category_id": 3, "iscrowd": 0, "area": 600, "bbox": [10, 10, 20, 30], "segmentation": [SQUARE]}
+BASE = {
+    "id": 1,
+    "image_id": 7,
+    "category_id": 3,
+    "iscrowd": 0,
+    "area": 600,
+    "bbox": [10, 10, 20, 30],
+    "segmentation": [SQUARE],
+}
 TWO = BASE | {"id": 2}
 
 
@@ -103,7 +113,10 @@ TWO = BASE | {"id": 2}
         ([BASE | {"segmentation": SQUARE}], ""),
         ([BASE, TWO | {"segmentation": [[10.0, 10, 30, 40]]}], "annotation 2: no polygon"),
         ([BASE | {"segmentation": [SQUARE, [50.0, 50, 52, 52]]}], ""),
-        ([BASE, TWO | {"segmentation": {"size": [64, 32], "counts": [0, 2048]}}], r"annotation 2: run lengths of \[64, 32\]"),
+        (
+            [BASE, TWO | {"segmentation": {"size": [64, 32], "counts": [0, 2048]}}],
+            r"annotation 2: run lengths of \[64, 32\]",
+        ),
         ([BASE, TWO | {"segmentation": {"size": [64, 64], "counts": [5]}}], "annotation 2: run lengths add up to 5"),
         ([BASE, TWO | {"image_id": 99}], "annotation 2: image_id 99"),
         ([BASE, TWO | {"category_id": 44}], "annotation 2: category_id 44"),
@@ -124,3 +137,12 @@ def test_coco_annotations_that_cannot_be_drawn_are_named(tmp_path, more, words):
     wanted = np.zeros((64, 64), np.uint8)
     wanted[10:40, 10:30] = 1
     assert np.array_equal(labels, wanted)
+
+
+def test_a_mask_that_cannot_be_read_fails_in_its_turn(tmp_path):
+    found = data(tmp_path, ["a.png", "b.png"], {"a.png": HALF, "b.png": Image.new("RGB", (16, 16))})
+    (tmp_path / "masks/a.png").write_bytes(b"no")
+    for id, words in (("a", "cannot read"), ("b", "mode RGB")):
+        with pytest.raises(ValueError, match=words):
+            load_dataset("folder", tmp_path).truth(id)
+    assert found.ids == ("a", "b")

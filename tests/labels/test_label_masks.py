@@ -146,7 +146,9 @@ def test_label_maps_stay_label_maps():
     read = read_mask(labels, (W, H))
     assert not is_soft(labels) and ((read == 1) == ((labels > 0) & (labels < 255))).all() and (read == 255).sum() == 100
     assert ((read_mask((labels, 130), (W, H)) == 1) == (labels == 130)).all()
-    many = np.kron(np.random.default_rng(0).permutation(200).reshape(10, 20).astype(np.uint8), np.ones((8, 6), np.uint8))
+    many = np.kron(
+        np.random.default_rng(0).permutation(200).reshape(10, 20).astype(np.uint8), np.ones((8, 6), np.uint8)
+    )
     assert not is_soft(many)
 
 
@@ -200,8 +202,8 @@ def test_the_products_own_run_lengths_are_a_mask(tmp_path):
 
 def test_pairs_of_a_folder(tmp_path):
     pytest.importorskip("pycocotools")
-    for folder, image, mask in (("a", "IMG_1.JPG", "IMG_1.PNG"), ("b", "1.jpg", "1_mask.jpg"), ("c", "x.png", "x_mask.png"),
-                                ("d", "y.jpeg", "y_rle.json")):  # fmt: skip
+    pairs = (("IMG_1.JPG", "IMG_1.PNG"), ("1.jpg", "1_mask.jpg"), ("x.png", "x_mask.png"), ("y.jpeg", "y_rle.json"))
+    for folder, (image, mask) in zip("abcd", pairs, strict=True):
         (tmp_path / folder).mkdir()
         Image.new("RGB", (W, H)).save(tmp_path / folder / image, format="JPEG" if "j" in image.lower() else "PNG")
         if mask.endswith("json"):
@@ -211,5 +213,4 @@ def test_pairs_of_a_folder(tmp_path):
             grey(BLOB).save(buffer, format="JPEG" if mask.endswith("jpg") else "PNG")
             (tmp_path / folder / mask).write_bytes(buffer.getvalue())
     found = [(s.label, s.image.name, s.mask.name) for s in read_support_dir(tmp_path)]
-    assert found == [("a", "IMG_1.JPG", "IMG_1.PNG"), ("b", "1.jpg", "1_mask.jpg"), ("c", "x.png", "x_mask.png"),
-                     ("d", "y.jpeg", "y_rle.json")]  # fmt: skip
+    assert found == [(folder, *pair) for folder, pair in zip("abcd", pairs, strict=True)]

@@ -91,7 +91,11 @@ def test_labels_of_the_stored_frame_are_turned_as_exif_says(tmp_path, orientatio
 
 def test_percent_without_a_size_and_lines_without_a_size(tmp_path):
     place = picture(tmp_path / "p/a.png", (200, 50))
-    bare = {"id": 4, "image": "a.png", "label": [{"x": 10, "y": 20, "width": 30, "height": 40, "rectanglelabels": ["tree"]}]}
+    bare = {
+        "id": 4,
+        "image": "a.png",
+        "label": [{"x": 10, "y": 20, "width": 30, "height": 40, "rectanglelabels": ["tree"]}],
+    }
     marks = read_marks(write(tmp_path / "min.json", [bare]))
     assert lookup_marks(marks, place).boxes == (("tree", 20, 10, 80, 30),)
     line = labelme(shape("linestrip", [[10, 20], [50, 20]]), size=None)

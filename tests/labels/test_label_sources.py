@@ -49,7 +49,9 @@ def test_pictures_that_cannot_be_read_here_are_counted_and_named(tmp_path):
     picture(tmp_path / "p/a.jpg", (8, 8))
     for name in ("b.heic", "c.HEIC"):
         shutil.copy(tmp_path / "p/a.jpg", tmp_path / "p" / name)
-    with pytest.warns(UserWarning, match=r"2 files in .* are left out \(b\.heic, c\.HEIC\).*pip install 'clipseg_ws\[heif\]'"):
+    with pytest.warns(
+        UserWarning, match=r"2 files in .* are left out \(b\.heic, c\.HEIC\).*pip install 'clipseg_ws\[heif\]'"
+    ):
         assert names(list_sources(tmp_path / "p")) == ["a.jpg"]
     (tmp_path / "p/a.jpg").unlink()
     for place in (tmp_path / "p", tmp_path / "p/b.heic", f"{tmp_path}/p/*"):

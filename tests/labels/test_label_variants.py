@@ -117,7 +117,9 @@ def test_coco_entries_that_cannot_be_used_are_named_and_the_rest_goes_on(tmp_pat
 
 def test_coco_boxes_around_segmentations(tmp_path):
     polygon = annotation(box=None, segmentation=[[10, 20, 40, 20, 40, 60, 10, 60]])
-    counts = annotation(box=None, segmentation={"size": [112, 112], "counts": [112 * 10 + 20, 40, 72, 40, 12544 - 1292]})
+    counts = annotation(
+        box=None, segmentation={"size": [112, 112], "counts": [112 * 10 + 20, 40, 72, 40, 12544 - 1292]}
+    )
     for given, wanted in ((polygon, (10, 20, 40, 60)), (counts, (10, 20, 12, 60))):
         assert read_marks(write(tmp_path / "c.json", coco([given])))["sub/a"].boxes == (("tree", *wanted),)
 
@@ -162,7 +164,8 @@ def test_voc_encodings(tmp_path, encoding, head, name):
 
 def test_voc_numbers_and_objects_without_a_box(tmp_path):
     assert read_marks(write(tmp_path / "a.xml", voc(voc_object(50, 60, 11, 21))))["a"].boxes == TREE  # corners swapped
-    turned = "<object><name>tree</name><robndbox><cx>30</cx><cy>40</cy><w>10</w><h>20</h><angle>0</angle></robndbox></object>"
+    shape_ = "<cx>30</cx><cy>40</cy><w>10</w><h>20</h><angle>0</angle>"
+    turned = f"<object><name>tree</name><robndbox>{shape_}</robndbox></object>"
     assert read_marks(write(tmp_path / "a.xml", voc(turned)))["a"].boxes == (("tree", 25, 30, 35, 50),)
     bare = "<object><name>cow</name><polygon><x1>1</x1><y1>1</y1></polygon></object>"
     with pytest.warns(LabelWarning, match=r"a\.xml, object 1 \(cow\): its bndbox has \[None"):
@@ -210,9 +213,13 @@ def test_tables_as_programs_save_them(tmp_path, encoding, end, sign, first):
      ",path,species", "file_name,class_name"],
 )  # fmt: skip
 def test_known_headings(tmp_path, heading):
-    cells = {"confidence": "0.9", "": "7"}
-    rows = [",".join(cells.get(c, n if i == (0 if heading[0] != "," else 1) else t) for i, c in enumerate(heading.split(",")))
-            for n, t in (("a.jpg", "cat"), ("b.jpg", "dog"))]  # fmt: skip
+    columns = heading.split(",")
+    image = 1 if columns[0] == "" else 0
+    other = {"confidence": "0.9", "": "7"}
+    rows = [
+        ",".join(other.get(column, name if i == image else tag) for i, column in enumerate(columns))
+        for name, tag in (("a.jpg", "cat"), ("b.jpg", "dog"))
+    ]
     assert read_tags(write(tmp_path / "t.csv", "\n".join([heading, *rows]))) == {"a": ("cat",), "b": ("dog",)}
 
 
@@ -250,7 +257,10 @@ def test_numbers_that_were_asked_for_are_classes(tmp_path):
 
 
 def test_background_and_spellings(tmp_path):
-    assert read_tags(write(tmp_path / "t.csv", "a.jpg,background;tree\nb.jpg,_background_\n")) == {"a": ("tree",), "b": ()}
+    assert read_tags(write(tmp_path / "t.csv", "a.jpg,background;tree\nb.jpg,_background_\n")) == {
+        "a": ("tree",),
+        "b": (),
+    }
     for word in ("dining  table", "dining\u00a0table", "Dining_Table", "diningtable", "dining-table"):
         assert read_tags(write(tmp_path / "t.csv", f"a.jpg,{word}\n"), ["dining table"]) == {"a": ("dining table",)}
     assert read_tags(tmp_path / "t.csv", parse_classes("voc")) == {"a": ("diningtable",)}
