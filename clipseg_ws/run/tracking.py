@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from clipseg_ws.fewshot.bank import SupportBank, load_bank
+from clipseg_ws.fewshot.labels import vocabulary_of
 from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.question import Question
@@ -52,7 +53,8 @@ class Tracker:
         """What the next frame is asked: the same names, with the examples so far."""
         if self._asked_of is not self._bank:
             asked = self._question.vocabulary
-            alone = self._question.text is None and asked.names == self._asked_of.labels
+            labels = self._asked_of.asked or self._asked_of.labels
+            alone = self._question.text is None and asked.names == vocabulary_of(labels).names
             words: Vocabulary | None = None if alone else asked
             self._question, self._asked_of = self.segmenter.ask(words, supports=self._bank), self._bank
         return self._question

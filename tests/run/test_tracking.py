@@ -95,3 +95,29 @@ def test_a_rerun_goes_on_with_the_frames_that_had_joined(segment, tmp_path, keep
         one, other = (read_label_png(tmp_path / name / f"f{i}.png") for name in ("whole", "cut"))
         assert np.array_equal(one, other), i
     assert track(tmp_path / "cut", sources) == []
+
+
+def test_pixels_that_are_not_sure_are_no_example_of_anything(segment, monkeypatch):
+    """Neither of the class nor of the ground."""
+    start = segment.bank(shown(2, "boat"))
+    tracker = Tracker(segment, start, segment.ask(supports=start), every=1, sure=0.5)
+    result = segment(scene(5).image, supports=start)
+    confidence = np.ones_like(result.confidence)
+    ys, xs = np.nonzero(result.mask("boat"))
+    confidence[ys[0], xs[0]] = confidence[0, 0] = 0.4
+    assert result.labels[0, 0] == 0
+    seen, real = [], segment.bank
+    monkeypatch.setattr(segment, "bank", lambda supports: (seen.extend(supports), real(supports))[1])
+    tracker.seen("0", replace(result, confidence=confidence))
+    want = result.mask("boat").astype(np.uint8)
+    want[ys[0], xs[0]] = want[0, 0] = 255
+    assert np.array_equal(seen[0].mask, want)
+
+
+def test_examples_alone_stay_alone_whatever_their_labels_are_spelt_like(segment):
+    start = segment.bank([shown(0, "sun", "sun"), shown(1, "sun", "Sun")])
+    question = segment.ask(supports=start)
+    tracker = Tracker(segment, start, question, every=1, sure=0.0)
+    tracker.seen("0", segment(scene(3).image, supports=start))
+    assert tracker.bank() is not start and tracker.question().text is None
+    assert tracker.question().vocabulary.names == ("sun",)
