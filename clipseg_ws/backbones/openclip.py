@@ -5,22 +5,18 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipseg_ws.backbones.errors import UnsupportedBackbone
 from clipseg_ws.backbones.last_block import LastBlockWeights
-from clipseg_ws.backbones.layout import CLIP_VOCABULARY, check_layout, odd_layout
-from clipseg_ws.backbones.own_tower import OwnTower
+from clipseg_ws.backbones.layout import check_layout
 from clipseg_ws.backbones.positions import check_interpolation, positions
 from clipseg_ws.backbones.preprocessing import CLIP_MEAN, CLIP_STD
-from clipseg_ws.backbones.protocol import Backbone
-from clipseg_ws.backbones.tower import Tower
-from clipseg_ws.backbones.tower_backbone import PLAIN_GELU, Speech, TowerBackbone, trained_bias, trained_scale
+from clipseg_ws.backbones.tower_backbone import PLAIN_GELU, trained_bias
 from clipseg_ws.backbones.walk import RunBlock, block_qkv, compiled_block, forward_block, last_block_weights
 from clipseg_ws.structures import Tokens
 
@@ -205,53 +201,3 @@ class OpenClipBackbone:
         table = positions(self.visual.positional_embedding, self.native_grid, grid, self.position_interpolation)
         tokens: Tensor = self.visual.ln_pre(torch.cat([cls, x], 1) + table.to(x.dtype))
         return tokens
-
-
-def wrap_open_clip(model: Any, **settings: Any) -> Backbone:
-    """For ``backbones.wrap``: mean and std as open_clip noted them in the model, unless they are given.
-
-    Raises UnsupportedBackbone for a tower without patches that attend to one another, or for another vocabulary than
-    CLIP's without a ``tokenizer``.
-    """
-    noted = {key: getattr(model.visual, f"image_{key}", None) for key in ("mean", "std")}
-    settings = {key: value for key, value in noted.items() if value} | settings
-    odd = odd_layout(model)
-    tower = None if odd is None else open_clip_tower(model.visual)
-    vocabulary = _vocabulary(model)
-    if settings.get("tokenizer") is None and vocabulary != CLIP_VOCABULARY:
-        raise UnsupportedBackbone(
-            f"this model cannot be used: its text tower knows {vocabulary} tokens, CLIP's tokenizer has "
-            f"{CLIP_VOCABULARY}; give its own, for example wrap(model, tokenizer=open_clip.get_tokenizer(name))"
-        )
-    if tower is None:
-        return OpenClipBackbone(model, **settings)
-    tokenizer = settings.pop("tokenizer", None) or _clip_tokenizer(model)
-    speech = Speech(partial(_encode_text, model), tokenizer, trained_scale(model), trained_bias(model))
-    return TowerBackbone(model, tower, speech, **settings)
-
-
-def open_clip_tower(visual: Any) -> Tower:
-    """The tower of a vision module of open_clip. Raises UnsupportedBackbone where it is no ViT on a grid."""
-    if hasattr(visual, "trunk"):
-        from clipseg_ws.backbones.timm_tower import TimmTower
-
-        return TimmTower(visual)
-    return OwnTower(visual)
-
-
-def _encode_text(model: Any, ids: Tensor) -> Tensor:
-    embeddings: Tensor = model.encode_text(ids, normalize=False)
-    return embeddings
-
-
-def _vocabulary(model: Any) -> int:
-    holder = model if hasattr(model, "vocab_size") else model.text
-    return int(getattr(holder, "vocab_size", 0))
-
-
-def _clip_tokenizer(model: Any) -> Callable[[list[str]], Tensor]:
-    from open_clip.tokenizer import SimpleTokenizer
-
-    holder = model if hasattr(model, "context_length") else model.text
-    tokenizer: Callable[[list[str]], Tensor] = SimpleTokenizer(context_length=int(holder.context_length))
-    return tokenizer
