@@ -5,13 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clipseg_ws.activations.last_block import (
-    LastBlock,
-    forward_last_block,
-    mean_pooled_gradient,
-    normalize,
-    pool_embedding,
-)
+from clipseg_ws.activations.gradient import mean_pooled_gradient
+from clipseg_ws.activations.last_block import LastBlock, forward_last_block, normalize, pool_embedding
 from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.structures import Tokens
 

@@ -70,8 +70,7 @@ def presence(
     Raises:
         ValueError: an unknown mode, or ``rounds`` below 1.
     """
-    if rounds < 1:
-        raise ValueError(f"rounds={rounds}; at least one is needed, for example 3")
+    _check_rounds(rounds)
     block = forward_last_block(backbone, tokens.last_input, tokens.last, tokens.grid) if block is None else block
     scale = backbone.logit_scale if logit_scale is None else logit_scale
     vectors, owner = text.vectors.to(block.out.device).float(), text.owner.to(block.out.device)
@@ -80,8 +79,12 @@ def presence(
     image = scale * best_words(_image_words(backbone, block, vectors), owner, count)  # [B, C+G, 2]
     local = scale * best_words(word_logits(patches, vectors), owner, count)  # [B, C+G, h, w]
     signals = _Signals(image, local, patches, vectors, owner, scale, tokens.attention)
-    everyone = torch.ones(len(block.out), count, dtype=torch.bool, device=block.out.device)
-    return _recurrence(signals.judge, everyone, rounds, HOPELESS * threshold)
+    return _recurrence(signals.judge, image.new_ones(len(image), count, dtype=torch.bool), rounds, HOPELESS * threshold)
+
+
+def _check_rounds(rounds: int) -> None:
+    if rounds < 1:
+        raise ValueError(f"rounds={rounds}; at least one is needed, for example 3")
 
 
 def _image_words(backbone: Backbone, block: LastBlock, vectors: Tensor) -> Tensor:

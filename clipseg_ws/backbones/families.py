@@ -53,10 +53,11 @@ SPEAKERS = registry(
 )  # fmt: skip
 
 MODELS = registry(
-    Entry("open_clip.CLIP", "what open_clip.create_model gives for most names", f"{_ROOM}.built:wrap_open_clip"),
+    Entry("open_clip.CLIP", "what open_clip.create_model gives for most names",
+          f"{_ROOM}.wrap_openclip:wrap_open_clip"),
     Entry("open_clip.CustomTextCLIP", "with a text tower apart: SigLIP, EVA, PE-Core, MobileCLIP-B, ViTamin and others",
-          f"{_ROOM}.built:wrap_open_clip"),
-    Entry("open_clip.CoCa", "with a decoder of captions, which is not used", f"{_ROOM}.built:wrap_open_clip"),
+          f"{_ROOM}.wrap_openclip:wrap_open_clip"),
+    Entry("open_clip.CoCa", "with a decoder of captions, which is not used", f"{_ROOM}.wrap_openclip:wrap_open_clip"),
     *(Entry(f"transformers.{entry.about['class']}", entry.summary, entry.home) for entry in SPEAKERS.values()),
 )  # fmt: skip
 

@@ -156,6 +156,7 @@ class SupportBank:
             "position_interpolation": self.position_interpolation,
             "weights_sha256": self.weights_sha256,
             "kinds": list(self.kinds),
+            "asked": list(self.asked),
             "entries": [{"label": e.label, "name": e.name, "predicted": e.predicted} for e in self.entries],
         }
         with atomic_write(path) as temporary:
@@ -185,7 +186,8 @@ def load_bank(path: str | Path, backbone: Any = None, device: torch.device | str
             entries = tuple(_read_entry(file, i, entry, kinds) for i, entry in enumerate(about["entries"]))
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise BankError(f"{str(path)!r} is damaged or no support bank: {error}") from error
-    bank = SupportBank(entries, kinds, about["model"], about["position_interpolation"], about["weights_sha256"])
+    weights, positions = about["weights_sha256"], about["position_interpolation"]
+    bank = SupportBank(entries, kinds, about["model"], positions, weights, tuple(about.get("asked", ())))
     if backbone is not None:
         bank.check(backbone)
     return bank

@@ -114,7 +114,7 @@ def _object(values: Values, value: int | None) -> Mask:
     """Mask values -> 1 object, 0 background, 255 ignored; the rule of ``read_mask``."""
     table = values.map
     if table.dtype == bool:
-        return table.astype(np.uint8)
+        return np.asarray(table, np.uint8)
     if value is not None:
         ignored = (table == IGNORE) & (value != IGNORE)
         return np.where(table == value, 1, np.where(ignored, IGNORE, 0)).astype(np.uint8)

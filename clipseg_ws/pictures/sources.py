@@ -3,67 +3,21 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
-import re
-import urllib.parse
-import warnings
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from clipseg_ws.files import read_text
+from clipseg_ws.pictures.naming import Source, check_url, distinct, identity, is_url, source_name
 from clipseg_ws.pictures.objects import is_object_store, list_objects, read_paths
-from clipseg_ws.pictures.suffixes import IMAGE_SUFFIXES, unreadable
-from clipseg_ws.pictures.written import (
-    FOLDER_ENDINGS,
-    MARKER,
-    OUTPUT_ENDINGS,
-    in_output,
-    is_output,
-    own_files,
-    was_written,
-)
+from clipseg_ws.pictures.suffixes import IMAGE_SUFFIXES, readable, unreadable
+from clipseg_ws.pictures.written import MARKER, in_output, is_output, own_files, was_written
 
-__all__ = [
-    "FOLDER_ENDINGS", "IMAGE_SUFFIXES", "OUTPUT_ENDINGS", "Source", "check_url", "is_url", "list_sources",
-    "source_name",
-]  # fmt: skip
+__all__ = ["IMAGE_SUFFIXES", "Source", "check_url", "is_url", "list_sources", "source_name"]
 _ALLOWED = (
     "an image file, a folder, a glob such as 'photos/**/*.jpg', a list.txt with one path a line, a list.parquet, "
     "an http(s) URL, s3://bucket/folder"
 )
-
-
-@dataclass(frozen=True)
-class Source:
-    """One picture to read.
-
-    Attributes:
-        location: path or http(s) URL; also ``str(source)``.
-        relative: where its results go below the output folder: sub-folders kept, no suffix. **Append** to its name
-            (``relative.name + ".png"``), never use ``with_suffix``: names may hold dots.
-    """
-
-    location: str
-    relative: PurePosixPath
-
-    def __str__(self) -> str:
-        return self.location
-
-
-def is_url(location: str) -> bool:
-    """Whether it has the form ``scheme://...``, whatever the scheme."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", location) is not None
-
-
-def check_url(url: str) -> str:
-    """The URL itself if it can be downloaded; ValueError for any scheme but http and https."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url!r}: only http:// and https:// URLs are read, e.g. https://example.org/photo.jpg")
-    return url
 
 
 def list_sources(
@@ -94,8 +48,8 @@ def list_sources(
     found: dict[str, Source] = {}
     for item in items:
         for source in _expand(item, output):
-            found.setdefault(_identity(source.location), source)
-    return _distinct(list(found.values()))
+            found.setdefault(identity(source.location), source)
+    return distinct(list(found.values()))
 
 
 def _expand(spec: str | Path | Source, output: str | Path | None) -> list[Source]:
@@ -136,7 +90,7 @@ def _glob(pattern: Path, output: str | Path | None) -> list[Source]:
     root = Path(*pattern.parts[:fixed])
     hits = sorted(Path(hit) for hit in glob.glob(str(pattern), recursive=True) if Path(hit).is_file())
     elsewhere = None if output is None or in_output(root / "x", output) else output  # results beside the pictures
-    kept = _readable([hit for hit in hits if not in_output(hit, elsewhere) and not was_written(hit)], root)
+    kept = readable([hit for hit in hits if not in_output(hit, elsewhere) and not was_written(hit)], root)
     return [_below(hit, root) for hit in kept]
 
 
@@ -153,30 +107,10 @@ def _folder(root: Path, output: str | Path | None) -> list[Source]:
                 descend.append(name)
         folders[:] = descend  # os.walk goes into these only
         files += own_files(folder, [n for n in names if n[0] != "."])
-    kept = _readable(sorted(files), root)
+    kept = readable(sorted(files), root)
     if not kept:
         raise ValueError(f"no pictures in folder {str(root)!r}: looked for {' '.join(IMAGE_SUFFIXES)}, sub-folders too")
     return [_below(path, root) for path in kept]
-
-
-def _readable(files: list[Path], root: Path) -> list[Path]:
-    """The pictures among files. Warns of videos and of pictures that cannot be read here; raises ValueError where
-    there is nothing else."""
-    left: dict[str, list[str]] = {}
-    kept = []
-    for file in files:
-        suffix = file.suffix.lower()
-        if reason := unreadable(suffix):
-            left.setdefault(reason, []).append(file.name)
-        elif suffix in IMAGE_SUFFIXES:
-            kept.append(file)
-    for reason, names in left.items():
-        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        text = f"{len(names)} files in {str(root)!r} are left out ({some}): each is {reason}"
-        if not kept:
-            raise ValueError(text)
-        warnings.warn(text, UserWarning, stacklevel=2)
-    return kept
 
 
 def _list_file(path: Path) -> list[Source]:
@@ -231,50 +165,3 @@ def _below(path: Path, root: Path) -> Source:
 
 def _url_source(url: str) -> Source:
     return Source(url, PurePosixPath(source_name(check_url(url))))
-
-
-def source_name(location: str) -> str:
-    """File name without folders and suffix, of a path or URL; "image" where a URL has none."""
-    if not is_url(location):
-        return Path(location).stem
-    name = PurePosixPath(urllib.parse.unquote(urllib.parse.urlsplit(location).path)).name
-    return PurePosixPath(re.sub(r"[^\w .()+-]", "_", name)).stem[:100].strip(". ") or "image"
-
-
-def _identity(location: str) -> str:
-    return location if is_url(location) else os.path.abspath(location)
-
-
-def _distinct(sources: list[Source]) -> list[Source]:
-    """The naming rule of ``list_sources``: suffix kept, then a hash added, only where names clash."""
-
-    def suffixed(source: Source) -> str:
-        path = urllib.parse.urlsplit(source.location).path if is_url(source.location) else source.location
-        return source.relative.name + PurePosixPath(path).suffix
-
-    def hashed(source: Source) -> str:
-        return f"{source.relative.name}-{hashlib.sha256(os.fsencode(_identity(source.location))).hexdigest()[:12]}"
-
-    for rename in (suffixed, hashed):
-        slots = [_slot(source.relative) for source in sources]
-        around = [_folder_slots(source.relative) for source in sources]
-        counts, folders = Counter(slots), frozenset[str]().union(*around)
-        clash = [
-            counts[slot] > 1 or slot in folders or not counts.keys().isdisjoint(outer)
-            for slot, outer in zip(slots, around, strict=True)
-        ]
-        sources = [
-            replace(source, relative=source.relative.with_name(rename(source))) if clashing else source
-            for source, clashing in zip(sources, clash, strict=True)
-        ]
-    return sources
-
-
-def _slot(relative: PurePosixPath) -> str:
-    """Equal for names whose output files could meet, also on a file system that ignores case."""
-    return re.sub(rf"({'|'.join(OUTPUT_ENDINGS)})+$", "", str(relative).casefold())
-
-
-def _folder_slots(relative: PurePosixPath) -> frozenset[str]:
-    """Slots of the pictures whose folder of results a picture lies in, should they exist."""
-    return frozenset(_slot(outer) for outer in relative.parents if outer.name.casefold().endswith(FOLDER_ENDINGS))

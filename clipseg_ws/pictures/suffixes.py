@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm",
@@ -28,3 +30,23 @@ def unreadable(suffix: str) -> str:
         if not features.check(feature):
             return f"a {suffix} picture, which this Pillow was built without"
     return ""
+
+
+def readable(files: list[Path], root: Path) -> list[Path]:
+    """The pictures among files. Warns of videos and of pictures that cannot be read here; raises ValueError where
+    there is nothing else."""
+    left: dict[str, list[str]] = {}
+    kept = []
+    for file in files:
+        suffix = file.suffix.lower()
+        if reason := unreadable(suffix):
+            left.setdefault(reason, []).append(file.name)
+        elif suffix in IMAGE_SUFFIXES:
+            kept.append(file)
+    for reason, names in left.items():
+        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        text = f"{len(names)} files in {str(root)!r} are left out ({some}): each is {reason}"
+        if not kept:
+            raise ValueError(text)
+        warnings.warn(text, UserWarning, stacklevel=3)
+    return kept

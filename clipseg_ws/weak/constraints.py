@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from clipseg_ws.structures import IGNORE, Vocabulary, WeakLabels, word_key
-from clipseg_ws.text.matching import find_class
-from clipseg_ws.weak.names import Names, spellings
+from clipseg_ws.weak.names import Names, known_word, spellings
 from clipseg_ws.weak.placement import Box, LabelConflict, Labels, place_in_boxes
 
 BACKGROUND = "background"
@@ -128,7 +127,7 @@ def _indices(names: Names) -> dict[str, int]:
 
 
 def _label(index: dict[str, int], name: str, kind: str) -> int:
-    found = find_class(index, name)
+    found = known_word(name, index)
     if found is not None:
         return found
     if word_key(name) == BACKGROUND and kind == "point":

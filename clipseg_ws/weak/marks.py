@@ -19,11 +19,11 @@ from PIL import Image, ImageDraw
 from clipseg_ws.pictures.reading import stored_size
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.structures import IGNORE, Vocabulary, WeakLabels, word_key
-from clipseg_ws.text.lists import nfc
 from clipseg_ws.weak import MARK_FORMATS, titles
 from clipseg_ws.weak.collecting import collect, warn_of
 from clipseg_ws.weak.matching import Entries
-from clipseg_ws.weak.names import Names, is_ground, is_ignored, spellings, spelt
+from clipseg_ws.weak.named import with_names
+from clipseg_ws.weak.names import Names, spellings
 from clipseg_ws.weak.placing import check_inside, on_picture
 from clipseg_ws.weak.readers.forms import Drawn, Found, read_file, readers
 from clipseg_ws.weak.readers.scribbles import read_scribbles
@@ -104,7 +104,7 @@ class Marks(Mapping[str, WeakLabels]):
         if isinstance(part, Path):
             return WeakLabels(scribbles=read_scribbles(part, self._names))
         drawn = bool(part.marks.boxes or part.marks.points or part.lines)
-        if source is not None and drawn and (part.size is not None or part.percent):
+        if source is not None and drawn and (part.size is not None or part.percent or part.lines):
             part = self._on_picture(where, part, source)
         elif drawn and part.percent:
             part = on_picture(part, part.size or _no_size(where), 1, where)[0]
@@ -118,8 +118,7 @@ class Marks(Mapping[str, WeakLabels]):
     def _on_picture(self, where: str, part: Drawn, source: Source | str | Path) -> Drawn:
         found = stored_size(source)
         if found is None:  # no such file: reading it will say so
-            size = part.size or _no_size(where)
-            return on_picture(part, size, 1, where)[0]
+            return on_picture(part, part.size or _no_size(where), 1, where)[0] if part.size or part.percent else part
         size, orientation = found
         where = f"{where}, picture {str(source)!r}"
         placed, done = on_picture(part, size, orientation, where)
@@ -169,7 +168,7 @@ def read_marks(path: str | Path, names: Names | None = None) -> Marks:
     for key, parts in table.contents.items():
         name = str(table.names[key])
         entries[key] = [
-            (where, part if isinstance(part, Path) else _finished(part, names, known, f"{where}, picture {name!r}"))
+            (where, part if isinstance(part, Path) else with_names(part, names, known, f"{where}, picture {name!r}"))
             for where, part in parts
         ]
     if listed is None and any(isinstance(m, Drawn) and m.lines for parts in entries.values() for _, m in parts):
@@ -229,30 +228,6 @@ def mark_names(marks: WeakLabels) -> set[str]:
     """Classes that tags, boxes and points name, without "background"; scribbles hold numbers only."""
     named = {*(marks.tags or ()), *(box[0] for box in marks.boxes), *(point[0] for point in marks.points)}
     return {name for name in named if word_key(name) != "background"}
-
-
-def _finished(drawn: Drawn, names: Names | None, known: dict[str, str] | None, where: str) -> Drawn:
-    """Names checked and spelt as in ``names``; what belongs to no class is left out."""
-
-    def one(name: str, ground: bool = True) -> str:
-        if is_ground(name):
-            if not ground:
-                raise ValueError(f"{where}: {name!r} is not one of the classes; a box of the background says nothing")
-            return "background"
-        plain = " ".join(nfc(name).split())  # any label that somebody gave to a shape, even a number
-        found = (plain,) if known is None and plain else spelt([name], known, names, where)
-        if not found:
-            raise ValueError(f"{where}: a mark without a name")
-        return found[0]
-
-    marks = drawn.marks
-    boxes = tuple((one(name, False), x0, y0, x1, y1) for name, x0, y0, x1, y1 in marks.boxes if not is_ignored(name))
-    points = tuple((one(name), x, y) for name, x, y in marks.points if not is_ignored(name))
-    lines = tuple((one(name), points) for name, points in drawn.lines if not is_ignored(name))
-    nothing = not (boxes or points or lines) and bool(marks.boxes or marks.points or drawn.lines)
-    tags = () if marks.tags is None and nothing else marks.tags  # all that was drawn belongs to no class
-    tags = None if tags is None else spelt(tags, known, names, where)
-    return replace(drawn, marks=WeakLabels(tags, boxes, points), lines=lines)
 
 
 def draw_lines(

@@ -104,7 +104,7 @@ class Entries:
         pictures = Pictures.of([source])
         last = pictures.places[0].last
         keys = {key for word in {loose(last), loose(split_suffix(last)[0])} for key in self._index.get(word, ())}
-        return self._match({key: self.names[key] for key in self.names if key in keys}, pictures).entry[0]
+        return self._match({key: self.names[key] for key in sorted(keys)}, pictures).entry[0]
 
     def _match(self, names: Mapping[str, Name], pictures: Pictures) -> Matched:
         claims: dict[int, list[tuple[Rank, str]]] = defaultdict(list)
@@ -184,8 +184,8 @@ def _fit_name(written: str, there: str, *, exact: bool) -> int:
     for mine, theirs, whole, level in views:
         if mine == theirs:
             return level + (0 if suffix == own else 1 if not suffix else 2)
-        if whole == theirs:  # a.png written for a.png.png
-            return level + 1
+        if whole == theirs or mine == (there, there.casefold(), loose(there))[level // 3]:
+            return level + 1  # a.png written for a.png.png; a.jpg.png, the mask of a.jpg
     return _MISS
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 from clipseg_ws.pictures.sources import IMAGE_SUFFIXES
 from clipseg_ws.structures import Vocabulary, word_key
@@ -12,6 +13,7 @@ from clipseg_ws.text.lists import nfc
 from clipseg_ws.text.matching import find_class
 
 Names = Sequence[str] | Vocabulary  # the classes that may occur
+T = TypeVar("T")
 GROUND = ("background", "_background_", "__background__")  # label 0, as people and LabelMe call it
 IGNORED = ("__ignore__", "_ignore_")  # LabelMe's word for what belongs to no class
 NOTHING = ("none", "null", "n/a", "nan")  # what programs write for an empty cell
@@ -61,8 +63,7 @@ def is_number(text: str) -> bool:
 def spellings(names: Names | None) -> dict[str, str] | None:
     """The ``word_key`` of every name and synonym -> the name as asked for; None where any name is taken.
 
-    Words that are spelt without their spaces, or with ``_`` or ``-`` for them ("dining_table"), are there too where
-    that is clear.
+    Words without their spaces, ``_`` and ``-`` ("diningtable") are there too where that is clear; see ``known_word``.
     """
     if names is None:
         return None
@@ -73,9 +74,14 @@ def spellings(names: Names | None) -> dict[str, str] | None:
         words = {word_key(name): name for name in names}
     close: dict[str, set[str]] = {}
     for word, name in words.items():
-        for other in (re.sub(r"[\s_-]", "", word), re.sub(r"[\s-]", "_", word), re.sub(r"[_-]", " ", word)):
-            close.setdefault(other, set()).add(name)
+        close.setdefault(re.sub(r"[\s_-]", "", word), set()).add(name)
     return {word: next(iter(owners)) for word, owners in close.items() if len(owners) == 1} | words
+
+
+def known_word(word: str, known: Mapping[str, T]) -> T | None:
+    """What a table of ``spellings`` holds for a word, None where it is no class; see ``text.matching.find_class``."""
+    found = find_class(known, word)
+    return known.get(re.sub(r"[\s_-]", "", word_key(word))) if found is None else found
 
 
 def spelt(tags: Iterable[str], known: dict[str, str] | None, names: Names | None, where: str) -> tuple[str, ...]:
@@ -89,7 +95,7 @@ def spelt(tags: Iterable[str], known: dict[str, str] | None, names: Names | None
     """
     found: dict[str, str] = {}
     for tag in (" ".join(nfc(tag).split()) for tag in tags):
-        name = find_class(known, tag) if known is not None and tag else None
+        name = known_word(tag, known) if known is not None and tag else None
         if name is not None:
             found[word_key(name)] = name
         elif tag and not is_ground(tag) and not is_ignored(tag):

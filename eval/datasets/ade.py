@@ -8,6 +8,7 @@ from clipseg_ws.eval.datasets import official_count
 from clipseg_ws.eval.datasets.dataset import Dataset, vocabulary_of
 from clipseg_ws.eval.datasets.files import (
     DatasetError,
+    beside,
     check_files,
     find_root,
     lookup,
@@ -42,4 +43,5 @@ def ade(name: str, root: str | Path, split: str | None, setting: Setting, prompt
         image=lambda id: unrotated(images / f"{id}.jpg"),
         truth=lambda id: read_truth(masks / f"{id}.png", table),
         background=False, prompts=prompts or "ade150", root=base, expected=official_count(name, split),
+        files=beside((images, ".jpg"), (masks, ".png")),
     )  # fmt: skip

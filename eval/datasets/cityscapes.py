@@ -8,6 +8,7 @@ from clipseg_ws.eval.datasets import official_count
 from clipseg_ws.eval.datasets.dataset import Dataset, vocabulary_of
 from clipseg_ws.eval.datasets.files import (
     DatasetError,
+    beside,
     check_files,
     find_root,
     lookup,
@@ -40,5 +41,5 @@ def cityscapes(name: str, root: str | Path, split: str | None, setting: Setting,
         image=lambda id: images / f"{id}{ending}",
         truth=lambda id: read_truth(masks / f"{id}{mask_ending}", table),
         background=False, prompts=prompts or "cityscapes", root=base, expected=official_count(name, split),
-        notes={"masks": mask_ending},
+        notes={"masks": mask_ending}, files=beside((images, ending), (masks, mask_ending)),
     )  # fmt: skip

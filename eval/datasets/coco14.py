@@ -9,6 +9,7 @@ from clipseg_ws.eval.datasets.coco_instances import coco_maps
 from clipseg_ws.eval.datasets.dataset import Dataset, vocabulary_of
 from clipseg_ws.eval.datasets.files import (
     DatasetError,
+    beside,
     check_files,
     find_folder,
     find_root,
@@ -44,6 +45,7 @@ def coco14(name: str, root: str | Path, split: str | None, setting: Setting, pro
         image=lambda id: unrotated(images / f"{id}.jpg"),
         truth=lambda id: read_truth(masks / f"{id}.png"),
         prompts=prompts, root=base, expected=official_count(name, split),
+        files=beside((images, ".jpg"), (masks, ".png")),
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from clipseg_ws.eval.datasets.coco_instances import coco_maps
 from clipseg_ws.eval.datasets.dataset import Dataset, vocabulary_of
 from clipseg_ws.eval.datasets.files import (
     DatasetError,
+    beside,
     check_files,
     find_folder,
     find_root,
@@ -56,7 +57,7 @@ def coco17(name: str, root: str | Path, split: str | None, setting: Setting, pro
     return Dataset(
         name, split, setting, vocabulary_of(prompts, count, background=objects), ids,
         image=lambda id: unrotated(images / f"{id}.jpg"),
-        truth=lambda id: read_truth(masks / f"{id}{ending}", table),
+        truth=lambda id: read_truth(masks / f"{id}{ending}", table), files=beside((images, ".jpg"), (masks, ending)),
         background=objects, prompts=prompts, root=base, expected=official_count(name, split),
     )  # fmt: skip
 

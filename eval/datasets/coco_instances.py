@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 
 from clipseg_ws.eval.datasets.files import DatasetError
+from clipseg_ws.files import read_text
+from clipseg_ws.weak.collecting import warn_of
+from clipseg_ws.weak.readers.forms import numbers
 
 
 def decoder() -> Any:
@@ -27,25 +30,30 @@ def coco_maps(path: Path, *, empty: bool) -> list[tuple[str, Callable[[], np.nda
     """(picture stem, function that draws its [H, W] uint8 labels) of an ``instances_*.json``, in order of the stems.
 
     Labels 1…80 follow the category ids in ascending order. Crowd regions are drawn first, then the objects in the
-    file's order, later ones over earlier ones. ``empty``: pictures without annotation too.
+    file's order, later ones over earlier ones. ``empty``: pictures without annotation too. Annotations that cannot be
+    drawn are left out with a warning that names them.
     """
     tool = decoder()
-    content = json.loads(path.read_text("utf-8"))
+    content = json.loads(read_text(path))
     for key in ("images", "annotations", "categories"):
         if key not in content:
             raise DatasetError(f"{str(path)!r} holds no {key}; an instances_*.json is needed")
     label = {category: i + 1 for i, category in enumerate(sorted(c["id"] for c in content["categories"]))}
     if len(label) > 254:
         raise DatasetError(f"{str(path)!r} has {len(label)} categories; 8-bit label maps hold 254")
-    by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-    for item in content["annotations"]:
-        by_image[item["image_id"]].append(item)
+    by_image, problems = _usable(content, label)
+    warn_of([f"{path}, {problem}" for problem in problems], "left out")
 
     def draw(image: dict[str, Any]) -> np.ndarray:
         size = (image["height"], image["width"])
         labels = np.zeros(size, np.uint8)
+        wrong = []
         for item in sorted(by_image[image["id"]], key=lambda item: not item.get("iscrowd", 0)):  # stable
-            labels[decode(tool, item["segmentation"], size)] = label[item["category_id"]]
+            try:
+                labels[decode(tool, item["segmentation"], size)] = label[item["category_id"]]
+            except ValueError as error:
+                wrong.append(f"{path}, {_called(item)}: {error}")
+        warn_of(wrong, "left out")
         return labels
 
     wanted = [image for image in content["images"] if empty or by_image[image["id"]]]
@@ -53,13 +61,49 @@ def coco_maps(path: Path, *, empty: bool) -> list[tuple[str, Callable[[], np.nda
     return [(stem, partial(draw, image)) for stem, image in named]
 
 
+def _usable(content: Any, label: Mapping[Any, int]) -> tuple[dict[Any, list[dict[str, Any]]], list[str]]:
+    """Annotations by picture, and what is wrong with those of no picture or category."""
+    images = {image["id"] for image in content["images"]}
+    by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    problems = []
+    for item in content["annotations"]:
+        if item.get("image_id") not in images:
+            problems.append(f"{_called(item)}: image_id {item.get('image_id')!r} is not among the images")
+        elif item.get("category_id") not in label:
+            problems.append(f"{_called(item)}: category_id {item.get('category_id')!r} is not among the categories")
+        elif not item.get("segmentation"):
+            problems.append(f"{_called(item)}: no segmentation")
+        else:
+            by_image[item["image_id"]].append(item)
+    return by_image, problems
+
+
+def _called(item: Mapping[str, Any]) -> str:
+    return f"annotation {item.get('id', '?')}"
+
+
 def decode(tool: Any, segmentation: Any, size: tuple[int, int]) -> np.ndarray:
-    """[H, W] bool of polygons, an uncompressed or a compressed run-length code."""
+    """[H, W] bool of polygons, an uncompressed or a compressed run-length code. Raises ValueError naming the fault."""
     height, width = size
     if isinstance(segmentation, list):
-        code = tool.merge(tool.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
+        code = tool.merge(tool.frPyObjects(_polygons(segmentation), height, width))
+    elif not isinstance(segmentation, Mapping) or not {"size", "counts"} <= segmentation.keys():
+        raise ValueError(f"segmentation {segmentation!r:.60} is neither polygons nor run lengths")
+    elif tuple(segmentation["size"]) != (height, width):
+        raise ValueError(f"run lengths of {segmentation['size']} in a picture of {[height, width]} (height, width)")
+    elif isinstance(counts := segmentation["counts"], list):
+        if sum(counts) != height * width or min(counts, default=0) < 0:
+            raise ValueError(f"run lengths add up to {sum(counts)}, not to {height} x {width}")
         code = tool.frPyObjects(segmentation, height, width)
     else:
         code = segmentation
     return np.asarray(tool.decode(code), bool)
+
+
+def _polygons(segmentation: list[Any]) -> list[list[float]]:
+    """The pieces that enclose something; a polygon that is not in a list of its own is one. Raises ValueError."""
+    pieces = segmentation if isinstance(segmentation[0], (list, tuple)) else [segmentation]
+    kept = [list(numbers(piece)) for piece in pieces if len(piece) >= 6 and len(piece) % 2 == 0]
+    if not kept:
+        raise ValueError(f"no polygon with three corners in {segmentation!r:.60}")
+    return kept

@@ -15,6 +15,7 @@ from clipseg_ws.eval.datasets.coco_instances import decode, decoder
 from clipseg_ws.eval.datasets.dataset import Dataset, vocabulary_of
 from clipseg_ws.eval.datasets.files import (
     DatasetError,
+    beside,
     check_files,
     find_root,
     lookup,
@@ -52,6 +53,7 @@ def context(name: str, root: str | Path, split: str | None, setting: Setting, pr
         name, split, setting, vocabulary_of(prompts or "context", 59, background=name == "context60"), ids,
         image=lambda id: unrotated(base / "JPEGImages" / f"{id}.jpg"),
         truth=lambda id: read_truth(masks / f"{id}.png", table),
+        files=beside((base / "JPEGImages", ".jpg"), (masks, ".png")),
         background=name == "context60", prompts=prompts or "context", root=base, expected=official_count(name, split),
     )  # fmt: skip
 

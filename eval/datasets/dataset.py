@@ -29,6 +29,8 @@ class Dataset:
         background: whether the protocol has a background class; without one, 0 never occurs in the truth.
         expected: number of pictures of the official split, None where there is no official number.
         official: kind of mark -> reader of the official file; what is missing is derived from the masks.
+        files: id -> the files that image, truth and official marks are read from, whose content is part of a run's
+            identity; () where the id alone decides them; None: what image and truth give is hashed itself.
         average: classes of the mean in place of the protocol's, "union" or "truth" (see metrics).
         notes: what else should be known of a result (folder of the masks, origin of tags).
     """
@@ -47,6 +49,7 @@ class Dataset:
     official: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
     average: str | None = None
+    files: Callable[[str], Sequence[Path]] | None = None
 
     @property
     def num_classes(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ class EpisodeSet:
         episodes: frozen list. classes: class ids of the fold. names: class id -> word.
         image: picture name -> path or uint8 [H, W, 3].
         mask: (picture name, class id) -> uint8 [H, W], 1 = the class, 0 = anything else, 255 = ignored.
+        files: picture name -> its files, as in `Dataset`.
         size: (H, W) to which queries and supports are resized before anything else (HSNet 400 x 400), None: original.
     """
 
@@ -42,6 +43,7 @@ class EpisodeSet:
     size: tuple[int, int] | None = None
     background: bool = True
     notes: Mapping[str, Any] = field(default_factory=dict)
+    files: Callable[[str], Sequence[Path]] | None = None
 
     def __post_init__(self) -> None:
         """Raises DatasetError where the list does not fit the setting or the fold."""

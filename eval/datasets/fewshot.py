@@ -74,7 +74,7 @@ def from_dataset(
     return EpisodeSet(
         base.name, base.split, setting, episodes, classes, dict(enumerate(base.vocabulary.names)),
         image=base.image, mask=lambda name, c: binary(base.truth(name), c + 1), root=base.root,
-        notes=dict(base.notes) | {"episodes": origin},
+        notes=dict(base.notes) | {"episodes": origin}, files=base.files,
         **given,
     )  # fmt: skip
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from clipseg_ws.files import atomic_write
+from clipseg_ws.files import atomic_write, read_text
 from clipseg_ws.output.formats.png import read_label_png
 from clipseg_ws.structures import IGNORE
+from clipseg_ws.weak.names import split_suffix
 
 _EXIF_ORIENTATION = 0x0112
 
@@ -29,11 +31,26 @@ def lookup(mapping: Mapping[int, int], default: int = IGNORE) -> np.ndarray:
 
 
 def read_truth(path: Path, table: np.ndarray | None = None) -> np.ndarray:
-    """[H, W] uint8 labels of a palette or grey PNG, through ``table`` [256] where given."""
-    labels = read_label_png(path)
+    """[H, W] uint8 labels of a palette, grey or black-and-white PNG, through ``table`` [256] where given."""
+    labels = _black_and_white(path)
+    if labels is None:
+        labels = read_label_png(path)
     if labels.dtype != np.uint8:
-        raise DatasetError(f"{str(path)!r} holds 16-bit labels up to {labels.max()}; 8-bit labels 0…255 are expected")
+        if labels.max() > IGNORE:
+            raise DatasetError(
+                f"{str(path)!r} holds 16-bit labels up to {labels.max()}; 8-bit labels 0…255 are expected"
+            )
+        labels = labels.astype(np.uint8)
     return labels if table is None else table[labels]
+
+
+def _black_and_white(path: Path) -> np.ndarray | None:
+    """0 and 1 of a picture of mode 1, None for another or for what is no picture."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image, np.uint8) if image.mode == "1" else None
+    except (OSError, SyntaxError, Image.DecompressionBombError):
+        return None
 
 
 def unrotated(path: Path) -> Path | np.ndarray:
@@ -67,15 +84,28 @@ def need(path: Path, name: str, tree: str, hint: str = "") -> Path:
 
 
 def read_list(path: Path) -> tuple[str, ...]:
-    """Ids of a split file: the stem of the first word of every line (DeepLab's "/JPEGImages/x.jpg /…png" included)."""
-    lines = path.read_text("utf-8").splitlines()
-    return tuple(Path(line.split()[0]).stem for line in lines if line.strip())
+    """Ids of a split file, each once: a name a line, dots and spaces included, without folders and picture suffix.
+
+    Of DeepLab's "/JPEGImages/x.jpg /…png" the first path counts; VOC's class lists ("2007_000001 -1") say 1, 0 or -1
+    behind every name.
+    """
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    if all(re.fullmatch(r"\S+\s+-?[01]", line) for line in lines):
+        lines = [line.split()[0] for line in lines]
+    firsts = (re.match(r"(.+?\.(?:jpe?g|png|bmp|webp|tiff?))\s+\S", line, re.IGNORECASE) for line in lines)
+    names = (first[1] if first else line for first, line in zip(firsts, lines, strict=True))
+    return tuple(dict.fromkeys(split_suffix(name.replace("\\", "/").rpartition("/")[2])[0] for name in names))
 
 
 def write_list(path: Path, ids: Iterable[str]) -> None:
     """Write a split file that `read_list` reads, one id a line."""
     with atomic_write(path) as temporary:
         temporary.write_text("".join(f"{id}\n" for id in ids), "utf-8")
+
+
+def beside(*places: tuple[Path, str]) -> Callable[[str], tuple[Path, ...]]:
+    """id -> its files ``folder/id+ending``, one a place: what `Dataset.files` is."""
+    return lambda id: tuple(folder / f"{id}{ending}" for folder, ending in places)
 
 
 def check_files(ids: Iterable[str], places: Sequence[tuple[Path, str]], name: str, tree: str, hint: str = "") -> None:

@@ -42,6 +42,7 @@ def fss1000(
         name, "test", setting, listed, tuple(ids), {c: word.replace("_", " ") for c, word in ids.items()},
         image=lambda file: unrotated(base / file),
         mask=lambda file, _: (read_grey(base / file.replace(".jpg", ".png")) > 127).astype(np.uint8),
+        files=lambda file: (base / file, base / file.replace(".jpg", ".png")),
         root=base, expected=official_count(name, "test"),
         notes={"episodes": "frozen list" if episodes else f"drawn, seed {seed}"},
     )  # fmt: skip

@@ -57,4 +57,5 @@ def scenes(
         image=lambda id: scene(id).image, truth=lambda id: scene(id).labels,
         prompts=prompts or "nano", expected=official_count(name, split) if size == SCENE_SIZE else None,
         official={"tags": lambda id: scene(id).tags}, notes={"size": size}, average="truth" if many else None,
+        files=lambda id: (),
     )  # fmt: skip

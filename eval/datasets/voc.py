@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from clipseg_ws.eval.datasets import official_count
 from clipseg_ws.eval.datasets.dataset import Dataset, subset_of, vocabulary_of
 from clipseg_ws.eval.datasets.files import (
     DatasetError,
+    beside,
     check_files,
     find_root,
     lookup,
@@ -24,6 +24,7 @@ from clipseg_ws.eval.datasets.files import (
 )
 from clipseg_ws.eval.datasets.prepare import Plan
 from clipseg_ws.eval.guard import Setting
+from clipseg_ws.weak.readers.forms import load_xml
 
 TREE = """  VOC2012/  (or VOCdevkit/VOC2012/)
     JPEGImages/<id>.jpg
@@ -54,10 +55,13 @@ def voc(name: str, root: str | Path, split: str | None, setting: Setting, prompt
         vocabulary = subset_of(whole, [label - 1 for label in ANIMALS])
         table = lookup({0: 0} | {label: i + 1 for i, label in enumerate(ANIMALS)})
     official = _official(base / "Annotations", whole.names, vocabulary.names)
+    places = [(base / "JPEGImages", ".jpg"), (masks, ".png")]
+    places += [(base / "Annotations", ".xml")] if official else []
     return Dataset(
         name, split, setting, vocabulary, ids,
         image=lambda id: unrotated(base / "JPEGImages" / f"{id}.jpg"),
         truth=lambda id: read_truth(masks / f"{id}.png", table),
+        files=beside(*places),
         background=name != "voc20", prompts=prompts, root=base,
         expected=official_count(name, split), official=official,
         notes={"masks": masks.name, "tags": "annotations" if official else "masks"},
@@ -99,7 +103,7 @@ def _official(folder: Path, names: tuple[str, ...], wanted: tuple[str, ...]) -> 
 def read_boxes(path: Path) -> tuple[tuple[str, float, float, float, float], ...]:
     """(name, x0, y0, x1, y1) of every object of a VOC annotation, difficult ones included; ends exclusive, from 0."""
     out = []
-    for item in ElementTree.parse(path).getroot().iter("object"):
+    for item in load_xml(path).iter("object"):
         box = item.find("bndbox")
         if box is None:
             raise DatasetError(f"{str(path)!r} has an object without bndbox; it is no VOC annotation")

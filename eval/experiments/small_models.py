@@ -33,7 +33,7 @@ def small_config(architecture: str, blocks: int = 2, width: int | None = None) -
 
     ``width``: of towers of open_clip's own, with heads of 32 and 8 queries of a pooler, to be fast.
     """
-    cfg = copy.deepcopy(open_clip.get_model_config(architecture))
+    cfg: dict[str, Any] = copy.deepcopy(open_clip.get_model_config(architecture))
     vision, text = cfg["vision_cfg"], cfg["text_cfg"]
     if not vision.get("timm_model_name"):
         vision["layers"] = blocks
@@ -88,9 +88,10 @@ def _text_folder(name: str) -> Path:
     """A folder with the configuration of a small text tower of the kind that ``name`` of the hub is."""
     import transformers as tf
 
-    small = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    small: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    small["intermediate_size"] = 64
     if "nllb" in name:
-        ends = {f"{end}_{key}": value for end in ("encoder", "decoder")
+        ends: dict[str, Any] = {f"{end}_{key}": value for end in ("encoder", "decoder")
                 for key, value in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 64))}  # fmt: skip
         config: Any = tf.M2M100Config(vocab_size=WORDS, d_model=64, **ends)
     else:

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clipseg_ws.activations.crossimage import cross_image, unit_patches
+from clipseg_ws.activations.crossimage import cross_image
 
 
 def slow(maps, features, classes, strength):
@@ -33,7 +33,7 @@ def slow(maps, features, classes, strength):
 
 def test_against_the_loop():
     torch.manual_seed(0)
-    maps, features = torch.rand(3, 2, 3, 4), unit_patches(torch.randn(3, 12, 8))
+    maps, features = torch.rand(3, 2, 3, 4), F.normalize(torch.randn(3, 12, 8), dim=-1)
     classes = [[0, 4], [4], [0, 2]]
     maps[1, 1] = 0  # padding
     got = cross_image(maps, features, classes, 0.3)
@@ -53,7 +53,7 @@ def test_a_part_that_another_picture_knows_is_added():
 
 
 def test_alone_off_and_wrong():
-    maps, features = torch.rand(1, 2, 3, 4), unit_patches(torch.randn(1, 12, 8))
+    maps, features = torch.rand(1, 2, 3, 4), F.normalize(torch.randn(1, 12, 8), dim=-1)
     assert torch.allclose(cross_image(maps, features, [[0, 1]], 0.5), maps / maps.amax((-2, -1), keepdim=True))
     with pytest.raises(ValueError, match="strength=2"):
         cross_image(maps, features, [[0, 1]], 2)

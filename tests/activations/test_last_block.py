@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from conftest import tiny_clip
 
 from clipseg_ws.activations.gradcam import softmax_gradcam
-from clipseg_ws.activations.last_block import LANES, forward_last_block, mean_gradient, pooled_gradient
+from clipseg_ws.activations.gradient import LANES, mean_gradient, pooled_gradient
+from clipseg_ws.activations.last_block import forward_last_block
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 
 

@@ -441,3 +441,23 @@ def test_an_episode_in_which_nothing_is_found_is_a_miss(tmp_path):
     assert row["n_failed"] == 0 and row["n_images"] == 8
     found = {r["class"]: float(r["iou"]) for r in records(tmp_path / "out" / "per_class.csv")}
     assert found["dog"] == 0 and found["cat"] > 0 and row["mIoU"] == pytest.approx(found["cat"] / 2)
+
+
+@pytest.mark.parametrize("done", [1, 2, 3])
+def test_a_method_that_is_added_gets_every_picture(tmp_path, done):
+    """Of several methods some may have pictures behind them that others still need."""
+
+    class Broken(Noise):
+        def predict(self, samples):
+            if int(samples[0].id) >= done:
+                raise KeyboardInterrupt
+            return super().predict(samples)
+
+    make.plain(tmp_path / "data", {str(i): make.stripes(i % 3, (i + 1) % 3) for i in range(4)})
+    data = load_dataset("folder", tmp_path / "data")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(data, [Broken(1)], tmp_path / "out", options=Options(save_every=1))
+    rows = evaluate(data, [Noise(1), Noise(2)], tmp_path / "out")
+    fresh = evaluate(data, [Noise(1), Noise(2)], tmp_path / "fresh")
+    assert [row["mIoU"] for row in rows] == [row["mIoU"] for row in fresh]
+    assert [row["n_images"] for row in rows] == [4, 4]

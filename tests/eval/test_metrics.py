@@ -245,3 +245,16 @@ def test_boundary_iou_ignores_and_merges():
     two.update(np.zeros_like(truth), truth)
     state = one.merge(two).state()
     assert state["union"][1] > state["intersection"][1]
+
+
+def test_foreground_and_background_are_two_classes():
+    """All classes taken together against the background, whichever class a foreground pixel is given."""
+    prediction, truth = random_labels(1)
+    matrix = ConfusionMatrix(6)
+    matrix.update(prediction, truth)
+    known = truth != 255
+    ious = []
+    for side in (lambda labels: labels == 0, lambda labels: labels != 0):
+        a, b = side(prediction) & known, side(truth) & known
+        ious.append(int((a & b).sum()) / int((a | b).sum()))
+    assert matrix.compute()["fb_iou"] == pytest.approx(sum(ious) / 2)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from clipseg_ws.eval.datasets import AVG8
 from clipseg_ws.eval.datasets import derived_marks as marks
 from clipseg_ws.eval.datasets.load import load_dataset
 from clipseg_ws.eval.guard import KINDS, ProtocolViolation, parse_setting
@@ -104,26 +105,47 @@ def test_specks_are_no_objects():
     assert [box[0] for box in marks.boxes(labels, ("cat", "dog"))] == ["cat", "dog"]
 
 
-# data set -> (short side, window, stride, logit scale, threshold), as tabulated by the papers
-PUBLISHED = {
-    ("sclip", "voc21"): (336, 224, 112, 65, 0.1),
-    ("sclip", "coco-stuff171"): (448, 224, 112, 40, None),
-    ("sclip", "context60"): (336, 224, 112, 50, 0.1),
-    ("naclip", "voc21"): (336, 0, 0, 40, 0.1),
-    ("naclip", "cityscapes19"): (560, 224, 112, 40, None),
-    ("clearclip", "voc21"): (448, 448, 224, 50, 0.5),
-    ("clearclip", "cityscapes19"): (448, 224, 224, 50, None),
-    ("proxyclip", "coco-object81"): (336, 336, 112, 40, 0.25),
-    ("proxyclip", "ade150"): (448, 336, 112, 40, None),
-}
+DENSE = {  # data set -> for each method short side, window, stride, logit scale, threshold, area threshold
+    "sclip": {
+        "voc21": (336, 224, 112, 65, 0.1, 0.1), "voc20": (336, 224, 112, 40, None, None),
+        "context60": (336, 224, 112, 50, 0.1, None), "context59": (336, 224, 112, 40, None, None),
+        "coco-object81": (336, 224, 112, 50, 0.1, None), "coco-stuff171": (448, 224, 112, 40, None, None),
+        "ade150": (336, 224, 112, 40, None, None), "cityscapes19": (560, 224, 112, 40, None, None),
+    },
+    "naclip": {
+        "voc21": (336, 0, 0, 40, 0.1, None), "voc20": (336, 0, 0, 40, None, None),
+        "context60": (336, 224, 112, 40, 0.1, None), "context59": (336, 224, 112, 40, None, None),
+        "coco-object81": (336, 224, 112, 40, 0.1, None), "coco-stuff171": (336, 224, 112, 40, None, None),
+        "ade150": (336, 224, 112, 40, None, None), "cityscapes19": (560, 224, 112, 40, None, None),
+    },
+    "clearclip": {
+        "voc21": (448, 448, 224, 50, 0.5, None), "voc20": (448, 448, 224, 50, None, None),
+        "context60": (448, 448, 224, 50, 0.15, None), "context59": (448, 448, 224, 50, None, None),
+        "coco-object81": (448, 448, 224, 50, 0.4, None), "coco-stuff171": (448, 448, 224, 50, None, None),
+        "ade150": (448, 448, 224, 50, None, None), "cityscapes19": (448, 224, 224, 50, None, None),
+    },
+    "proxyclip": {
+        "voc21": (336, 336, 112, 40, 0.2, None), "voc20": (336, 336, 112, 40, None, None),
+        "context60": (336, 336, 112, 40, 0.15, None), "context59": (336, 336, 112, 40, None, None),
+        "coco-object81": (336, 336, 112, 40, 0.25, None), "coco-stuff171": (336, 336, 112, 40, None, None),
+        "ade150": (448, 336, 112, 40, None, None), "cityscapes19": (448, 224, 112, 40, None, None),
+    },
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("name, dataset", PUBLISHED)
+def test_the_table_has_every_data_set_of_the_mean():
+    assert all(set(rows) == set(AVG8) for rows in DENSE.values())
+
+
+@pytest.mark.parametrize("dataset", AVG8)
+@pytest.mark.parametrize("name", DENSE)
 def test_published_constants(name, dataset):
     p = load_protocol(name, dataset, "zero")
-    assert (p.resize, p.window, p.stride, p.logit_scale, p.threshold) == PUBLISHED[name, dataset]
+    found = (p.resize, p.window, p.stride, p.logit_scale, p.threshold, p.area_threshold)
+    assert found == DENSE[name][dataset]
     assert p.long_side == 2048 and p.templates == "imagenet80" and p.method == name
-    assert (p.area_threshold == 0.1) == ((name, dataset) == ("sclip", "voc21"))
+    assert p.refine == ("pamr" if name == "naclip" else None) and p.average == "union" and not p.sweep
+    assert p.more == {} and p.score_size is None and p.settings == ("zero",)
 
 
 def test_other_presets():

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from conftest import golden_cases
 
 from clipseg_ws.activations.gradcam import gradcam_and_probabilities, min_max, probability_gradient
-from clipseg_ws.activations.last_block import forward_last_block, mean_gradient, pool_embedding, pooled_gradient
+from clipseg_ws.activations.gradient import mean_gradient, pooled_gradient
+from clipseg_ws.activations.last_block import forward_last_block, pool_embedding
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.refine.affinity import apply_affinity, box_mask, class_aware_affinity
 

@@ -21,7 +21,8 @@ from clipseg_ws.output.datasets import write_datasets, written
 from clipseg_ws.output.formats import FORMATS, dataset_formats, find_format, names_of, picture_formats, split_formats
 from clipseg_ws.output.save import is_done, output_paths
 from clipseg_ws.output.segmentation import Segmentation
-from clipseg_ws.pictures.sources import FOLDER_ENDINGS, OUTPUT_ENDINGS, list_sources
+from clipseg_ws.pictures.sources import list_sources
+from clipseg_ws.pictures.written import FOLDER_ENDINGS, OUTPUT_ENDINGS
 from clipseg_ws.registry import Entry
 
 PICTURE, DATASET = names_of("picture"), names_of("dataset")
@@ -88,7 +89,7 @@ def test_results_are_kept_apart():
     assert len(set(files)) == len(files)
     endings = {FORMATS[name].about["file"].split(".")[0].rstrip("/") for name in PICTURE} - {""}
     folders = {FORMATS[name].about["file"].rstrip("/") for name in PICTURE if FORMATS[name].about["file"][-1] == "/"}
-    assert endings == set(OUTPUT_ENDINGS), "write what stands between stem and dot into pictures.sources.OUTPUT_ENDINGS"
+    assert endings == set(OUTPUT_ENDINGS), "write what stands between stem and dot into pictures.written.OUTPUT_ENDINGS"
     assert folders == set(FOLDER_ENDINGS)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from clipseg_ws.pictures.reading import ImageError, read_image
+from clipseg_ws.pictures.reading import ImageError, read_image, to_rgb
 from clipseg_ws.pictures.sources import list_sources
 
 RNG = np.random.default_rng(0)
@@ -166,3 +166,9 @@ def test_url(server):
         read_image(f"{root}/cut.png", timeout=2)
     with pytest.raises(ImageError, match="only http"):
         read_image("file:///etc/hostname")
+
+
+def test_sixteen_bits_are_rounded_to_the_nearest_of_eight():
+    values = np.arange(0, 65536, 37, dtype=np.uint16).reshape(1, -1)
+    got = np.asarray(to_rgb(Image.fromarray(values)))[0, :, 0]
+    assert got.tolist() == [round(int(v) / 257) for v in values[0]]  # v / 257 is never half way

@@ -60,3 +60,16 @@ def test_resize_maps_against_numpy_interpolation():
     expected = np.stack([np.interp(x, range(5), row) for row in rows])
     np.testing.assert_allclose(resized[1, 2].numpy(), expected, atol=1e-6)
     assert resize_maps(torch.rand(2, 0, 4, 5), (7, 11)).shape == (2, 0, 7, 11)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "short", "size"),
+    [
+        (500, 375, 336, (336, 448)),
+        (200, 133, 100, (100, 150)),
+        (300, 199, 100, (100, 151)),
+        (301, 200, 100, (100, 151)),
+    ],
+)
+def test_sides_are_rounded_to_whole_pixels(width, height, short, size):
+    assert target_size(width, height, 1, short) == size

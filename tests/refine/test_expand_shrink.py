@@ -8,13 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from clipseg_ws.activations.crossimage import unit_patches
 from clipseg_ws.refine.expand_shrink import expand_shrink
 
 
 def test_every_cell_against_a_loop():
     torch.manual_seed(0)
-    maps, features = torch.rand(2, 2, 3, 4), unit_patches(torch.randn(2, 12, 6))
+    maps, features = torch.rand(2, 2, 3, 4), F.normalize(torch.randn(2, 12, 6), dim=-1)
     maps[1, 1] = 0
     got = expand_shrink(maps, features, power=0.5, sharpness=3.0)
     for b in range(2):
@@ -40,7 +39,7 @@ def test_a_faint_part_rises_and_faint_ground_does_not():
 
 
 def test_none_and_wrong():
-    features = unit_patches(torch.randn(1, 12, 6))
+    features = F.normalize(torch.randn(1, 12, 6), dim=-1)
     assert expand_shrink(torch.rand(1, 0, 3, 4), features).shape == (1, 0, 3, 4)
     with pytest.raises(ValueError, match="power=0"):
         expand_shrink(torch.rand(1, 1, 3, 4), features, power=0)

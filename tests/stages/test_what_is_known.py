@@ -28,7 +28,7 @@ def nano():
 
 @pytest.fixture(scope="module")
 def scenes():
-    return list(held_out(6, 224))
+    return list(held_out(4, 224))
 
 
 def score(results, scenes) -> float:

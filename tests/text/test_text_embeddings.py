@@ -12,7 +12,7 @@ import torch
 
 from clipseg_ws.structures import Vocabulary
 from clipseg_ws.text.embeddings import class_scores, embed_vocabulary, select, texts
-from clipseg_ws.text.vector_cache import default_cache_dir
+from clipseg_ws.text.vector_cache import cache_file, default_cache_dir, read_cache, write_cache
 from clipseg_ws.text.vocabulary import parse_classes
 
 WIDTH = 16
@@ -299,3 +299,10 @@ def test_background_words_must_be_settled():
         embed_vocabulary(parse_classes("cat; dog"), Encoder())
     assert texts(parse_classes("cat; dog")) == (["cat", "dog"], [0, 1])
     assert len(embed_vocabulary(parse_classes("cat; dog", background="none"), Encoder()).owner) == 2
+
+
+def test_a_cached_vector_that_is_no_unit_vector_is_encoded_again(tmp_path):
+    path = cache_file("tower", ("{}",), tmp_path)
+    vector = torch.nn.functional.normalize(torch.randn(8), dim=0)
+    write_cache(path, {"cat": vector, "dog": vector * 2, "cow": vector * 1.01, "owl": vector * (1 + 1e-5)})
+    assert set(read_cache(path, ["cat", "dog", "cow", "owl"])) == {"cat", "owl"}

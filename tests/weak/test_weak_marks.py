@@ -187,3 +187,14 @@ def test_lines_pass_through_their_corners(corners):
     assert drawn.shape == (20, 30) and set(np.unique(drawn)) <= {2, 255}
     for x, y in corners[:1]:
         assert (drawn[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2] == 2).any()
+
+
+def test_pictures_that_differ_in_the_suffix_only_are_two(tmp_path):
+    images = [{"id": i, "file_name": name} for i, name in enumerate(["a.jpg", "a.png", "b.jpg", "x/a.jpg"])]
+    boxes = [{"image_id": i, "category_id": i % 2, "bbox": [i, 1, 5, 5]} for i in (0, 1, 1, 2, 3)]
+    kinds = [{"id": i, "name": name} for i, name in enumerate(NAMES)]
+    marks = read_marks(write(tmp_path / "c.json", {"images": images, "annotations": boxes, "categories": kinds}))
+    assert set(marks) == {"a.jpg", "a.png", "b", "x/a"}
+    assert [box[0] for box in lookup_marks(marks, "a.jpg").boxes] == ["cat"]
+    assert [box[0] for box in lookup_marks(marks, "a.png").boxes] == ["dog", "dog"]
+    assert len(lookup_marks(marks, "b.jpg").boxes) == len(lookup_marks(marks, "b.png").boxes) == 1

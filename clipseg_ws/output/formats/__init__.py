@@ -9,7 +9,7 @@
   ``write(path, items, names, **parameters)``, ``items`` the ``items.Item`` of every picture, one by one.
 
 Writers go through temporary names (``clipseg_ws.files``). What a picture format puts between stem and dot stands in
-``pictures.sources.OUTPUT_ENDINGS`` too, so that results of two pictures never share a file.
+``pictures.written.OUTPUT_ENDINGS`` too, so that results of two pictures never share a file.
 """
 
 from __future__ import annotations

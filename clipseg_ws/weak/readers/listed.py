@@ -10,7 +10,7 @@ from clipseg_ws.weak.readers.forms import Found, Reader, Tagged, load_json
 from clipseg_ws.weak.readers.table import IMAGE_COLUMNS, TAG_COLUMNS
 from clipseg_ws.weak.written import Name
 
-_OTHER = {"annotations", "shapes", "images", "completions"}  # keys of other tools' files
+_OTHER = {"annotations", "shapes", "images", "completions", "category_id"}  # keys of other tools' files
 
 
 def recognises(content: Any) -> bool:

@@ -1,4 +1,4 @@
-"""A model that open_clip has built -> its backbone: CLIP's own layout, or a tower of another kind."""
+"""The models of open_clip and which backbone each of them becomes."""
 
 from __future__ import annotations
 

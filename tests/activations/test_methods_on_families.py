@@ -10,12 +10,8 @@ from clipseg_ws.activations import DENSE_MODES
 from clipseg_ws.activations.correlated import cross_correlation
 from clipseg_ws.activations.dense import MODES, dense_embeddings, dense_features
 from clipseg_ws.activations.gradcam import softmax_gradcam
-from clipseg_ws.activations.last_block import (
-    autograd_mean_gradient,
-    forward_last_block,
-    mean_pooled_gradient,
-    pool_embedding,
-)
+from clipseg_ws.activations.gradient import autograd_mean_gradient, mean_pooled_gradient
+from clipseg_ws.activations.last_block import forward_last_block, pool_embedding
 from clipseg_ws.activations.proxy import proxy_embeddings
 from clipseg_ws.backbones.last_block import LastBlockWeights
 from clipseg_ws.eval.experiments.small_models import small_backbone

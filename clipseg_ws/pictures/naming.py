@@ -1,0 +1,90 @@
+"""One picture to read, its place, and the names of its results that never meet another's. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import urllib.parse
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from clipseg_ws.pictures.written import FOLDER_ENDINGS, OUTPUT_ENDINGS
+
+
+@dataclass(frozen=True)
+class Source:
+    """One picture to read.
+
+    Attributes:
+        location: path or http(s) URL; also ``str(source)``.
+        relative: where its results go below the output folder: sub-folders kept, no suffix. **Append** to its name
+            (``relative.name + ".png"``), never use ``with_suffix``: names may hold dots.
+    """
+
+    location: str
+    relative: PurePosixPath
+
+    def __str__(self) -> str:
+        return self.location
+
+
+def is_url(location: str) -> bool:
+    """Whether it has the form ``scheme://...``, whatever the scheme."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", location) is not None
+
+
+def check_url(url: str) -> str:
+    """The URL itself if it can be downloaded; ValueError for any scheme but http and https."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{url!r}: only http:// and https:// URLs are read, e.g. https://example.org/photo.jpg")
+    return url
+
+
+def source_name(location: str) -> str:
+    """File name without folders and suffix, of a path or URL; "image" where a URL has none."""
+    if not is_url(location):
+        return Path(location).stem
+    name = PurePosixPath(urllib.parse.unquote(urllib.parse.urlsplit(location).path)).name
+    return PurePosixPath(re.sub(r"[^\w .()+-]", "_", name)).stem[:100].strip(". ") or "image"
+
+
+def identity(location: str) -> str:
+    return location if is_url(location) else os.path.abspath(location)
+
+
+def distinct(sources: list[Source]) -> list[Source]:
+    """The naming rule of ``list_sources``: suffix kept, then a hash added, only where names clash."""
+
+    def suffixed(source: Source) -> str:
+        path = urllib.parse.urlsplit(source.location).path if is_url(source.location) else source.location
+        return source.relative.name + PurePosixPath(path).suffix
+
+    def hashed(source: Source) -> str:
+        return f"{source.relative.name}-{hashlib.sha256(os.fsencode(identity(source.location))).hexdigest()[:12]}"
+
+    for rename in (suffixed, hashed):
+        slots = [_slot(source.relative) for source in sources]
+        around = [_folder_slots(source.relative) for source in sources]
+        counts, folders = Counter(slots), frozenset[str]().union(*around)
+        clash = [
+            counts[slot] > 1 or slot in folders or not counts.keys().isdisjoint(outer)
+            for slot, outer in zip(slots, around, strict=True)
+        ]
+        sources = [
+            replace(source, relative=source.relative.with_name(rename(source))) if clashing else source
+            for source, clashing in zip(sources, clash, strict=True)
+        ]
+    return sources
+
+
+def _slot(relative: PurePosixPath) -> str:
+    """Equal for names whose output files could meet, also on a file system that ignores case."""
+    return re.sub(rf"({'|'.join(OUTPUT_ENDINGS)})+$", "", str(relative).casefold())
+
+
+def _folder_slots(relative: PurePosixPath) -> frozenset[str]:
+    """Slots of the pictures whose folder of results a picture lies in, should they exist."""
+    return frozenset(_slot(outer) for outer in relative.parents if outer.name.casefold().endswith(FOLDER_ENDINGS))
