@@ -9,6 +9,7 @@ The room from the ground up; each file knows only those in front of it:
     architecture, custom, words     the same of every other ViT: judged, built, its tokenizer
     tower, tower_backbone           any ViT piece by piece; the adapters are own_tower, timm_tower, transformers_tower
     openclip, convert, features     the backbones: CLIP's layout, transformers' CLIP in it, patches without text
+    wrap_openclip, feature_kinds    which of them a model of open_clip gets; vision models that take pictures otherwise
     hub, folder, repos, tags        where weights are: the hub and its cache, a folder, a repository, open_clip's table
     cached, second, blocks          what is in the cache; second models by name; every block's attention
 """
