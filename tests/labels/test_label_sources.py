@@ -10,11 +10,11 @@ import pytest
 from label_files import picture, write
 from PIL import Image
 
+from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.reading import read_image
 from clipseg_ws.pictures.sources import IMAGE_SUFFIXES, list_sources
 from clipseg_ws.pictures.suffixes import VIDEO_SUFFIXES
 from clipseg_ws.pictures.written import MARKER, NOTE, mark_output, was_written
-from clipseg_ws.output.segmentation import Segmentation
 
 
 def result(path, formats=("png", "overlay", "json", "confidence"), relative="a"):
