@@ -16,11 +16,12 @@ from clipseg_ws.heads.course import Course
 from clipseg_ws.heads.data import Batch
 from clipseg_ws.heads.estimator import SegmentationHead
 from clipseg_ws.heads.losses import at_grid, no_loss, soft_cross_entropy
+from clipseg_ws.stored import is_sure
 
 
 def uncertain_patches(confidence: Tensor, low: float, high: float) -> Tensor:
     """bool, same shape: confidence in [low, high)."""
-    return (confidence >= low) & (confidence < high)
+    return is_sure(confidence, low) & ~is_sure(confidence, high)
 
 
 def mask_tokens(features: Tensor, chosen: Tensor) -> Tensor:
@@ -62,7 +63,7 @@ class Consistency:
         second = module(mask_tokens(batch.features.float(), masked)).logits
         target = output.logits.detach().float().softmax(1)
         losses = {}
-        for name, patches in (("recover", masked), ("agree", confidence >= self.high)):
+        for name, patches in (("recover", masked), ("agree", is_sure(confidence, self.high))):
             scale = second.shape[-1] // grid[1]
             where = patches.float().repeat_interleave(scale, 1).repeat_interleave(scale, 2)
             losses[name] = self.weight * (

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from clipseg_ws.pictures.loading import grouped
+from clipseg_ws.stored import is_sure
 from clipseg_ws.structures import IGNORE
 
 
@@ -191,7 +192,7 @@ def check_targets(data: HeadData, labels: int, names: Sequence[str], *, threshol
     for i in range(len(data.grids)):
         mask, confidence = data.target(i)
         counts += count_pixels(mask, confidence, threshold)
-        sure = confidence >= round(threshold * 255)
+        sure = is_sure(confidence, threshold)
         sums += np.bincount(mask[sure], weights=confidence[sure], minlength=256)
     check_counts(counts, labels, names, threshold)
     return sums[:labels].astype(np.int64)
@@ -199,7 +200,7 @@ def check_targets(data: HeadData, labels: int, names: Sequence[str], *, threshol
 
 def count_pixels(mask: np.ndarray, confidence: np.ndarray, threshold: float) -> np.ndarray:
     """Pixels of each label that are sure enough, int64 [256]. Both uint8 [H, W]."""
-    return np.bincount(mask[confidence >= round(threshold * 255)], minlength=256)
+    return np.bincount(mask[is_sure(confidence, threshold)], minlength=256)
 
 
 def check_counts(counts: np.ndarray, labels: int, names: Sequence[str], threshold: float) -> None:

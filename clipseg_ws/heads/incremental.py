@@ -23,6 +23,7 @@ from clipseg_ws.heads.estimator import SegmentationHead
 from clipseg_ws.heads.file import HeadCard
 from clipseg_ws.heads.losses import no_loss, soft_cross_entropy
 from clipseg_ws.heads.objective import enlarge
+from clipseg_ws.stored import is_sure
 from clipseg_ws.structures import IGNORE
 
 
@@ -53,7 +54,7 @@ def mixed_target(old: Tensor, labels: Tensor, confidence: Tensor, count: int, th
         [B, count, H, W], sums to 1 over the labels.
     """
     target = F.pad(old, (0, 0, 0, 0, 0, count - old.shape[1]))
-    is_new = (labels >= old.shape[1]) & (labels != IGNORE) & (confidence >= threshold)
+    is_new = (labels >= old.shape[1]) & (labels != IGNORE) & is_sure(confidence, threshold)
     hot = F.one_hot(labels.clamp(0, count - 1), count).movedim(-1, 1).to(old.dtype)
     return torch.where(is_new[:, None], hot, target)
 

@@ -14,6 +14,7 @@ from clipseg_ws.heads.base import Head
 from clipseg_ws.heads.course import Course
 from clipseg_ws.heads.data import HeadData, Retargeted, Targets
 from clipseg_ws.heads.estimator import SegmentationHead
+from clipseg_ws.stored import is_sure, to_bytes
 from clipseg_ws.structures import IGNORE
 
 
@@ -22,8 +23,7 @@ def merge_labels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The prediction where it is certain, else what was there. All [H, W]; labels uint8, confidence uint8 (255 = 1),
     certainty float in [0, 1]. Returns labels and confidence, uint8."""
-    sure = certainty >= threshold
-    level = np.rint(certainty * 255).astype(np.uint8)
+    sure, level = is_sure(certainty, threshold), to_bytes(certainty)
     return np.where(sure, predicted, labels).astype(np.uint8), np.where(sure, level, confidence).astype(np.uint8)
 
 

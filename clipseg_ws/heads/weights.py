@@ -11,12 +11,13 @@ from torch import Tensor
 
 from clipseg_ws.heads import WEIGHTINGS
 from clipseg_ws.registry import Spec, checked_spec
+from clipseg_ws.stored import is_sure
 from clipseg_ws.structures import IGNORE
 
 
 def hard(confidence: Tensor, *, threshold: float = 0.95) -> Tensor:
     """1 from ``threshold`` on, 0 below."""
-    return (confidence >= threshold).float()
+    return is_sure(confidence, threshold).float()
 
 
 def soft(confidence: Tensor, *, power: float = 2.0) -> Tensor:

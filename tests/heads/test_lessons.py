@@ -139,7 +139,8 @@ def test_the_threshold_follows_the_masks(tmp_path, refine, wanted):
     assert open_masks(tmp_path).threshold == wanted
 
 
-def test_feedback_targets_keep_to_the_tags(scenes, nano):
+@pytest.mark.parametrize("settings", [{}, {"structure": "similarity"}])
+def test_feedback_targets_keep_to_the_tags(scenes, nano, settings):
     sources = list_sources(str(scenes / "photos"))[:2]
     folder = open_masks(scenes / "masks")
     grids = [(4, 6), (4, 4)]
@@ -153,7 +154,7 @@ def test_feedback_targets_keep_to_the_tags(scenes, nano):
             return blank.labels[i], blank.confidence[i]
 
     head = make_head("decoder", 2, 192, len(KINDS) + 1, hidden=8)
-    made = feedback_targets(nano, head.eval(), SPEC, KINDS, sources, Data(), blocks=3)
+    made = feedback_targets(nano.variant(**settings), head.eval(), SPEC, KINDS, sources, Data(), blocks=3)
     for i in range(2):
         assert made.labels[i].shape == blank.labels[i].shape
         assert set(np.unique(made.labels[i])) <= {0, *np.unique(blank.labels[i])}

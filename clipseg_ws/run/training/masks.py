@@ -23,7 +23,9 @@ from clipseg_ws.run.pseudo import MASK_FORMATS
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.decide import decide_maps
 from clipseg_ws.stages.dense import needed_layers
+from clipseg_ws.stages.map_steps import structure_layers
 from clipseg_ws.stages.maps import class_maps
+from clipseg_ws.stored import to_bytes, to_labels
 from clipseg_ws.structures import IGNORE
 
 THRESHOLDS = {"crf": 0.95, "none": 0.8}  # by the masks' refiner; CLIP-ES's 0.95 is meant for a CRF's probabilities
@@ -117,17 +119,17 @@ def feedback_targets(
     """
     backbone, config = segmenter.backbone, segmenter.config
     text = segmenter.embed_names(segmenter.vocabulary(list(names)))
-    labels, confidence = [], []
+    read = {*needed_layers(config, backbone.depth), *structure_layers(config, backbone.depth)}
+    labels, confidence, layers = [], [], tuple(sorted(read))
     for i, source in enumerate(tqdm(sources, desc="feedback", unit="img", disable=None)):
         picture, before = segmenter.prepare(source), data.target(i)[0]
         pixels = pixel_batch(backbone, [picture.image], replace(spec, short_side=config.short_side))
-        features, tokens = encode_tokens(backbone, pixels, spec, keep_layers=needed_layers(config, backbone.depth))
+        features, tokens = encode_tokens(backbone, pixels, spec, keep_layers=layers)
         embedding = module(features.float()).embedding
         tokens = replace(tokens, attention=feed_back(block_attentions(backbone, pixels, blocks), embedding))
         present = torch.zeros(1, len(names), dtype=torch.bool, device=backbone.device)
         present[0, [int(c) - 1 for c in np.unique(before) if c not in (0, IGNORE)]] = True
         (made,) = decide_maps([picture], class_maps(backbone, tokens, text, config, present), config)
-        labels.append(np.array(shrink_target(made.labels.astype(np.uint8), before.shape)))
-        sure = np.rint(made.confidence * 255).astype(np.uint8)
-        confidence.append(np.array(shrink_target(sure, before.shape)))
+        labels.append(np.array(shrink_target(to_labels(made.labels), before.shape)))
+        confidence.append(np.array(shrink_target(to_bytes(made.confidence), before.shape)))
     return Targets(labels, confidence)
