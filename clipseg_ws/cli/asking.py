@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import typer
+
 from clipseg_ws.cli.groups import NameOptions, WeakOptions
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ class Asked:
 def read_labels(sources: Sequence[Source], names: NameOptions, weak: WeakOptions) -> LabelFiles | None:
     """What --tags and --marks hold, in the spelling of the classes where these were given; None for neither option.
 
+    What fits no picture, and pictures without an entry, are said on stderr.
+
     Raises ValueError for a name that is none of the classes, FileNotFoundError for a missing file.
     """
     from clipseg_ws.text.vocabulary import parse_classes
@@ -37,7 +41,10 @@ def read_labels(sources: Sequence[Source], names: NameOptions, weak: WeakOptions
     if not weak.given:
         return None
     wanted = None if names.classes is None else parse_classes(names.classes)
-    return read_label_files(weak.tags, weak.marks or (), sources, wanted)
+    labels = read_label_files(weak.tags, weak.marks or (), sources, wanted)
+    for line in labels.report:
+        typer.echo(line, err=True)
+    return labels
 
 
 def ask(

@@ -218,6 +218,8 @@ def _make_masks(
     if workers.main:
         wanted = None if classes is None else parse_classes(classes)
         labels = read_label_files(tags, (), pictures, wanted)
+        for line in labels.report:
+            typer.echo(line, err=True)
         question = segmenter.ask(labels.names() or None if wanted is None else wanted, background)
         for line in make_pseudo(segmenter, pictures, folder, labels.labels, question, confidence=0.0).lines():
             typer.echo(line)

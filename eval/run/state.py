@@ -7,23 +7,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from clipseg_ws.files import atomic_write
-
-
-class Meter(Protocol):
-    """Integer sums that can be saved, loaded and added: ConfusionMatrix, FewShotMeter, BoundaryIoU, ThresholdSweep."""
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Arrays to save."""
-        ...
-
-    def load(self, state: Mapping[str, np.ndarray]) -> None:
-        """Go on from saved arrays."""
-        ...
 
 
 @dataclass
@@ -31,7 +19,8 @@ class RunState:
     """How far one shard of a run has come.
 
     Attributes:
-        meters: sums over the finished pictures. scores: id of a finished picture -> its own IoU.
+        meters: integer sums over the finished pictures, with ``state``, ``load`` and ``merge``.
+        scores: id of a finished picture -> its own IoU.
         failed: id -> error. read: kinds of labels that were read.
         seconds: inside the method. total: with reading and scoring. memory: peak in MB.
         code: hash of the program that began it. finished: time at which the last picture was done, "" before.

@@ -145,7 +145,7 @@ def test_batch_dtype_and_arguments(refiner):
     kept = scores.clone(), image.clone()
     together = refiner(scores, image, dilations=(2, 4))
     alone = torch.cat([refiner(scores[i : i + 1], image[i : i + 1], dilations=(2, 4)) for i in range(2)])
-    torch.testing.assert_close(together, alone, rtol=0, atol=0)
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-14)  # vectors end elsewhere: the last bit may differ
     assert torch.equal(scores, kept[0]) and torch.equal(image, kept[1])
     assert (together[:, 1] == 0).all() and together.dtype == torch.float64
     half = refiner(scores.bfloat16(), image.float(), dilations=(2, 4))
