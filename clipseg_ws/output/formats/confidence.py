@@ -10,12 +10,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from clipseg_ws.files import atomic_write
+from clipseg_ws.stored import to_bytes
 from clipseg_ws.structures import Result
 
 
 def write(result: Result, path: Path, files: Sequence[str]) -> None:
-    """Confidence [H, W] in [0, 1], rounded to 255 steps."""
-    values = np.rint(np.clip(np.asarray(result.confidence, dtype=np.float32), 0, 1) * 255).astype(np.uint8)
+    """Confidence [H, W] in [0, 1], rounded to 255 steps. Raises ValueError for other numbers."""
+    values = to_bytes(result.confidence)
     with atomic_write(path) as temporary:
         Image.fromarray(values).save(temporary, format="PNG")
 

@@ -1,4 +1,4 @@
-"""docs/label-formats.md is made from the registries: ``python tests/labels/test_label_docs.py`` writes it anew."""
+"""docs/label-formats.md is made from the registries: ``python tests/weak/test_label_docs.py`` writes it anew."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs/label-formats.md"
 COLUMNS = ("title", "summary", "reads", "ignores", "refuses")
 HEAD = """# Label files: what is read, what is left out, what is refused
 
-Made from the registries `TAG_FORMATS` and `MARK_FORMATS` by `python tests/labels/test_label_docs.py`.
+Made from the registries `TAG_FORMATS` and `MARK_FORMATS` by `python tests/weak/test_label_docs.py`.
 
 Text files are UTF-8 or UTF-16, with or without byte order mark, with any line ends. Entries that cannot be used are
 left out and named: file, entry, what is wrong; a picture of which no entry is left fails with that message. What is
@@ -53,7 +53,7 @@ def page() -> str:
 
 
 def test_the_page_is_up_to_date():
-    assert PAGE.read_text(encoding="utf-8") == page(), "run: python tests/labels/test_label_docs.py"
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: python tests/weak/test_label_docs.py"
 
 
 def test_every_form_says_what_it_reads_and_refuses():
