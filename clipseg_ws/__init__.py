@@ -6,6 +6,7 @@ Public names are imported on first use, so ``import clipseg_ws`` does not import
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
     from clipseg_ws.output.segmentation import Segmentation
     from clipseg_ws.segmenter import Segmenter
     from clipseg_ws.structures import Support, Tokens, Vocabulary, WeakLabels
+
+
+if find_spec(f"{__name__}.prompts") is None:
+    raise ImportError(
+        f"{__path__[0]!r} is a folder of the checkout, without prompts/ and eval/: Python was started there and found "
+        "it before the installed package. Start it elsewhere, or as python -P, or install with pip install -e ."
+    )
 
 
 def __getattr__(name: str) -> Any:

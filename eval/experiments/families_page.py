@@ -1,7 +1,7 @@
 """The page ``docs/families.md``: what every method means for every family of models.
 
-``python -m clipseg_ws.eval.experiments.families_page > docs/families.md``. The cells are read off small random models
-of the real configurations (``small_models.py``), so the page cannot say what the code does not do.
+``python -m clipseg_ws.eval.experiments.families_page > docs/families.md`` in a checkout. The cells are read off small
+random models of the real configurations (``small_models.py``), so the page cannot say what the code does not do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from clipseg_ws.backbones.last_block import LastBlockWeights
 from clipseg_ws.eval.experiments.families import shares
 from clipseg_ws.eval.experiments.small_models import small_backbone
 
-TABLE = Path(__file__).resolve().parents[1] / "results" / "families.csv"
+TABLE = Path("eval/results/families.csv")  # in a checkout
 FAMILIES = {  # family -> (architecture of the small model, a name to load)
     "CLIP, OpenCLIP, DataComp, DFN, MetaCLIP 1 and 2": ("ViT-B-32", "ViT-B-16-quickgelu/openai"),
     "CLIPA": ("ViT-L-14-CLIPA", "ViT-L-14-CLIPA/datacomp1b"),
@@ -45,7 +45,8 @@ The list is [`families.csv`](../eval/results/families.csv), made by
 * **GradCAM through**: what the probability is a probability of. Where the class token is what the model pools,
   `pool=patch` takes the mean patch, as the paper does. Elsewhere both values of `pool` are the model's own pooling.
 * **its gradient**: by hand where the last block has CLIP's layout (no autograd, all classes at once), else by autograd;
-  both give the same numbers (`tests/activations/test_families.py`). Activations are what enters the last attention.
+  both give the same numbers (`tests/activations/test_methods_on_families.py`). Activations are what enters the last
+  attention.
 * **dense maps**: each patch as if it alone were pooled: the modes change the attention of the last block, then norm and
   projection, or the value path of the pooling head, follow.
 * **affinity**: attention between patches, mean over the last blocks; rotary positions are turned in as in the model.
@@ -70,15 +71,15 @@ Any vision transformer of transformers whose patches lie on a grid. Kinds that t
 """
 
 
-def page() -> str:
-    """The whole page."""
+def page(table: Path = TABLE) -> str:
+    """The whole page; ``table`` is what ``families`` wrote."""
     rows = [list(HEADINGS)]
     for family, (architecture, name) in FAMILIES.items():
         rows.append(row(family, f"`{name}`", small_backbone(architecture)))
     rows += [speaker_row(kind) for kind in SPEAKERS]
     kinds = [["model_type", "affinity", "how"]]
     kinds += [[f"`{e.name}…`", "yes" if e.about["affinity"] else "no", e.summary] for e in FEATURE_KINDS.values()]
-    with TABLE.open(encoding="utf-8", newline="") as file:
+    with table.open(encoding="utf-8", newline="") as file:
         listed: list[dict[str, Any]] = [{**line, "vit": line["vit"] == "True"} for line in csv.DictReader(file)]
     text = f"Of `open_clip.list_pretrained()` {shares(listed)}"
     return TEXT.format(shares=text, table=markdown(rows), kinds=markdown(kinds))

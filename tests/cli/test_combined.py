@@ -127,10 +127,11 @@ def test_pseudo_takes_examples(segment, root, tmp_path):
 
 
 @pytest.mark.parametrize("engine", ["local", "ray"])
-def test_background_none_is_none(segment, root, tmp_path, engine):
+def test_background_none_is_none(segment, root, tmp_path, engine, monkeypatch):
     """The words were resolved twice once, and "none" became "not said"."""
     if engine == "ray":
         pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+        monkeypatch.chdir(tmp_path)  # Ray's workers import from the working folder first
     names = "; ".join(KINDS[:4])
     call("predict", root, tmp_path, "-c", names, "--background", "none", "--engine", engine, "--limit", 2)
     same(tmp_path, {s: segment(picture(root, s), classes=names, background=()) for s in SEEDS[:2]})

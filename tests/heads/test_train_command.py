@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +20,6 @@ from clipseg_ws.heads.file import load_head
 from clipseg_ws.output.formats.png import write_label_png
 
 pytest_plugins = ("fixtures_heads",)
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_train_predict_and_eval_by_the_command_line(scenes, tmp_path):
@@ -109,10 +107,10 @@ def test_two_processes_through_accelerate_equal_one(scenes, tmp_path):
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     launch += ["-m", "clipseg_ws"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*launch, *map(str, common), str(tmp_path / "two"), "-o", str(tmp_path / "two.safetensors")],
-        env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300,
+        env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
 

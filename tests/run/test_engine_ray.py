@@ -25,6 +25,7 @@ def cluster(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLIPSEG_WS_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.chdir(tmp_path_factory.mktemp("elsewhere"))  # Ray's workers import from the working folder first
         ray.init(
             num_cpus=2, num_gpus=0, object_store_memory=100_000_000, include_dashboard=False, log_to_driver=False,
             logging_level=40,
