@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,16 +10,14 @@ from functools import cached_property
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from clipseg_ws.backbones.common import check_request, embed_texts, weights_digest
 from clipseg_ws.backbones.last_block import LastBlockParts
 from clipseg_ws.backbones.positions import check_interpolation
 from clipseg_ws.backbones.preprocessing import CLIP_MEAN, CLIP_STD
 from clipseg_ws.backbones.tower import Tower, TowerLastBlock, run_block
 from clipseg_ws.structures import Tokens
-
-PLAIN_GELU = "GELU(approximate='none')"
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,16 +85,8 @@ class TowerBackbone:
 
     @cached_property
     def weights_sha256(self) -> str:
-        """SHA-256 over names, shapes and float32 values of all weights, and over the activations where they are not
-        GELU, since the same weights are another model then: the same on every device."""
-        digest = hashlib.sha256()
-        for key, value in sorted(self.model.state_dict().items()):
-            digest.update(f"{key}{tuple(value.shape)}".encode())
-            digest.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-        for key, module in self.model.named_modules():
-            if "GELU" in type(module).__name__ and repr(module) != PLAIN_GELU:
-                digest.update(f"{key} {module!r}".encode())
-        return digest.hexdigest()
+        """See ``common.weights_digest``."""
+        return weights_digest(self.model)
 
     def with_positions(self, position_interpolation: str, *, compile: bool = False) -> TowerBackbone:
         """The same weights with another position interpolation; ``compile`` changes nothing here."""
@@ -119,7 +108,7 @@ class TowerBackbone:
         Raises:
             ValueError: H or W is no multiple of the patch size, or an index is out of range.
         """
-        self._check(pixels, attention_blocks, keep_layers)
+        check_request(pixels, attention_blocks, keep_layers, patch_size=self.patch_size, depth=self.depth)
         count, tower = min(attention_blocks, self.depth), self.tower
         grid = (pixels.shape[2] // self.patch_size, pixels.shape[3] // self.patch_size)
         x = tower.start(pixels.to(self.device, self.dtype), grid, self.position_interpolation)
@@ -148,13 +137,8 @@ class TowerBackbone:
     @torch.no_grad()
     def embed_text(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
         """T strings -> [T, E] float32 unit vectors on the model's device. Raises ValueError for an empty list."""
-        if not texts:
-            raise ValueError("embed_text got no texts; pass at least one, for example ['a photo of a cat.']")
-        chunks = [
-            self.speech.encode(self.tokenizer(list(texts[i : i + batch_size])).to(self.device))
-            for i in range(0, len(texts), batch_size)
-        ]
-        return F.normalize(torch.cat(chunks).float(), dim=-1)
+        encode = self.speech.encode
+        return embed_texts(texts, lambda part: encode(self.tokenizer(part).to(self.device)), batch_size)
 
     def block_qkv(
         self, index: int, tokens: Tensor, grid: tuple[int, int] | None = None
@@ -162,20 +146,6 @@ class TowerBackbone:
         """q, k, v [B, heads, L, d] of block ``index`` for tokens [B, L, D] that enter it, patches of ``grid`` last."""
         block = self.tower.blocks[index]
         return block.qkv(block.before(tokens), None if grid is None else self.tower.rotation(grid))
-
-    def _check(self, pixels: Tensor, attention_blocks: int, keep_layers: Sequence[int]) -> None:
-        p = self.patch_size
-        if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.shape[2] % p or pixels.shape[3] % p:
-            raise ValueError(
-                f"pixels have shape {tuple(pixels.shape)}; [B, 3, H, W] with H and W multiples of the patch size {p} "
-                f"is needed, for example [1, 3, {24 * p}, {32 * p}] (images.to_pixels resizes so)"
-            )
-        if attention_blocks < 0:
-            raise ValueError(
-                f"attention_blocks={attention_blocks}; 0 (none) to {self.depth} are possible, for example 8"
-            )
-        if any(not 0 <= i < self.depth - 1 for i in keep_layers):
-            raise ValueError(f"keep_layers={tuple(keep_layers)}; indices 0 to {self.depth - 2} can be kept")
 
 
 def trained_scale(model: Any) -> float:

@@ -52,6 +52,7 @@ def source_name(location: str) -> str:
 
 
 def identity(location: str) -> str:
+    """Equal for every way to write one file: the URL, or the absolute path."""
     return location if is_url(location) else os.path.abspath(location)
 
 

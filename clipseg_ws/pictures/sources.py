@@ -25,7 +25,7 @@ def list_sources(
 ) -> list[Source]:
     """All pictures that the given files, folders, globs, ``list.txt`` files and URLs stand for, each once, in order.
 
-    A ``.parquet`` file is a list too, and ``s3://bucket/folder`` (``object_store.py``) a folder.
+    A ``.parquet`` file is a list too, and ``s3://bucket/folder`` (``objects.py``) a folder.
 
     Folders are read recursively, sorted, by suffix (IMAGE_SUFFIXES), without hidden entries; linked folders are
     followed once. What the product wrote is left out (``written.py``), and ``output``, where this run's results go,

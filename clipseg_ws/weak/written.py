@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import urllib.parse
 from collections import defaultdict
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from clipseg_ws.pictures.sources import Source, is_url
+from clipseg_ws.pictures.naming import Source, identity, is_url
 from clipseg_ws.text.lists import nfc
 from clipseg_ws.weak.names import split_suffix
 
@@ -77,8 +76,8 @@ class Place:
 
 
 def place_of(source: Source | str | Path) -> Place:
-    location = str(source)
-    whole = taken_apart(location if is_url(location) else os.path.abspath(location))
+    """The picture of a source, or of a path or URL alone: then nothing is known of the listed folder."""
+    whole = taken_apart(identity(str(source)))
     below = None
     if isinstance(source, Source):
         below = tuple(nfc(part) for part in source.relative.parts[:-1])
