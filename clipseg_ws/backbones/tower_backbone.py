@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -89,7 +90,10 @@ class TowerBackbone:
         return weights_digest(self.model)
 
     def with_positions(self, position_interpolation: str, *, compile: bool = False) -> TowerBackbone:
-        """The same weights with another position interpolation; ``compile`` changes nothing here."""
+        """The same weights with another position interpolation; ``compile`` changes nothing here, and that is said."""
+        if compile:
+            warnings.warn(f"compile=true has no effect for {self.name}: only towers in CLIP's layout are compiled",
+                          UserWarning, stacklevel=2)  # fmt: skip
         twin = copy.copy(self)
         twin.position_interpolation = check_interpolation(position_interpolation)
         return twin

@@ -153,6 +153,14 @@ def test_half_precision_and_other_positions():
     assert backbone.embed_text(TEXTS).dtype == torch.float32
 
 
+def test_compile_says_that_it_has_no_effect(recwarn):
+    backbone = small_backbone("ViT-L-14-CLIPA")
+    backbone.with_positions("bicubic")
+    assert not [w for w in recwarn if "compile" in str(w.message)]
+    with pytest.warns(UserWarning, match="compile=true has no effect for custom"):
+        backbone.with_positions("bicubic", compile=True)
+
+
 def test_which_class_reads_what():
     assert isinstance(small_backbone("ViT-B-32"), OpenClipBackbone)  # CLIP's layout, whatever the words
     assert isinstance(small_backbone("ViT-L-14-CLIPA"), TowerBackbone)
