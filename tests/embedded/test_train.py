@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from clipseg_ws.embedded.nano import losses
+from clipseg_ws.embedded import losses
 from clipseg_ws.embedded.nano.anchors import anchor_loss, anchor_texts, anchors
 from clipseg_ws.embedded.nano.data import Pool, build_pool, patch_shares, sample_batch
 from clipseg_ws.embedded.nano.recipe import TrainConfig, pace

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from clipseg_ws.embedded.nano.losses import text_walk
+from clipseg_ws.embedded.losses import text_walk
 from clipseg_ws.embedded.nano.scenes import BACKGROUNDS, KINDS
 from clipseg_ws.embedded.nano.texts import caption_list, word_list
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from clipseg_ws.embedded.nano.data import Batch
-from clipseg_ws.embedded.nano.losses import (
+from clipseg_ws.embedded.losses import (
     Walk,
     activation_maps,
     boxed,

@@ -1,4 +1,4 @@
-"""What the embedded model is trained with: image-text, region-text, attention and activation-map losses.
+"""What the embedded models are trained with: image-text, region-text, attention and activation-map losses.
 
 The walk here keeps what the losses need (the value path, the attention of the last blocks) in the graph; at inference
 the backbone's own walk gives the same numbers. Sources: CLIP (contrast), MaskCLIP (value path), CLIP-ES (mean of the
@@ -56,10 +56,13 @@ def _explicit_attention(block: Any, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def vision_walk(model: Any, pixels: Tensor, attention_blocks: int) -> Walk:
     """Walk over open_clip's vision tower; pixels [B, 3, H, W] normalised, H and W multiples of the patch."""
-    visual = model.visual
-    x = visual.conv1(pixels)
-    grid = (x.shape[-2], x.shape[-1])
-    x = x.flatten(2).transpose(1, 2)  # [B, D, h, w] -> [B, N, D]
+    return patch_walk(model.visual, model.visual.conv1(pixels), attention_blocks)
+
+
+def patch_walk(visual: Any, patches: Tensor, attention_blocks: int) -> Walk:
+    """The same from embedded patches [B, D, h, w], what the patch embedding or a stem makes of the pixels."""
+    grid = (patches.shape[-2], patches.shape[-1])
+    x = patches.flatten(2).transpose(1, 2)  # [B, D, h, w] -> [B, N, D]
     cls = visual.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
     x = visual.ln_pre(torch.cat([cls, x], dim=1) + position_table(visual, grid).to(x.dtype))
     blocks = visual.transformer.resblocks
