@@ -17,7 +17,7 @@ from clipseg_ws.embedded.photo.data import UNKNOWN, Pool
 from clipseg_ws.embedded.photo.objective import Words
 from clipseg_ws.refine.par import par
 
-SHAPES = ((3, 4), (4, 3), (1, 1), (2, 3), (3, 2))  # height to width; a picture is brought to the nearest
+SHAPES = ((3, 4), (4, 3), (1, 1))  # height to width; a picture is brought to the nearest
 CERTAIN = 0.6  # a pixel whose best share is lower stays unknown
 Look = Callable[[Tensor], Walk]  # pixels [B, 3, H, W] in [0, 1] -> walk of the averaged model
 
