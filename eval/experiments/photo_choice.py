@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from clipseg_ws.config import parse_settings
+from clipseg_ws.eval.datasets.files import DatasetError
 from clipseg_ws.eval.experiments.photo_measure import Models, Photos, Task
 from clipseg_ws.eval.experiments.photo_rows import Row
 from clipseg_ws.eval.tables import locked, read_table, records, write_table
@@ -61,17 +62,18 @@ GRIDS: Mapping[str, Grid] = {  # by row; of other rows that of the first one who
 
 def choose(
     models: Models, photos: Photos, rows: Sequence[Row], given: argparse.Namespace, command: str,
-    say: Callable[[str], None],
+    say: Callable[[str], None], late: Callable[[], bool] = lambda: False,
 ) -> dict[str, dict[str, Any]]:  # fmt: skip
     """Choose for every row and write the two files; row -> settings that were taken.
 
-    ``given``: grid, margin, output. Raises ValueError for a row without a grid, or a grid that is no KEY=[values].
+    ``given``: grid, margin, output. ``late``: whether nothing further may be begun. Raises ValueError for a row
+    without a grid, or a grid that is no KEY=[values].
     """
     own = read_grid(given.grid)
     taken: dict[str, dict[str, Any]] = {}
     for row in rows:
         start = row if row.chosen else row.with_chosen(taken)  # of its base, chosen a moment ago
-        search = Search(models, photos, start, given.output, f"{command} --rows {row.key}", say)
+        search = Search(models, photos, start, given.output, f"{command} --rows {row.key}", say, late)
         taken[row.key] = search.run(own or grid_of(row), given.margin)
         path = given.output / "choice.json"
         before = json.loads(path.read_text("utf-8")) if path.is_file() else {}
@@ -113,6 +115,7 @@ class Search:
     out: Path
     command: str
     say: Callable[[str], None]
+    late: Callable[[], bool]
 
     def run(self, grid: Grid, margin: float) -> dict[str, Any]:
         """The settings that were taken, with those that the row started with."""
@@ -138,7 +141,11 @@ class Search:
         try:
             task = Task(row, self.photos.load(row, self.models.known), self.models.of(row))
             line = self._find(task.run)
+            if line is None and self.late():
+                raise ValueError("the time is up")
             line = self._line(key, value, taken, task, best) if line is None else line
+        except DatasetError:
+            raise
         except (ValueError, OSError) as error:
             self.say(f"{self.row.key}: {key}={value} left out: {error}")
             return None

@@ -14,6 +14,8 @@ from clipseg_ws.structures import Vocabulary, word_key
 MANY = 100  # names of the row "zero-100"
 EXAMPLES_ALONE = {"fewshot.text_weight": 0.0}
 NAMES_ALONE = {"fewshot.text_weight": 1.0}
+ALONE = ("few-1",)  # a model has one advice for any number of examples
+NAMED = ("few-1-name", "few-1")
 SCALES = {"looks": {"scales": [0.7, 1.0, 1.4], "flip": True}}
 
 # asked beside VOC's 20: things of other kinds, none of them a kind or a part of one of VOC's; ImageNet's own words
@@ -40,9 +42,10 @@ class Row:
 
     Attributes:
         key: what ``--rows`` chooses by. what: in words. setting: of the evaluation ("weak", "few-1", ...).
-        method, settings: of the Segmenter, beside the model's own advice: what the row is about. base: the row whose
-            chosen settings hold here too. names: how many are asked; 0: those of the setting. presence: which names
-            are found is measured, not where. stem: examples are compared by the model's convolutional stem.
+        method, settings: of the Segmenter, beside the model's own advice: what the row is about. base: rows whose
+            chosen settings hold here too, of the first that has any. names: how many are asked; 0: those of the
+            setting. presence: which names are found is measured, not where. stem: examples are compared by the model's
+            convolutional stem.
         chosen: further settings, see ``with_chosen``.
     """
 
@@ -51,7 +54,7 @@ class Row:
     setting: str
     method: str = "default"
     settings: Mapping[str, Any] = field(default_factory=dict)
-    base: str = ""
+    base: tuple[str, ...] = ()
     names: int = 0
     presence: bool = False
     stem: bool = False
@@ -67,8 +70,9 @@ class Row:
         return kept | dict(self.settings)
 
     def with_chosen(self, chosen: Mapping[str, Mapping[str, Any]]) -> Row:
-        """The same with settings chosen by row key: its own, where there are none those of ``base``."""
-        return replace(self, chosen=dict(chosen.get(self.key, chosen.get(self.base, {}))))
+        """The same with settings chosen by row key: its own, else those of ``base``."""
+        found = next((key for key in (self.key, *self.base) if key in chosen), None)
+        return self if found is None else replace(self, chosen=dict(chosen[found]))
 
 
 def all_rows(resolve: Callable[[Row], Config]) -> list[Row]:
@@ -80,21 +84,21 @@ def all_rows(resolve: Callable[[Row], Config]) -> list[Row]:
     return [
         weak,
         zero,
-        Row("presence", "presence, 20 names", "zero", settings={"refine": "none"}, base="zero", presence=True),
+        Row("presence", "presence, 20 names", "zero", settings={"refine": "none"}, base=("zero",), presence=True),
         Row("cam", "softmax-GradCAM, tags", "weak", "cam", plain),
-        Row("cam-affinity", "+ class-aware affinity", "weak", "cam", plain | {"affinity": True}, "cam"),
+        Row("cam-affinity", "+ class-aware affinity", "weak", "cam", plain | {"affinity": True}, ("cam",)),
         Row("cam-picture", "+ picture refinement", "weak", "cam",
-            plain | {"affinity": True, "refine": refiner}, "cam-affinity"),
+            plain | {"affinity": True, "refine": refiner}, ("cam-affinity", "cam")),
         Row("dense", "dense map, tags, no picture refinement", "weak",
             settings={"activation": "dense", "steps": "none", "refine": "none"}),
-        Row("boxes", "boxes from masks", "boxes", base="weak"),
-        Row("points", "points from masks", "points", base="weak"),
+        Row("boxes", "boxes from masks", "boxes", base=("weak",)),
+        Row("points", "points from masks", "points", base=("weak",)),
         *_few(),
-        Row("zero-100", f"default, {MANY} names", "zero", base="zero", names=MANY),
+        Row("zero-100", f"default, {MANY} names", "zero", base=("zero",), names=MANY),
         *_few(stem=True),
         *_weak_few(),
-        Row("weak-scales", "several scales and mirrored, tags", "weak", settings=SCALES, base="weak"),
-        Row("zero-scales", "several scales and mirrored, 20 names", "zero", settings=SCALES, base="zero"),
+        Row("weak-scales", "several scales and mirrored, tags", "weak", settings=SCALES, base=("weak",)),
+        Row("zero-scales", "several scales and mirrored, 20 names", "zero", settings=SCALES, base=("zero",)),
         *left_out(weak, resolve(weak)),
         *left_out(zero, resolve(zero)),
     ]  # fmt: skip
@@ -111,8 +115,8 @@ def _few(stem: bool = False) -> list[Row]:
             rows.append(Row(f"{key}-stem-panet", f"{said}, stem features, masked average pooling and cosine", key,
                             "prototypes", stem=True))  # fmt: skip
             continue
-        rows.append(Row(key, said, key, settings=EXAMPLES_ALONE))
-        rows.append(Row(f"{key}-name", f"{said} and the name", key, base=key))
+        rows.append(Row(key, said, key, settings=EXAMPLES_ALONE, base=ALONE))
+        rows.append(Row(f"{key}-name", f"{said} and the name", key, base=NAMED))
     return rows
 
 
@@ -123,9 +127,9 @@ def _weak_few() -> list[Row]:
         key = f"weak-few-{shots}"
         told = f"{shots} example{'s' * (shots > 1)} without masks"
         rows += [
-            Row(key, f"{told}, and the name", key, base=f"few-{shots}-name"),
-            Row(f"{key}-supports", f"{told}, alone", key, settings=EXAMPLES_ALONE, base=f"few-{shots}"),
-            Row(f"{key}-name", "the name alone, same episodes", key, settings=NAMES_ALONE, base=f"few-{shots}-name"),
+            Row(key, f"{told}, and the name", key, base=NAMED),
+            Row(f"{key}-supports", f"{told}, alone", key, settings=EXAMPLES_ALONE, base=ALONE),
+            Row(f"{key}-name", "the name alone, same episodes", key, settings=NAMES_ALONE, base=NAMED),
         ]
     return rows
 
@@ -144,7 +148,7 @@ def left_out(row: Row, config: Config) -> list[Row]:
         changes |= {"dense map": {"activation": "gradcam"}, "GradCAM": {"activation": "dense"}}
     return [
         Row(f"{row.key}-without-{name.replace(' ', '-').lower()}", f"{row.what}, without {name}", row.setting,
-            row.method, settings, row.key)
+            row.method, settings, (row.key,))
         for name, settings in changes.items()
     ]  # fmt: skip
 

@@ -15,8 +15,10 @@ import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
+from clipseg_ws.eval.datasets.files import DatasetError
 from clipseg_ws.eval.experiments import photo_choice
 from clipseg_ws.eval.experiments.photo_measure import Models, Photos, Task
 from clipseg_ws.eval.experiments.photo_rows import Row, all_rows, chosen_rows
@@ -33,11 +35,16 @@ Say = Callable[[str], None]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; returns 1 where a row that was chosen by name could not be measured."""
+    """Command line; returns 1 where a row that was chosen by ``--rows`` could not be measured, or none at all."""
     parser = _parser()
     given = parser.parse_args(arguments)
     if (given.small if given.choose else given.voc) is None:
         parser.error("--choose needs --small FOLDER" if given.choose else "--voc ROOT is needed")
+    started = monotonic()
+
+    def late() -> bool:
+        return given.minutes is not None and monotonic() - started > 60 * given.minutes
+
     try:
         models = Models(given.model, given.device, given.cache_mb)
         chosen = json.loads(given.settings.read_text("utf-8")) if given.settings else {}
@@ -46,13 +53,13 @@ def main(arguments: list[str] | None = None) -> int:
         rows = [row.with_chosen(chosen) for row in chosen_rows(rows, asked)]
         if given.choose:
             photos = Photos(given.small, "set-aside", given.limit, given.episodes, (0,))
-            photo_choice.choose(models, photos, rows, given, _command(given), print)
+            photo_choice.choose(models, photos, rows, given, _command(given), print, late)
             return 0
         photos = Photos(given.voc, "val", given.limit, given.episodes, tuple(range(given.seeds)))
-        lost = measure_rows(models, photos, rows, given.output, _command(given), print)
-    except ValueError as error:
+        lost = measure_rows(models, photos, rows, given.output, _command(given), print, late)
+    except (ValueError, OSError) as error:
         parser.error(str(error))
-    return 1 if lost and given.rows else 0
+    return 1 if lost and (given.rows or len(lost) == len(rows)) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=int, help="first pictures, or episodes of a seed")
     parser.add_argument("--episodes", type=int, default=36, help="of a seed")
     parser.add_argument("--seeds", type=int, default=3, help="lists of episodes")
+    parser.add_argument("--minutes", type=float, help="after so many nothing further is begun")
     parser.add_argument("--settings", type=Path, help="JSON: row -> settings, as --choose writes it")
     parser.add_argument("--cache-mb", type=int, default=2000, help="tokens kept from row to row, megabytes")
     parser.add_argument("-o", "--output", type=Path, required=True)
@@ -87,17 +95,25 @@ def _command(given: argparse.Namespace) -> str:
     return " ".join([*words, f"-o {given.output}"])
 
 
-def measure_rows(models: Models, photos: Photos, rows: Sequence[Row], out: Path, command: str, say: Say) -> list[str]:
-    """Measure what is not in ``out/photos.csv`` yet; returns the keys of rows that could not be measured.
+def measure_rows(
+    models: Models, photos: Photos, rows: Sequence[Row], out: Path, command: str, say: Say,
+    late: Callable[[], bool] = lambda: False,
+) -> list[str]:  # fmt: skip
+    """Measure what is not in ``out/photos.csv`` yet; returns the keys of rows that are not measured.
 
-    A row that the model has no settings or no stem for is left out, and said.
+    A row that the model has no settings or no stem for is left out, and said; so is what is not begun before ``late``.
+    Raises DatasetError where the pictures are not as they should be.
     """
     lost = []
     for row in rows:
         try:
             task = Task(row, photos.load(row, models.known), models.of(row))
             kept = _kept(out / "photos.csv", row, task.run)
+            if kept is None and late():
+                raise ValueError("the time is up")
             line = kept or _line(task, models, task.measure(out / "runs"), f"{command} --rows {row.key}")
+        except DatasetError:
+            raise
         except (ValueError, OSError) as error:
             say(f"{row.key}: left out: {error}")
             lost.append(row.key)

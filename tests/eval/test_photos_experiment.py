@@ -120,12 +120,17 @@ def test_what_a_model_has_not_is_left_out_and_said(tmp_path, capsys):
     with pytest.raises(SystemExit):
         photos.main(["--model", "nano", "-o", str(tmp_path)])
     assert "--voc ROOT is needed" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        photos.main(["--model", "nano", "--voc", str(tmp_path / "nowhere"), "-o", str(tmp_path)])
+    assert "does not exist; expected:" in capsys.readouterr().err
+    assert measured(tmp_path, "--rows", "weak", "--minutes", "0") == (1, {})
+    assert "weak: left out: the time is up" in capsys.readouterr().out
 
 
 def test_rows_by_key():
     rows = all_rows(lambda row: config())
     keys = [row.key for row in rows]
-    assert len(set(keys)) == len(keys) and {row.base for row in rows} - {""} <= set(keys)
+    assert len(set(keys)) == len(keys) and {key for row in rows for key in row.base} <= set(keys)
     assert [row.key for row in chosen_rows(rows, ["few-1*", "zero"])] == [
         "zero", "few-1", "few-1-name", "few-1-stem", "few-1-stem-panet"
     ]  # fmt: skip
@@ -141,10 +146,13 @@ def test_rows_by_key():
 def test_chosen_settings():
     chosen = {"weak": {"alpha": 2, "affinity.threshold": 0.6, "refine": "pamr"}, "cam": {"pool": "cls"}}
     weak = Row("weak", "", "weak").with_chosen(chosen)
-    boxes = Row("boxes", "", "boxes", base="weak").with_chosen(chosen)
+    boxes = Row("boxes", "", "boxes", base=("weak",)).with_chosen(chosen)
     assert weak.given == boxes.given == chosen["weak"] and not Row("zero", "", "zero").with_chosen(chosen).given
-    without = Row("weak-without-affinity", "", "weak", settings={"affinity": False}, base="weak").with_chosen(chosen)
+    without = Row("weak-without-affinity", "", "weak", settings={"affinity": False}, base=("weak",)).with_chosen(chosen)
     assert without.given == {"alpha": 2, "refine": "pamr", "affinity": False}  # no threshold of what does not run
+    few = Row("few-5-name", "", "few-5", base=("few-1-name", "few-1"))
+    assert few.with_chosen({"few-1": {"alpha": 1}}).given == {"alpha": 1}
+    assert few.with_chosen({"few-1": {"alpha": 1}, "few-1-name": {"alpha": 2}}).given == {"alpha": 2}
     dense = Row("weak", "", "weak", settings={"steps": "none", "refine": "none"}).with_chosen(chosen)
     assert dense.given == {"alpha": 2, "steps": "none", "refine": "none"}
 
