@@ -12,7 +12,8 @@ from clipseg_ws.config import STEPS, Config
 from clipseg_ws.structures import Vocabulary, word_key
 
 MANY = 100  # names of the row "zero-100"
-EXAMPLES_ALONE = {"fewshot.text_weight": 0.0}
+SHOTS = {1: "one-shot", 5: "five-shot"}
+EXAMPLES_ALONE: dict[str, Any] = {"fewshot.text_weight": 0.0}
 NAMES_ALONE = {"fewshot.text_weight": 1.0}
 ALONE = ("few-1",)  # a model has one advice for any number of examples
 NAMED = ("few-1-name", "few-1")
@@ -95,7 +96,7 @@ def all_rows(resolve: Callable[[Row], Config]) -> list[Row]:
         Row("points", "points from masks", "points", base=("weak",)),
         *_few(),
         Row("zero-100", f"default, {MANY} names", "zero", base=("zero",), names=MANY),
-        *_few(stem=True),
+        *_stem(),
         *_weak_few(),
         Row("weak-scales", "several scales and mirrored, tags", "weak", settings=SCALES, base=("weak",)),
         Row("zero-scales", "several scales and mirrored, 20 names", "zero", settings=SCALES, base=("zero",)),
@@ -104,26 +105,40 @@ def all_rows(resolve: Callable[[Row], Config]) -> list[Row]:
     ]  # fmt: skip
 
 
-def _few(stem: bool = False) -> list[Row]:
-    """Episodes of background and one class: the examples alone, and with the name; on a stem also as PANet does it."""
+def _few() -> list[Row]:
+    """Episodes of background and one class: the examples alone, and with the name."""
     rows = []
-    for shots, said in ((1, "one-shot"), (5, "five-shot")):
+    for shots, said in SHOTS.items():
         key = f"few-{shots}"
-        if stem:
-            own: dict[str, Any] = EXAMPLES_ALONE | {"affinity": False}
-            rows.append(Row(f"{key}-stem", f"{said}, stem features", key, settings=own, stem=True))
-            rows.append(Row(f"{key}-stem-panet", f"{said}, stem features, masked average pooling and cosine", key,
-                            "prototypes", stem=True))  # fmt: skip
-            continue
         rows.append(Row(key, said, key, settings=EXAMPLES_ALONE, base=ALONE))
         rows.append(Row(f"{key}-name", f"{said} and the name", key, base=NAMED))
+    return rows
+
+
+def _stem() -> list[Row]:
+    """The same episodes by the features of a convolutional stem, as systems were published on such: untrained."""
+    rows = []
+    for shots, said in SHOTS.items():
+        key = f"few-{shots}"
+        said = f"{said}, stem features"
+        bare = EXAMPLES_ALONE | {"fewshot.refit": "none", "fewshot.prior": 1.0, "steps": "none"}
+        rows += [
+            Row(f"{key}-stem", f"{said}, default", key,
+                settings=EXAMPLES_ALONE | {"affinity": False, "fewshot.kinds": ["input"]}, stem=True),
+            Row(f"{key}-stem-panet", f"{said}, masked average pooling (PANet)", key, "prototypes",
+                {"fewshot.kinds": ["input"]}, stem=True),
+            Row(f"{key}-stem-pfenet", f"{said}, nearest cell at stride 32 (PFENet's prior)", key,
+                settings=bare | {"fewshot.kinds": ["layer:2"]}, stem=True),
+            Row(f"{key}-stem-hsnet", f"{said}, nearest cells at three strides (HSNet's correlations)", key,
+                settings=bare | {"fewshot.kinds": ["layer:0", "layer:1", "layer:2"]}, stem=True),
+        ]  # fmt: skip
     return rows
 
 
 def _weak_few() -> list[Row]:
     """Examples of which the name alone is known."""
     rows = []
-    for shots in (1, 5):
+    for shots in SHOTS:
         key = f"weak-few-{shots}"
         told = f"{shots} example{'s' * (shots > 1)} without masks"
         rows += [

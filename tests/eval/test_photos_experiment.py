@@ -132,8 +132,11 @@ def test_rows_by_key():
     keys = [row.key for row in rows]
     assert len(set(keys)) == len(keys) and {key for row in rows for key in row.base} <= set(keys)
     assert [row.key for row in chosen_rows(rows, ["few-1*", "zero"])] == [
-        "zero", "few-1", "few-1-name", "few-1-stem", "few-1-stem-panet"
+        "zero", "few-1", "few-1-name", *(f"few-1-stem{kind}" for kind in ("", "-panet", "-pfenet", "-hsnet"))
     ]  # fmt: skip
+    for row in rows:
+        resolve(row.method, row.given)  # every key is a setting
+        assert row.stem == (row.method == "prototypes" or "stem" in row.key)
     assert "zero-without-presence" in keys and "weak-without-presence" not in keys
     shorter = left_out(Row("weak", "", "weak"), config(affinity=False, refine="none", looks=True))
     names = ("looks", "competition", "dense-map", "gradcam")
