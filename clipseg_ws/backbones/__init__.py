@@ -58,6 +58,7 @@ __all__ = [
     "list_models",
     "load_backbone",
     "load_features",
+    "model_card",
     "parse_name",
     "wrap",
 ]
@@ -154,6 +155,19 @@ def load_features(
     number = choose_dtype(dtype, target)
     entry, rest = parse_name(name, FEATURES, "features")
     return read_folder(entry.load()(rest, offline=offline), name, target, number)
+
+
+def model_card(name: str) -> ModelCard:
+    """What a model says of itself, read without its weights and without the network; empty where it says nothing.
+
+    Raises ValueError for an unknown name or a card that cannot be, FileNotFoundError as ``load_backbone``.
+    """
+    from clipseg_ws.backbones import folder
+
+    entry, rest = parse_name(name)
+    read = folder.embedded_card if entry.name in embedded() else further(entry, "card")
+    card: ModelCard = ModelCard() if read is None else read(rest)
+    return card
 
 
 def list_models() -> list[str]:

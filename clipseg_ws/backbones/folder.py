@@ -52,12 +52,16 @@ def load_local(path: str, *, offline: bool = False) -> Checkpoint:
         UnsupportedBackbone: the model is no CLIP ViT.
         ValueError: damaged or unsafe files, weights or preprocessing that contradict the configuration.
     """
+    return load_folder(_local_folder(path), offline=offline)
+
+
+def _local_folder(path: str) -> Path:
     folder = Path(path).expanduser()
     if folder.is_file():
         raise FileNotFoundError(f"local-dir:{path} is a file; name the folder that holds it: {_TREE}")
     if not path or not folder.is_dir():
         raise FileNotFoundError(f"local-dir:{path} is no folder; expected is a folder with {_TREE}")
-    return load_folder(folder, offline=offline)
+    return folder
 
 
 def load_embedded(name: str, *, offline: bool = False) -> Checkpoint:
@@ -138,6 +142,16 @@ def _load_open_clip(folder: Path, weights: Path, offline: bool) -> Checkpoint:
     card = folder_card(folder)
     model = build_model(model_cfg, read_weights(weights), str(weights), offline=offline)
     return Checkpoint(model, mean, std, make_tokenizer(text, folder=folder, offline=offline), card)
+
+
+def local_card(path: str) -> ModelCard:
+    """The card of ``local-dir:PATH``. Raises FileNotFoundError for no folder, ValueError as ``folder_card``."""
+    return folder_card(_local_folder(path))
+
+
+def embedded_card(name: str) -> ModelCard:
+    """The card of an embedded model. Raises as ``embedded_files``."""
+    return folder_card(embedded_files(name)[0].parent)
 
 
 def folder_card(folder: Path) -> ModelCard:
