@@ -29,15 +29,26 @@ def check_request(
         raise ValueError(f"keep_layers={tuple(keep_layers)}; indices 0 to {depth - 2} can be kept")
 
 
-def embed_texts(texts: Sequence[str], embed: Callable[[list[str]], Tensor], batch_size: int) -> Tensor:
-    """T strings -> [T, E] float32 unit vectors; ``embed`` takes at most ``batch_size`` of them.
+def embed_texts(
+    texts: Sequence[str],
+    tokenizer: Callable[[list[str]], Tensor],
+    encode: Callable[[Tensor], Tensor],
+    batch_size: int,
+    device: torch.device,
+    ends: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """T strings -> [T, E] float32 unit vectors; ``encode`` takes at most ``batch_size`` token rows [t, context].
+
+    ``ends``: token rows -> their lengths; prompts of like length then go together.
 
     Raises ValueError for an empty list.
     """
     if not texts:
         raise ValueError("embed_text got no texts; pass at least one, for example ['a photo of a cat.']")
-    chunks = [embed(list(texts[i : i + batch_size])) for i in range(0, len(texts), batch_size)]
-    return F.normalize(torch.cat(chunks).float(), dim=-1)
+    ids = tokenizer(list(texts))
+    order = torch.arange(len(ids)) if ends is None else torch.argsort(ends(ids), stable=True)
+    parts = [encode(ids[rows].to(device)).float() for rows in torch.split(order, batch_size)]
+    return F.normalize(torch.cat(parts)[torch.argsort(order).to(device)], dim=-1)
 
 
 def weights_digest(model: Any) -> str:

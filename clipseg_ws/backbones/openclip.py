@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from clipseg_ws.backbones.last_block import LastBlockWeights
 from clipseg_ws.backbones.layout import check_layout
 from clipseg_ws.backbones.positions import check_interpolation, positions
 from clipseg_ws.backbones.preprocessing import CLIP_MEAN, CLIP_STD
+from clipseg_ws.backbones.short_texts import causal_tower, encode_short, end_places
 from clipseg_ws.backbones.tower_backbone import trained_bias
 from clipseg_ws.backbones.walk import RunBlock, block_qkv, compiled_block, forward_block, last_block_weights
 from clipseg_ws.structures import Tokens
@@ -156,11 +157,10 @@ class OpenClipBackbone:
     @torch.no_grad()
     def embed_text(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
         """T strings -> [T, E] float32 unit vectors on the model's device. Raises ValueError for an empty list."""
-        def embed(part: list[str]) -> Tensor:
-            embedding: Tensor = self.model.encode_text(self.tokenizer(part).to(self.device), normalize=False)
-            return embedding
-
-        return embed_texts(texts, embed, batch_size)
+        tower = causal_tower(self.model)
+        encode = self.model.encode_text if tower is None else partial(encode_short, tower)
+        ends = None if tower is None else partial(end_places, tower)
+        return embed_texts(texts, self.tokenizer, encode, batch_size, self.device, ends)
 
     def block_qkv(
         self, index: int, tokens: Tensor, grid: tuple[int, int] | None = None

@@ -29,12 +29,14 @@ class Speech:
     Attributes:
         encode: [T, context] int64 -> [T, E]. tokenizer: list of T strings -> [T, context] int64.
         logit_scale: factor of the cosine. logit_bias: see ``protocol.Backbone``.
+        ends: token rows -> [T] where they end, of a tower that computes no further; None for one that reads all.
     """
 
     encode: Callable[[Tensor], Tensor]
     tokenizer: Callable[[list[str]], Tensor]
     logit_scale: float
     logit_bias: float | None = None
+    ends: Callable[[Tensor], Tensor] | None = None
 
 
 class TowerBackbone:
@@ -142,8 +144,8 @@ class TowerBackbone:
     @torch.no_grad()
     def embed_text(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
         """T strings -> [T, E] float32 unit vectors on the model's device. Raises ValueError for an empty list."""
-        encode = self.speech.encode
-        return embed_texts(texts, lambda part: encode(self.tokenizer(part).to(self.device)), batch_size)
+        speech = self.speech
+        return embed_texts(texts, self.tokenizer, speech.encode, batch_size, self.device, speech.ends)
 
     def block_qkv(
         self, index: int, tokens: Tensor, grid: tuple[int, int] | None = None

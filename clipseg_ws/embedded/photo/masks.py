@@ -1,4 +1,4 @@
-"""Pseudo masks of VOC's training pictures from their image labels: the model's own dense maps, refined by the picture."""
+"""Pseudo masks of the training pictures from their image labels: the model's own dense maps, refined by the picture."""
 
 from __future__ import annotations
 
