@@ -14,8 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from clipseg_ws.backbones import choose_model, load_backbone, load_features
-from clipseg_ws.backbones.features import FeatureBackbone
-from clipseg_ws.backbones.protocol import Backbone
+from clipseg_ws.backbones.protocol import Backbone, PictureModel
 from clipseg_ws.config import Config, check_advice, flatten, resolve
 from clipseg_ws.fewshot.bank import SupportBank
 from clipseg_ws.output.segmentation import Segmentation
@@ -44,7 +43,8 @@ class Segmenter:
         method: a preset by name, see ``config.METHODS``.
         device, dtype: "auto" or explicit ("cuda", "cpu", ...; "float32", "bfloat16", "float16").
         offline: never touch the network.
-        features: a second vision model ("hf:facebook/dinov2-base", "local-dir:PATH"), see ``backbones.features``.
+        features: a second vision model ("hf:facebook/dinov2-base", "local-dir:PATH", "photo:stem"), see
+            ``load_features``.
         head: a trained head's file (``clipseg-ws train``): it answers alone, without prompts.
         backbone: an already loaded one instead of ``model``.
         settings_of: what counts where no setting is given: "model" (what it recommends), "default" (``Config``'s).
@@ -58,7 +58,7 @@ class Segmenter:
 
     def __init__(
         self, model: str | None = None, *, method: str = "default", device: str = "auto", dtype: str = "auto",
-        offline: bool = False, features: str | FeatureBackbone | None = None, head: str | Path | None = None,
+        offline: bool = False, features: str | PictureModel | None = None, head: str | Path | None = None,
         backbone: Backbone | None = None, settings_of: str = "model", **config: Any,
     ) -> None:  # fmt: skip
         resolve(method, config)  # a misspelt setting should not cost the loading of a model
@@ -85,7 +85,7 @@ class Segmenter:
         self._batching = Batching(self.config.batch_size)
 
     @property
-    def features(self) -> FeatureBackbone | None:
+    def features(self) -> PictureModel | None:
         """The second vision model."""
         return self._models.features
 

@@ -66,16 +66,19 @@ def _local_folder(path: str) -> Path:
 
 def load_embedded(name: str, *, offline: bool = False) -> Checkpoint:
     """The embedded model of that name. Raises as ``embedded_files``. ``offline`` changes nothing."""
-    return load_folder(embedded_files(name)[0].parent)
+    (weights,) = embedded_files(name)
+    return _load_open_clip(weights.parent, weights, offline=True)
 
 
 def embedded_files(name: str) -> list[Path]:
     """The weights of an embedded model. Raises FileNotFoundError where the package came without its data files."""
     folder = EMBEDDED / name
     weights = folder / f"{name}.safetensors"
-    if not (folder / OPEN_CLIP_CONFIG).is_file() or not weights.is_file():
+    lacking = [file.name for file in (folder / OPEN_CLIP_CONFIG, weights) if not file.is_file()]
+    if lacking:
         raise FileNotFoundError(
-            f"the embedded model is not in {folder} ({OPEN_CLIP_CONFIG}, {weights.name}); install clipseg_ws again"
+            f"the embedded model {name!r} cannot be loaded: {folder} lacks {', '.join(lacking)}; install clipseg_ws "
+            "again, with its data files"
         )
     return [weights]
 
@@ -150,8 +153,10 @@ def local_card(path: str) -> ModelCard:
 
 
 def embedded_card(name: str) -> ModelCard:
-    """The card of an embedded model. Raises as ``embedded_files``."""
-    return folder_card(embedded_files(name)[0].parent)
+    """The card of an embedded model. Raises as ``embedded_files`` where it is not there."""
+    if not (EMBEDDED / name / OPEN_CLIP_CONFIG).is_file():
+        embedded_files(name)
+    return folder_card(EMBEDDED / name)
 
 
 def folder_card(folder: Path) -> ModelCard:

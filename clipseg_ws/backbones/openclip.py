@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clipseg_ws.backbones.card import ModelCard
-from clipseg_ws.backbones.common import check_request, embed_texts, weights_digest
+from clipseg_ws.backbones.common import cast, check_request, embed_texts, weights_digest
 from clipseg_ws.backbones.last_block import LastBlockWeights
 from clipseg_ws.backbones.layout import check_layout
 from clipseg_ws.backbones.positions import check_interpolation, positions
@@ -26,8 +26,8 @@ class OpenClipBackbone:
     """A frozen CLIP in open_clip's layout, a ``protocol.Backbone``.
 
     Args:
-        model: an ``open_clip.CLIP`` (vision transformer with a class token, pooled by that token). It is put into eval
-            mode and frozen, not copied.
+        model: an ``open_clip.CLIP`` (vision transformer with a class token, pooled by that token; behind a patch
+            embedding or a ``hybrid.ConvStem``). It is put into eval mode and frozen, not copied.
         position_interpolation: how the position table follows the patch grid, see ``positions.positions``.
         name: the name it was loaded by. mean, std: RGB normalisation of pixels in [0, 1].
         tokenizer: list of T strings -> [T, context] int64; by default CLIP's BPE from open_clip.
@@ -113,7 +113,7 @@ class OpenClipBackbone:
         self.model.to(device, torch.float32)
         if dtype != torch.float32:
             _ = self.weights_sha256  # before the cast: the same weights have one name in every dtype
-            self.visual.to(dtype)  # names are encoded once and cached: the text tower keeps its precision
+            cast(self.visual, dtype)  # names are encoded once and cached: the text tower keeps its precision
 
     # ---- the walk --------------------------------------------------------------------------------------------------
 

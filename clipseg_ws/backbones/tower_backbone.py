@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from clipseg_ws.backbones.card import ModelCard
-from clipseg_ws.backbones.common import check_request, embed_texts, weights_digest
+from clipseg_ws.backbones.common import cast, check_request, embed_texts, weights_digest
 from clipseg_ws.backbones.last_block import LastBlockParts
 from clipseg_ws.backbones.positions import check_interpolation
 from clipseg_ws.backbones.preprocessing import CLIP_MEAN, CLIP_STD
@@ -106,7 +106,7 @@ class TowerBackbone:
         self.model.to(device, torch.float32)
         if dtype != torch.float32:
             _ = self.weights_sha256  # before the cast: the same weights have one name in every dtype
-            self.tower.module.to(dtype)
+            cast(self.tower.module, dtype)
 
     @torch.no_grad()
     def encode(self, pixels: Tensor, *, attention_blocks: int = 8, keep_layers: Sequence[int] = ()) -> Tokens:

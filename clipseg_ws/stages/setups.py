@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from clipseg_ws.backbones.features import FeatureBackbone
-from clipseg_ws.backbones.protocol import Backbone
+from clipseg_ws.backbones.protocol import Backbone, PictureModel
 from clipseg_ws.config import DEFAULT_METHOD, SETTINGS, Config, resolve
 from clipseg_ws.stages.answerer import Answerer, check_read
 from clipseg_ws.stages.asking import Asking
@@ -32,7 +31,7 @@ class Models:
     """
 
     backbone: Backbone
-    features: FeatureBackbone | None
+    features: PictureModel | None
     head: TrainedHead | None
     texts: Texts
     tokens: TokenCache
