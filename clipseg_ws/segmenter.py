@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from clipseg_ws.backbones import choose_model, load_backbone, load_features
+from clipseg_ws.backbones import choose_model, load_backbone, load_features, model_card
 from clipseg_ws.backbones.protocol import Backbone, PictureModel
-from clipseg_ws.config import Config, check_advice, flatten, resolve
+from clipseg_ws.config import Config, check_advice, flatten
 from clipseg_ws.fewshot.bank import SupportBank
 from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.batching import Batching
@@ -27,7 +27,7 @@ from clipseg_ws.stages.by_maps import without_examples
 from clipseg_ws.stages.cache import TokenCache
 from clipseg_ws.stages.embeddings import image_embeddings, picture_patches, support_tokens
 from clipseg_ws.stages.question import Question, known_of
-from clipseg_ws.stages.setups import Models, Setups
+from clipseg_ws.stages.setups import Models, Setups, check_possible
 from clipseg_ws.stages.texts import Texts
 from clipseg_ws.structures import TextEmbeddings, Vocabulary, WeakLabels
 from clipseg_ws.weak.given import per_image_tags, weak_list
@@ -38,8 +38,7 @@ class Segmenter:
     """Segments pictures with a frozen CLIP: names in, masks out; or image tags in, masks out.
 
     Args:
-        model: "ARCH/PRETRAINED" (open_clip), "hf:REPO", "local-dir:PATH", "photo", "nano"; see ``load_backbone``. Left
-            out: the head's, else what ``backbones.choose_model`` takes, which fetches nothing.
+        model: see ``load_backbone``. Left out: the head's, else what ``choose_model`` takes, which fetches nothing.
         method: a preset by name, see ``config.METHODS``.
         device, dtype: "auto" or explicit ("cuda", "cpu", ...; "float32", "bfloat16", "float16").
         offline: never touch the network.
@@ -61,11 +60,12 @@ class Segmenter:
         offline: bool = False, features: str | PictureModel | None = None, head: str | Path | None = None,
         backbone: Backbone | None = None, settings_of: str = "model", **config: Any,
     ) -> None:  # fmt: skip
-        resolve(method, config)  # a misspelt setting should not cost the loading of a model
         trained = None if head is None else TrainedHead(head)
         if backbone is None and model is None:
             model = choose_model(warnings.warn) if trained is None else trained.card.backbone
         recipe = {"model": model, "device": device, "offline": offline, "features": features, "backbone": backbone}
+        card = model_card(str(model)) if backbone is None else backbone.card
+        check_possible(method, config, card.recommended)  # a misspelt setting should not cost the loading of a model
         if backbone is None:
             backbone = load_backbone(str(model), device=device, dtype=dtype, offline=offline)
         check_advice(backbone.recommended, backbone.card.file)

@@ -114,6 +114,19 @@ class Setups:
             raise problems[0]
 
 
+def check_possible(method: str, given: Mapping[str, Any], recommended: Mapping[str, Any]) -> None:
+    """Raise ValueError where settings are possible in no setting, with what the model recommends and without it."""
+    problems: list[ValueError] = []
+    tries: list[tuple[Mapping[str, Any], str | None]] = [({}, None), *((recommended, one) for one in SETTINGS)]
+    for advice, setting in tries:
+        try:
+            resolve(method, given, advice, setting)
+        except ValueError as error:
+            problems.append(error)
+    if len(problems) == len(tries):
+        raise problems[0]
+
+
 def advice_of(backbone: Backbone, head: TrainedHead | None, settings_of: str) -> dict[str, Any]:
     """What counts where the user gives nothing; a head's picture sizes in any case. Raises ValueError for a source that
     is none of ``SOURCES``."""

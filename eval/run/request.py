@@ -217,7 +217,7 @@ def _reader(
     from clipseg_ws.stages.reading import readable
 
     advice = model_card(str(request.model)).recommended if own.get("settings_of", "model") == "model" else {}
-    return lambda settings: readable(method, settings, head, advice, setting.answered)
+    return lambda settings: readable(method, settings, head, advice, None if head else setting.answered)
 
 
 def _check_shared(
