@@ -15,7 +15,7 @@ def unknown(classes):
     return unknown_names(parse_classes(classes), WORDS)
 
 
-@pytest.mark.parametrize("classes", ["cat", "CAT", " Cat ", "sea horse; SEA HORSE, zzz", "human, people", "xyz, kitty"])
+@pytest.mark.parametrize("classes", ["cat", "CAT", " Cat ", "SEA HORSE, zzz", "human, people", "xyz, kitty"])
 def test_case_and_spaces_do_not_matter_and_one_synonym_is_enough(classes):
     assert unknown(classes) == {}
 
