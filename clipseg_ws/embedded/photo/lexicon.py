@@ -43,19 +43,17 @@ SCENES = {
     "bridge": ("suspension bridge", "viaduct"), "sign": ("street sign",), "water": ("dam", "fountain"),
     "building": ("palace", "church", "apiary"), "railway": ("steel arch bridge",), "street": ("traffic light",),
 }  # fmt: skip
-TOO_ABSTRACT = set(
-    [
+TOO_ABSTRACT = {
     "entity", "physical entity", "abstraction", "abstract entity", "object", "physical object", "whole", "unit",
     "artifact", "artefact", "matter", "instrumentality", "instrumentation", "living thing", "animate thing",
     "organism", "being", "causal agent", "cause", "causal agency", "thing", "physical thing", "substance", "part",
     "portion", "relation", "attribute", "psychological feature", "group", "grouping", "way", "system", "state",
-    "creation", "commodity", "trade good", "good", "solid", "natural object", "unit", "event", "act", "deed",
+    "creation", "commodity", "trade good", "good", "solid", "natural object", "event", "act", "deed",
     "human action", "human activity", "measure", "quantity", "amount", "communication", "location", "region",
     "area", "facility", "installation", "piece", "set", "mass", "person", "individual", "someone", "somebody",
     "mortal", "soul", "case", "block", "bar", "body", "strip", "line", "point", "collection", "aggregation",
-    "work", "line",
-]  # fmt: skip
-)
+    "work",
+}  # fmt: skip
 MOST_MEMBERS = 430  # a more general word with more members says too little
 OWN_WEIGHT = 5.0  # of a VOC name among the members of a more general word
 
