@@ -216,13 +216,13 @@ def test_the_page_says_what_the_model_knows(engine, tiny_backbone):
 def test_of_many_known_names_the_first_are_told():
     from clipseg_ws.backbones.openclip import OpenClipBackbone
 
-    names = [f"thing {i}" for i in range(1200)]
-    backbone = OpenClipBackbone(tiny_clip(), name="photo", known_classes=names)
+    backbone = OpenClipBackbone(tiny_clip(), name="photo")
+    backbone.known_classes = tuple(f"thing {i}" for i in range(1200))
     text = Engine("photo", others=(), load=lambda name, **options: backbone).describe()
     assert "**Model `photo`**" in text and "1,200 names, among them thing 0, thing 1," in text
     assert "thing 19 (all: `clipseg-ws list names --model photo`)" in text and "thing 20" not in text
-    own = OpenClipBackbone(tiny_clip(), name="x/y", known_classes=names[:3])
-    text = Engine("x/y", others=(), load=lambda name, **options: own).describe()
+    backbone.known_classes = backbone.known_classes[:3]
+    text = Engine("x/y", others=(), load=lambda name, **options: backbone).describe()
     assert "By its own account it knows thing 0, thing 1, thing 2." in text
 
 

@@ -64,7 +64,8 @@ def handlers(tmp_path_factory):
     from clipseg_ws.web.engine import Engine
     from clipseg_ws.web.handlers import Handlers
 
-    backbone = OpenClipBackbone(tiny_clip(), name="photo", known_classes=MANY)
+    backbone = OpenClipBackbone(tiny_clip(), name="photo")
+    backbone.known_classes = MANY
     engine = Engine("photo", others=(), load=lambda name, **options: backbone)
     return Handlers(engine, tmp_path_factory.mktemp("answers"))
 
