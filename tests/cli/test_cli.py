@@ -85,27 +85,6 @@ def test_mistakes_are_one_line(scene_file, tmp_path, args, message, monkeypatch,
     assert stop.value.code == 2 and message in printed and "Traceback" not in printed
 
 
-def test_demo(tmp_path):
-    done = invoke("demo", "-o", tmp_path)
-    assert done.exit_code == 0, done.output
-    assert done.output.count("mIoU") == 2
-    for name in (
-        "scene.png",
-        "truth.png",
-        "by_names_overlay.png",
-        "by_tags_overlay.png",
-        "by_names.png",
-        "by_tags.json",
-    ):
-        assert (tmp_path / name).stat().st_size > 0
-
-
-def test_doctor_passes_its_self_test():
-    done = invoke("doctor")
-    assert done.exit_code == 0, done.output
-    assert "self-test passed" in done.output and "torch" in done.output
-
-
 def test_prompts_commands(scene_file):
     assert "voc" in invoke("prompts", "list").output
     assert "person with clothes" in invoke("prompts", "show", "voc").output
