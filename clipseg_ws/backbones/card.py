@@ -16,7 +16,7 @@ class ModelCard:
     Attributes:
         recommended: settings that suit these weights better than the general defaults, see ``config.settings.resolve``.
         known_classes: names of all that the weights know; () where they know no list.
-        known_words: these names, their synonyms and more general words; the names alone where nothing else is said.
+        known_words: these names (always among them), their synonyms and more general words.
         default_classes: what is looked for where nobody names classes; () stands for ``known_classes``.
         file: where it was read, for messages.
 
@@ -34,8 +34,8 @@ class ModelCard:
         object.__setattr__(self, "recommended", dict(self.recommended))
         for key in ("known_classes", "known_words", "default_classes"):
             object.__setattr__(self, key, tuple(getattr(self, key)))
-        if not self.known_words:
-            object.__setattr__(self, "known_words", self.known_classes)
+        words = dict.fromkeys((*self.known_classes, *self.known_words))
+        object.__setattr__(self, "known_words", tuple(words))
 
 
 def read_card(content: Any, file: str) -> ModelCard:
