@@ -21,6 +21,7 @@ from clipseg_ws.registry import Entry, parse_spec, registry, split_outside
 
 _HERE = "clipseg_ws.output.formats."
 _COCO = ("pycocotools", "coco")
+LOOK = {"alpha": 0.5, "outline": -1, "palette": "safe", "legend": "below"}  # of an overlay
 
 
 def _picture(name: str, home: str, file: str, summary: str, **more: Any) -> Entry:
@@ -35,7 +36,11 @@ FORMATS: dict[str, Entry] = registry(
     _picture("png", "png:write", ".png", "label map as palette PNG, 255 ignored; 16-bit grey from 255 classes on"),
     _picture(
         "overlay", "overlay:write", "_overlay.png", "picture with coloured classes and a legend",
-        parameters={"alpha": 0.5},
+        parameters=LOOK,
+    ),
+    _picture(
+        "sheet", "overlay:write_sheet", "_sheet.png", "the picture and its overlay side by side (--sheet)",
+        parameters=LOOK,
     ),
     _picture("json", "record:write", ".json", "names, scores, shares, presence and the resolved configuration"),
     _picture("confidence", "confidence:write", "_confidence.png", "confidence as 8-bit grey PNG, 255 is certain"),
