@@ -28,6 +28,7 @@ from clipseg_ws.stages.by_words import ByWords
 from clipseg_ws.stages.cache import TokenCache
 from clipseg_ws.stages.calling import Calling
 from clipseg_ws.stages.decide import Decision
+from clipseg_ws.stages.dense import check_second_model
 from clipseg_ws.stages.embeddings import image_embeddings, picture_patches, support_tokens
 from clipseg_ws.stages.encoder import Encoder
 from clipseg_ws.stages.question import Question, known_of
@@ -60,7 +61,8 @@ class Segmenter(Calling):
         offline: bool = False, features: str | FeatureBackbone | None = None, head: str | Path | None = None,
         backbone: Backbone | None = None, **config: Any,
     ) -> None:  # fmt: skip
-        resolve(method, config)  # a misspelt setting should not cost the loading of a model
+        # a misspelt setting or a second model that is missing should not cost the loading of a model
+        check_second_model(resolve(method, config), features, head)
         recipe = {"model": model, "device": device, "offline": offline, "features": features, "backbone": backbone}
         backbone = load_backbone(model, device=device, dtype=dtype, offline=offline) if backbone is None else backbone
         self.recipe = recipe | {"dtype": str(backbone.dtype).removeprefix("torch."), "head": head}
@@ -75,6 +77,7 @@ class Segmenter(Calling):
         """Everything that follows from the settings."""
         advice = dict(backbone.recommended) | (self.head.card.settings() if self.head else {})
         self._given, self.config = given, resolve(method, given, advice)
+        check_second_model(self.config, self.features, self.head)
         self.backbone = backbone.with_positions(self.config.position_interpolation, compile=self.config.compile)
         words = self.head is None and self.config.decision == "words"
         models = (self.backbone, self.features, self.config, self._tokens)

@@ -1,7 +1,7 @@
 """mkdocs: pages and files of the checkout that lie outside ``docs/`` become part of the site, links to them included.
 
-On a forge ``docs/heads.md`` links to ``../eval/RESULTS.md``; the site has that page as ``eval/RESULTS.md``. Files that are
-linked and are no page of the site (CSV, Python, pictures) are copied.
+On a forge ``docs/heads.md`` links to ``../eval/RESULTS.md``; the site has that page as ``eval/RESULTS.md``. Files that
+are linked and are no page of the site (CSV, Python, pictures) are copied.
 """
 
 from __future__ import annotations

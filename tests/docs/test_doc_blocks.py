@@ -67,7 +67,7 @@ def call(words: list[str], monkeypatch) -> int:
 
 def run_shell(block: Block, monkeypatch, capsys) -> None:
     for words in block.commands():
-        assert words[0] == "clipseg-ws", f"{block.place}: {words[0]} cannot be tried here; mark the block 'not run: why'"
+        assert words[0] == "clipseg-ws", f"{block.place}: {words[0]} cannot be tried; mark the block 'not run: why'"
         code = call(words, monkeypatch)
         printed = capsys.readouterr()
         assert code == 0, f"{block.place}: {' '.join(words)}\n{printed.out[-2000:]}{printed.err[-2000:]}"
