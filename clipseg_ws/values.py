@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 
-def near_miss(name: object, names: Iterable[str], cutoff: float = 0.6) -> str:
-    """ "did you mean 'x'? " for errors, or "" where no name is near; ``cutoff``: how near, in [0, 1]."""
-    close = difflib.get_close_matches(str(name), list(names), n=1, cutoff=cutoff)
+def near_miss(name: object, names: Iterable[str]) -> str:
+    """ "did you mean 'x'? " for errors, or "" where no name is near."""
+    close = difflib.get_close_matches(str(name), list(names), n=1)
     return f"did you mean {close[0]!r}? " if close else ""
 
 

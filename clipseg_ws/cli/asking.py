@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from clipseg_ws.cli.groups import NameOptions, WeakOptions
-from clipseg_ws.values import near_miss
 
 if TYPE_CHECKING:
     from clipseg_ws.fewshot.bank import SupportBank
@@ -48,16 +47,6 @@ def read_labels(sources: Sequence[Source], names: NameOptions, weak: WeakOptions
     return labels
 
 
-def near_class_file(classes: str | None) -> str:
-    """What to say of a single class whose name is nearly that of a class file: "voc" was meant by "vocc"; else ""."""
-    from clipseg_ws.text.lists import list_vocabularies
-
-    files = list_vocabularies()
-    if classes is None or classes in files or not (hint := near_miss(classes, files, 0.8)):
-        return ""
-    return f"-c {classes!r} is taken as the name of one class; {hint}(clipseg-ws prompts list)"
-
-
 def ask(
     segmenter: Segmenter,
     sources: Sequence[Source],
@@ -75,8 +64,6 @@ def ask(
     """
     from clipseg_ws.run.folder import names_in
 
-    if note := near_class_file(names.classes):
-        typer.echo(note, err=True)
     if labels is None:
         return Asked(segmenter.ask(names.classes, names.background, supports=bank))
     spoken = [labels.names()] if labels.marks else names_in(labels.tags, sources)

@@ -13,7 +13,6 @@ from PIL import Image
 
 from clipseg_ws import Segmenter, segmenter
 from clipseg_ws.cli import app as cli
-from clipseg_ws.cli.asking import near_class_file
 from clipseg_ws.cli.doctor import extras
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +46,7 @@ def test_without_arguments_five_uses_are_shown(monkeypatch, capsys):
         (("predict", "photos.jpg", "-c", "cat", "--method", "clipes"), "did you mean 'clip-es'?"),
         (("predict", "photos.jpg", "-c", "cat", "--format", "overlay(legend=insid)"), "did you mean 'inside'?"),
         (("predict", "photos.jpg", "-c", "cat", "--batchsize", "3"), "--batch-size"),
+        (("prompts", "show", "vocc"), "did you mean 'voc'? for a class of that name"),
     ],
 )
 def test_near_misses_are_named(tmp_path, monkeypatch, capsys, words, message):
@@ -59,18 +59,11 @@ def test_near_misses_are_named(tmp_path, monkeypatch, capsys, words, message):
     assert code == 2 and message in " ".join(shown.replace("│", " ").split()) and "Traceback" not in shown
 
 
-def test_a_class_that_is_nearly_a_class_file_is_said():
-    assert "did you mean 'voc'?" in near_class_file("vocc")
-    assert "did you mean 'cityscapes'?" in near_class_file("cityscape")
-    for good in ("voc", "cat", "cat; dog", "sofa", "ad", None):
-        assert near_class_file(good) == "", good
-
-
 def test_a_missing_second_model_is_said_before_anything_is_loaded(monkeypatch):
     loaded = []
     monkeypatch.setattr(segmenter, "load_backbone", lambda *how, **more: loaded.append(how))
     for settings in ({"method": "proxyclip"}, {"method": "maskclip", "dense_mode": "proxy"}, {"dense_mode": "proxy"}):
-        with pytest.raises(ValueError, match="reads a second vision model.*--features hf:facebook/dinov2-base"):
+        with pytest.raises(ValueError, match=r"reads a second vision model.*--features hf:facebook/dinov2-base"):
             Segmenter("nano", **settings)
     assert loaded == []
     monkeypatch.undo()
