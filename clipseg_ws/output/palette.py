@@ -29,10 +29,15 @@ _STEPS = (0, 48, 96, 144, 192, 240)  # values of a channel among which further c
 
 def colours(palette: str = "safe", size: int = 256) -> Colours:
     """[size, 3] uint8, one colour a label, by the palette's name. Raises ValueError for an unknown name."""
+    check_palette(palette)
+    return safe_palette(size) if palette == "safe" else voc_palette(size)
+
+
+def check_palette(palette: str) -> None:
+    """Raise ValueError for a name that is none of ``PALETTES``."""
     if palette not in PALETTES:
         hint = near_miss(palette, PALETTES)
         raise ValueError(f"palette {palette!r} is unknown; {hint}choose one of {', '.join(PALETTES)}")
-    return safe_palette(size) if palette == "safe" else voc_palette(size)
 
 
 def voc_palette(size: int = 256) -> Colours:

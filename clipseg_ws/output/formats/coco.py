@@ -60,8 +60,7 @@ def coco_annotations(
     Raises:
         ValueError: an unknown style, labels that are no label map of these names, instances of another size.
     """
-    if style not in STYLES:
-        raise ValueError(f"unknown style {style!r}; allowed: {', '.join(STYLES)}, e.g. 'rle'")
+    check_style(style)
     if instances is not None and instances.shape != labels.shape:
         raise ValueError(f"instances are {list(instances.shape)}, the labels {list(labels.shape)}")
     annotations: list[dict[str, Any]] = []
@@ -73,6 +72,12 @@ def coco_annotations(
                 entry["score"] = float(scores[names[category - 1]])
             annotations.append(entry)
     return annotations
+
+
+def check_style(style: str, components: bool = False) -> None:
+    """Raise ValueError for a style that is none of ``STYLES``."""
+    if style not in STYLES:
+        raise ValueError(f"unknown style {style!r}; allowed: {', '.join(STYLES)}, e.g. 'rle'")
 
 
 def _measured(part: Mask, style: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from clipseg_ws.files import atomic_write
 from clipseg_ws.output.drawing import LEGENDS, draw_overlay, side_by_side
-from clipseg_ws.output.palette import colours, ignored_label, voc_palette
+from clipseg_ws.output.palette import check_palette, colours, ignored_label, voc_palette
 from clipseg_ws.output.picture import picture_of
 from clipseg_ws.output.table import rows
 from clipseg_ws.structures import IGNORE, Result
@@ -52,13 +52,7 @@ def overlay(
     Raises:
         ValueError: a value that is not allowed; no picture, or one of another size.
     """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha={alpha} must lie in [0, 1], e.g. 0.5")
-    if outline < -1:
-        raise ValueError(f"outline={outline} is no width; allowed: 0 for none, pixels, or -1 by the picture's size")
-    if legend not in LEGENDS:
-        hint = near_miss(legend, LEGENDS)
-        raise ValueError(f"legend {legend!r} is unknown; {hint}choose one of {', '.join(LEGENDS)}")
+    check_look(alpha, outline, palette, legend)
     picture = picture_of(result, image)
     shades = colours(palette, max(256, int(result.labels.max()) + 1))
     entries = [(row.label, f"{_short(row.name)}  {row.share:.1%}") for row in rows(result) if row.label and row.share]
@@ -69,6 +63,18 @@ def overlay(
             entries.append((ignored, f"(ignored)  {share:.1%}"))
     lines = entries or [(0, "no class found")]
     return draw_overlay(picture, result.labels, shades, lines, alpha=alpha, outline=outline, legend=legend)
+
+
+def check_look(alpha: float, outline: int, palette: str, legend: str) -> None:
+    """Raise ValueError for a value that ``overlay`` does not take."""
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha={alpha} must lie in [0, 1], e.g. 0.5")
+    if outline < -1:
+        raise ValueError(f"outline={outline} is no width; allowed: 0 for none, pixels, or -1 by the picture's size")
+    if legend not in LEGENDS:
+        hint = near_miss(legend, LEGENDS)
+        raise ValueError(f"legend {legend!r} is unknown; {hint}choose one of {', '.join(LEGENDS)}")
+    check_palette(palette)
 
 
 def _short(name: str) -> str:
