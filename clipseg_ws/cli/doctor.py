@@ -105,7 +105,6 @@ def _self_test(device: str, dtype: str) -> Iterator[tuple[str, bool]]:
         scene = draw_scene(10_000_007, 224)
         segmenter = Segmenter("nano", device=device, dtype=dtype)
         result = segmenter(Image.fromarray(scene.image), classes=list(KINDS), tags=list(scene.tags))
-        assert not isinstance(result, list)
         right = float((result.labels == scene.labels).mean())
     except Exception as error:  # a doctor reports, whatever it is
         yield f"self-test FAILED: {type(error).__name__}: {error}", False
