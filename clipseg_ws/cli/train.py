@@ -107,7 +107,7 @@ def train(
     train_set: TrainSet = None,
     settings: Setting = None,
 ) -> None:
-    """Train a head on masks (or straight from tags); a killed run goes on where it was. See README, Heads."""
+    """Train a head on masks (or straight from tags); a killed run goes on where it was. See docs/heads.md."""
     recipe = _recipe(kind, blocks, more_scales, scheme, validation, augment, views, paste, detail, add_to)
     given = _given(steps, lr, seed, weighting, threshold, train_set)
     work = output.with_name(output.stem + "_training") if work is None else work

@@ -42,9 +42,9 @@ def world(tmp_path_factory):
 def place(world, tmp_path, monkeypatch):
     """A copy of the world to stand in, without any downloaded weights."""
     here = tmp_path / "here"
-    shutil.copytree(world, here)
+    shutil.copytree(world, here, ignore=shutil.ignore_patterns(".cache"))
     monkeypatch.chdir(here)
-    monkeypatch.setenv("CLIPSEG_WS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CLIPSEG_WS_CACHE", str(world / ".cache"))  # text embeddings, shared by the pages
     monkeypatch.setenv("COLUMNS", "120")
     return here
 
