@@ -108,12 +108,22 @@ def train(
     settings: Setting = None,
 ) -> None:
     """Train a head on masks (or straight from tags); a killed run goes on where it was. See docs/heads.md."""
+    _check_places(places, images, from_tags)
     recipe = _recipe(kind, blocks, more_scales, scheme, validation, augment, views, paste, detail, add_to)
     given = _given(steps, lr, seed, weighting, threshold, train_set)
     work = output.with_name(output.stem + "_training") if work is None else work
     workers, segmenter = _open(model, device, dtype, offline, batch_size, settings)
     pictures, masks = _masks(segmenter, workers, places, images, from_tags, classes, background, work)
     _fit(segmenter, workers, pictures, masks, unlabelled or [], recipe, given, output, work, tokens)
+
+
+def _check_places(places: list[str], images: list[str] | None, from_tags: str | None) -> None:
+    """Raise ValueError where neither masks with pictures nor tags were given, before anything is loaded."""
+    if from_tags is None and (len(places) != 1 or not images):
+        raise ValueError(
+            "train needs one folder of masks and its pictures: clipseg-ws train masks/ --images photos/, or "
+            "clipseg-ws train --from-tags tags.csv photos/"
+        )
 
 
 def _recipe(
@@ -166,13 +176,8 @@ def _masks(
     if from_tags is not None:
         pictures, folder = list_sources(places), work / "pseudo"
         _make_masks(segmenter, pictures, from_tags, classes, background, folder, workers)
-    elif len(places) != 1 or not images:
-        raise ValueError(
-            "train needs one folder of masks and its pictures: clipseg-ws train masks/ --images photos/, or "
-            "clipseg-ws train --from-tags tags.csv photos/"
-        )
     else:
-        pictures, folder = list_sources(images), Path(places[0])
+        pictures, folder = list_sources(images or []), Path(places[0])
     return pictures, open_masks(folder)
 
 
