@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from clipseg_ws.embedded.nano.scenes import draw_scene
+from clipseg_ws.embedded.nano.scenes import KINDS, Scene, draw_scene
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SIDE = 112
+MEANS = {"cat": "house", "sofa": "tree", "dog": "car"}  # what `nano` is shown where the pages speak of photos
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 MARK = re.compile(r"<!-- (.*?) -->\n\s*\Z")
 
@@ -66,7 +67,7 @@ def make_world(root: Path) -> None:
     """The files that the pages speak of, drawn small."""
     for number, name in enumerate(("photo", "cat", "a", "b", "c", "photos/a", "photos/b", "frames/000", "frames/001",
                                    "examples/cat/x", "examples/sofa/y", "untold/cat/x", "albums/cat/a")):  # fmt: skip
-        scene = draw_scene(5_000_000 + number, SIDE)
+        scene = scene_with("house", "tree", number)  # which "cat" and "sofa" mean here, see MEANS
         save(root / f"{name}.jpg", scene.image)
         if name in ("cat", "a", "frames/000", "examples/cat/x", "examples/sofa/y"):
             mask = root / ("000.png" if name == "frames/000" else f"{name}.png")
@@ -84,6 +85,19 @@ def make_world(root: Path) -> None:
     (root / "boxes.json").write_text(json.dumps(coco), "utf-8")
     make_data_sets(root, voc)
     make_masks(root / "masks")
+
+
+def scene_with(first: str, second: str, number: int) -> Scene:
+    """The next drawn scene from a seed on that holds both kinds of things."""
+    seeds = range(5_000_000 + 1000 * number, 5_000_000 + 1000 * (number + 1))
+    return next(s for seed in seeds if {first, second} <= set((s := draw_scene(seed, SIDE)).tags))
+
+
+def understood(text: str) -> str:
+    """A prompt as the stand-in model reads it: the last thing that it knows, else the last word."""
+    words = re.findall(r"[a-z]+", text.casefold()) or [text]
+    known = [MEANS.get(word, word) for word in words if word in MEANS or word in KINDS]
+    return known[-1] if known else words[-1]
 
 
 def make_data_sets(root: Path, voc: np.ndarray) -> None:
