@@ -37,10 +37,10 @@ TINY = {
     }
 }  # fmt: skip
 STAGES = (
-    Stage("labels", 2, 64, 1e-3, Weights(teacher=0.4), teacher_from=0.5, warmup=1),
-    Stage("masks", 2, 64, 1e-3, MASKED, masks=(64,), warmup=1),
+    Stage("labels", 2, 64, 1e-3, Weights(teacher=0.4), teacher_from=0.5, warmup=1, batch=4, objects=1),
+    Stage("masks", 2, 64, 1e-3, MASKED, masks=(64,), warmup=1, batch=3, objects=1),
 )
-CONFIG = TrainConfig(stages=STAGES, batch=4, objects=1, backgrounds=3, precision="fp32")
+CONFIG = TrainConfig(stages=STAGES, backgrounds=3, precision="fp32")
 
 
 @pytest.fixture
