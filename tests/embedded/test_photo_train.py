@@ -187,7 +187,7 @@ def test_the_text_tower_learns_its_words(tmp_path: Path) -> None:
     rows = F.normalize(torch.randn(21, 16), dim=-1)
     for name, row in zip(VOC, rows, strict=False):
         book.add(name, row)
-    config = TextConfig(steps=250, batch=24, own=12, noise=8)
+    config = TextConfig(steps=250, close=50, batch=24, own=12, noise=8)
     tokenizer = open_clip.SimpleTokenizer(context_length=77)
     told: list[int] = []
     near = train_texts(model, tokenizer, book, rows[20], config, told.append)

@@ -52,7 +52,6 @@ class Stage:
 STAGES = (
     Stage("labels", 1700, 224, 1.2e-3, Weights(teacher=0.4), crop=0.5, teacher_from=0.33, warmup=200),
     Stage("masks", 800, 320, 7e-4, MASKED, masks=(320,), batch=16, objects=4),
-    Stage("again", 250, 320, 4e-4, MASKED, masks=(320,), warmup=50, batch=16, objects=4),
 )
 
 
