@@ -16,6 +16,7 @@ from doc_blocks import PAGES, ROOT, Block, blocks_of, links_of, make_world, unde
 
 from clipseg_ws import segmenter
 from clipseg_ws.backbones import load_backbone
+from clipseg_ws.backbones.card import ModelCard
 from clipseg_ws.cli import app as cli
 
 DATA = ("csv", "json", "yaml", "xml")
@@ -28,8 +29,8 @@ SIDE = 96  # of the pictures that the model sees here
 @cache
 def nano() -> Any:
     backbone = load_backbone("nano", dtype="float32")
-    backbone.recommended = dict(backbone.recommended) | {"short_side": SIDE}
-    backbone.known_classes = ()  # as a model that takes any word
+    backbone.card = ModelCard(dict(backbone.card.recommended) | {"short_side": SIDE})  # as a model that takes any word
+    backbone.recommended, backbone.known_classes = backbone.card.recommended, backbone.card.known_classes
     speak = backbone.embed_text
 
     def embed_text(texts: Sequence[str], batch_size: int = 256) -> Any:
