@@ -109,11 +109,7 @@ def train(
     settings: Setting = None,
 ) -> None:
     """Train a head on masks (or straight from tags); a killed run goes on where it was. See docs/heads.md."""
-    _check_places(places, images, from_tags)
-    if model is None:  # what a head was trained on should not hang on what is on a machine
-        raise ValueError(
-            f"train needs a model: --model {DEFAULT_MODEL}, or --model {WITHOUT_DOWNLOAD}, which came with the package"
-        )
+    model = _named(model, places, images, from_tags)
     recipe = _recipe(kind, blocks, more_scales, scheme, validation, augment, views, paste, detail, add_to)
     given = _given(steps, lr, seed, weighting, threshold, train_set)
     work = output.with_name(output.stem + "_training") if work is None else work
@@ -122,13 +118,18 @@ def train(
     _fit(segmenter, workers, pictures, masks, unlabelled or [], recipe, given, output, work, tokens)
 
 
-def _check_places(places: list[str], images: list[str] | None, from_tags: str | None) -> None:
-    """Raise ValueError where neither masks with pictures nor tags were given, before anything is loaded."""
+def _named(model: str | None, places: list[str], images: list[str] | None, from_tags: str | None) -> str:
+    """The model; ValueError where it, or masks with pictures or tags, were not given, before anything is loaded."""
     if from_tags is None and (len(places) != 1 or not images):
         raise ValueError(
             "train needs one folder of masks and its pictures: clipseg-ws train masks/ --images photos/, or "
             "clipseg-ws train --from-tags tags.csv photos/"
         )
+    if model is None:  # what a head was trained on should not hang on what is on a machine
+        raise ValueError(
+            f"train needs a model: --model {DEFAULT_MODEL}, or --model {WITHOUT_DOWNLOAD}, which came with the package"
+        )
+    return model
 
 
 def _recipe(
