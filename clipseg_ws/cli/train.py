@@ -109,11 +109,10 @@ def train(
     settings: Setting = None,
 ) -> None:
     """Train a head on masks (or straight from tags); a killed run goes on where it was. See docs/heads.md."""
-    model = _named(model, places, images, from_tags)
     recipe = _recipe(kind, blocks, more_scales, scheme, validation, augment, views, paste, detail, add_to)
     given = _given(steps, lr, seed, weighting, threshold, train_set)
     work = output.with_name(output.stem + "_training") if work is None else work
-    workers, segmenter = _open(model, device, dtype, offline, batch_size, settings)
+    workers, segmenter = _open(_named(model, places, images, from_tags), device, dtype, offline, batch_size, settings)
     pictures, masks = _masks(segmenter, workers, places, images, from_tags, classes, background, work)
     _fit(segmenter, workers, pictures, masks, unlabelled or [], recipe, given, output, work, tokens)
 
