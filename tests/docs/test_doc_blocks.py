@@ -1,4 +1,4 @@
-"""Every block of README and docs is run, with the embedded model in place of weights that are not here."""
+"""Every block of README is run (those of docs with -m slow), the embedded model in place of weights not here."""
 
 from __future__ import annotations
 
@@ -85,7 +85,11 @@ def run_shell(block: Block, monkeypatch, capsys) -> None:
         assert code == 0, f"{block.place}: {' '.join(words)}\n{printed.out[-2000:]}{printed.err[-2000:]}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+# README at every run; the other pages take minutes
+RUNS = [pytest.param(page, marks=[pytest.mark.slow] if page.parent.name == "docs" else []) for page in PAGES]
+
+
+@pytest.mark.parametrize("page", RUNS, ids=lambda page: page.stem)
 def test_the_blocks_of_a_page_run_in_order(page, place, small_weights, monkeypatch, capsys):
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks_of(page):
@@ -152,7 +156,7 @@ def consoles() -> list[Block]:
 
 @pytest.mark.parametrize("block", consoles(), ids=lambda block: block.place)
 def test_what_a_console_shows_is_what_is_printed(block, place, monkeypatch, capsys):
-    """"$ command", then what it prints; "..." stands for anything."""
+    """ "$ command", then what it prints; "..." stands for anything."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
         line, _, expected = part.partition("\n")
