@@ -104,7 +104,7 @@ def split_formats(formats: str | Sequence[str]) -> tuple[tuple[str, ...], tuple[
         raise ValueError(f"format {', '.join(sorted(twice))} is asked for with different parameters; choose one")
     for spec in specs:
         FORMATS[spec.name].check_installed()
-        if check := FORMATS[spec.name].about["check"]:
+        if check := FORMATS[spec.name].about.get("check"):
             module, _, name = check.partition(":")
             getattr(import_module(_HERE + module), name)(**spec.resolved(FORMATS))
     pictures, datasets = (
