@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from torch import Tensor
 
@@ -20,21 +19,22 @@ from clipseg_ws.fewshot.bank import SupportBank
 from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.batching import Batching
 from clipseg_ws.pictures.picture import Picture
+from clipseg_ws.pictures.sources import Source
 from clipseg_ws.stages.answering import answered
 from clipseg_ws.stages.banks import Matchers, make_bank
 from clipseg_ws.stages.by_head import TrainedHead
 from clipseg_ws.stages.by_maps import without_examples
 from clipseg_ws.stages.cache import TokenCache
+from clipseg_ws.stages.calling import Calling
+from clipseg_ws.stages.dense import check_second_model
 from clipseg_ws.stages.embeddings import image_embeddings, picture_patches, support_tokens
 from clipseg_ws.stages.question import Question, known_of
 from clipseg_ws.stages.setups import Models, Setups, check_possible
 from clipseg_ws.stages.texts import Texts
 from clipseg_ws.structures import TextEmbeddings, Vocabulary, WeakLabels
-from clipseg_ws.weak.given import per_image_tags, weak_list
-from clipseg_ws.weak.marks import mark_names
 
 
-class Segmenter:
+class Segmenter(Calling):
     """Segments pictures with a frozen CLIP: names in, masks out; or image tags in, masks out.
 
     Args:
@@ -65,7 +65,8 @@ class Segmenter:
             model = choose_model(warnings.warn) if trained is None else trained.card.backbone
         recipe = {"model": model, "device": device, "offline": offline, "features": features, "backbone": backbone}
         card = model_card(str(model)) if backbone is None else backbone.card
-        check_possible(method, config, card.recommended)  # a misspelt setting should not cost the loading of a model
+        # a misspelt setting or a second model that is missing should not cost the loading of a model
+        check_possible(method, config, card.recommended, features, head)
         if backbone is None:
             backbone = load_backbone(str(model), device=device, dtype=dtype, offline=offline)
         check_advice(backbone.recommended, backbone.card.file)
@@ -82,6 +83,7 @@ class Segmenter:
         self._setups = Setups(self._models, method, given, settings_of)
         first = self._setups.first
         self.config, self.backbone, self.answerer = first.config, first.backbone, first.answerer
+        check_second_model(self.config, self.features, self.head)
         self._batching = Batching(self.config.batch_size)
 
     @property
@@ -122,38 +124,6 @@ class Segmenter:
         """Pickled as what it was made from, not as weights: a worker process loads the same model on its own device."""
         how = {"method": self.method, "settings_of": self.settings_of}
         return _remake, (self.recipe | how | self._given, self._models.texts.on_cpu())
-
-    def __call__(
-        self, images: Any, classes: Any = None, *, background: str | Sequence[str] | None = None,
-        tags: Sequence[Any] | None = None, supports: Any = None,
-        weak: WeakLabels | Sequence[WeakLabels] | None = None,
-    ) -> Segmentation | list[Segmentation]:  # fmt: skip
-        """Segment one picture or a list of pictures.
-
-        Args:
-            images: path, URL, PIL image or uint8 array [H, W, 3]; or a list of these.
-            classes: "cat; person, people" (``;`` between classes, ``,`` between synonyms), a list, a ``Vocabulary``, a
-                class file, or a name from ``prompts/``. May be left out with ``tags`` or a model that knows its own.
-            background: words that compete as background; the class file's own, else the configuration's, by default.
-            tags: the weak setting: the classes that are in the picture (a list of lists for several pictures).
-            supports: the few setting: ``Support(image, mask, label)`` or a list of these, a folder
-                ``label/picture.jpg`` + ``label/picture.png``, a bank (``Segmenter.bank``) or the file of one. Without
-                ``classes`` the supports' labels are looked for, by the examples alone; with ``classes`` names and
-                examples count together. A support without a mask gets one by the weak setting first.
-            weak: the weak setting with boxes, points and scribbles (one ``WeakLabels`` per picture); the answer never
-                contradicts them. Which classes are there is decided as without them where they name no class (a mark
-                of the background alone, say). Not together with ``tags``, which are a field of it.
-
-        Returns one ``Segmentation`` for one picture, a list for a list. Raises ValueError as ``ask`` and ``answer``.
-        """
-        single = not isinstance(images, (list, tuple))
-        listed = [images] if single else list(images)
-        named = per_image_tags(tags, len(listed), single)
-        marks = None if weak is None else weak_list(weak, len(listed), tags)
-        spoken = named if marks is None else [sorted(mark_names(labels)) for labels in marks]
-        question = self.ask(classes, background, supports=supports, tags=spoken)
-        results = self.answer(question, listed, tags=named, marks=marks)
-        return results[0] if single else results
 
     def ask(
         self, classes: Any = None, background: Any = None, *, supports: Any = None,
@@ -219,7 +189,7 @@ class Segmenter:
 
         Another Segmenter may segment it too: one with other sizes resizes it again.
         """
-        if source is None and not isinstance(image, (Picture, Image.Image, np.ndarray)):
+        if source is None and isinstance(image, (str, Path, Source)):
             source = str(image)
         return self.answerer.picture(image, source)
 

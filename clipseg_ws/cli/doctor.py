@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
@@ -12,13 +13,7 @@ import typer
 from clipseg_ws.cli.options import Device, Dtype
 
 PACKAGES = ("torch", "open_clip_torch", "transformers", "numpy", "pillow", "pandas", "scipy", "safetensors")
-EXTRAS = {
-    "crf": "pydensecrf2",
-    "superpixels": "scikit-image",
-    "coco": "pycocotools",
-    "plots": "matplotlib",
-    "demo": "gradio",
-}
+REQUIRED = re.compile(r"([A-Za-z0-9._-]+).*;.*extra\s*==\s*['\"]([^'\"]+)['\"]")
 
 
 def doctor(device: Device = "auto", dtype: Dtype = "auto") -> None:
@@ -39,14 +34,29 @@ def examine(device: str = "auto", dtype: str = "auto") -> Iterator[tuple[str, bo
     )
     for package in PACKAGES:
         yield _version(package)
-    for extra, package in EXTRAS.items():
-        found = _installed(package)
-        missing = f'not installed (pip install ".[{extra}]")'
-        yield f"extra [{extra}]: {package} {found or missing}", True
+    for extra, packages in extras().items():
+        yield _extra(extra, packages), True
     yield from _devices()
     yield from _weights()
     for model in SELF_TESTS:
         yield from _self_test(model, device, dtype)
+
+
+def extras() -> dict[str, list[str]]:
+    """Every extra of the installed package -> the packages that it asks for."""
+    found: dict[str, list[str]] = {}
+    for line in metadata.requires("clipseg_ws") or ():
+        if match := REQUIRED.fullmatch(line):
+            found.setdefault(match[2], []).append(match[1])
+    return found
+
+
+def _extra(extra: str, packages: list[str]) -> str:
+    """ "extra [crf]: pydensecrf2 1.1", or what is missing and how to get it."""
+    here = [f"{package} {version}" for package in packages if (version := _installed(package))]
+    missing = [package for package in packages if not _installed(package)]
+    lack = f'{", ".join(missing)} not installed (pip install "clipseg_ws[{extra}]")' if missing else ""
+    return f"extra [{extra}]: {'; '.join(filter(None, (', '.join(here), lack)))}"
 
 
 def _installed(package: str) -> str | None:

@@ -132,8 +132,12 @@ Formats = Annotated[
     option(
         "--format",
         help=f"Files to write, commas between. For each picture: {', '.join(names_of('picture'))}; for the whole "
-        f"folder: {', '.join(names_of('dataset'))}; parameters as in coco(style=polygons).",
+        f"folder: {', '.join(names_of('dataset'))}; parameters as in coco(style=polygons), overlay(alpha=0.3, "
+        "outline=0, palette=voc, legend=inside).",
     ),
+]
+Sheet = Annotated[
+    bool, option("--sheet", help="Write the picture and its overlay side by side too, as --format sheet.")
 ]
 Limit = Annotated[int | None, option("--limit", min=1, help="The first pictures only.")]
 Shard = Annotated[

@@ -15,6 +15,7 @@ from clipseg_ws.stages.by_head import ByHead, TrainedHead
 from clipseg_ws.stages.by_maps import ByMaps, question_reads
 from clipseg_ws.stages.by_words import ByWords
 from clipseg_ws.stages.cache import TokenCache
+from clipseg_ws.stages.dense import check_second_model
 from clipseg_ws.stages.encoder import Encoder
 from clipseg_ws.stages.question import Question
 from clipseg_ws.stages.texts import Texts
@@ -114,13 +115,18 @@ class Setups:
             raise problems[0]
 
 
-def check_possible(method: str, given: Mapping[str, Any], recommended: Mapping[str, Any]) -> None:
-    """Raise ValueError where settings are possible in no setting, with what the model recommends and without it."""
+def check_possible(
+    method: str, given: Mapping[str, Any], recommended: Mapping[str, Any], features: Any = None, head: Any = None
+) -> None:
+    """Raise ValueError where settings are possible in no setting, with what the model recommends and without it.
+
+    ``features``, ``head``: what there is beside the model; a method that reads a second model needs one.
+    """
     problems: list[ValueError] = []
     tries: list[tuple[Mapping[str, Any], str | None]] = [({}, None), *((recommended, one) for one in SETTINGS)]
     for advice, setting in tries:
         try:
-            resolve(method, given, advice, setting)
+            check_second_model(resolve(method, given, advice, setting), features, head)
         except ValueError as error:
             problems.append(error)
     if len(problems) == len(tries):

@@ -21,7 +21,7 @@ from PIL import Image
 
 from clipseg_ws.embedded.nano.scenes import KINDS
 from clipseg_ws.embedded.photos import PHOTOS
-from clipseg_ws.output.palette import voc_palette
+from clipseg_ws.output.palette import safe_palette
 from clipseg_ws.web.controls import drawn_picture
 
 pytest.importorskip("gradio", reason="gradio is not installed (extra demo)")
@@ -143,7 +143,7 @@ def test_names_points_and_downloads(visit, tmp_path):
     shown = fetch_image(view, "#cs-overlay")
     left = (shown.shape[1] - scene.shape[1]) // 2  # the legend may be wider
     shown = shown[: scene.shape[0], left : left + scene.shape[1]].astype(int)
-    halves = [np.abs(shown - (scene + voc_palette()[label]) / 2).max(2) <= 1 for label in range(5)]
+    halves = [np.abs(shown - (scene + safe_palette()[label]) / 2).max(2) <= 1 for label in range(5)]
     assert halves[1].mean() > 0.01 and halves[2].mean() > 0.01 and halves[3].mean() > 0.005  # house, tree, flower
     assert (np.abs(shown - scene).max(2) == 0).mean() > 0.4  # the background is left as it is
 
