@@ -101,9 +101,11 @@ def _outlined(photo: Photo) -> Image.Image:
     """The photo with its outline painted in."""
     import numpy as np
 
-    from clipseg_ws.output.palette import draw_overlay
+    from clipseg_ws.output.drawing import draw_overlay
+    from clipseg_ws.output.palette import colours
 
-    return draw_overlay(photo.open(), photo.mask().astype(np.uint8), [(1, f"the example: {photo.shows[0]}")])
+    lines = [(1, f"the example: {photo.shows[0]}")]
+    return draw_overlay(photo.open(), photo.mask().astype(np.uint8), colours(), lines)
 
 
 def _write(path: Path, picture: Image.Image) -> None:

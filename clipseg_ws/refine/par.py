@@ -65,9 +65,7 @@ def par(
     picture = image.to(maps.dtype)
     if picture.shape[-2:] != maps.shape[-2:]:
         picture = F.interpolate(picture, size=maps.shape[-2:], mode="bilinear", align_corners=True)
-    weights = par_weights(picture, dilations)
-    if normalise:
-        weights.div_(1 + POSITION_WEIGHT)
+    weights = par_weights(picture, dilations) / (1 + POSITION_WEIGHT if normalise else 1)
     return diffuse(maps, weights, offsets, iterations).to(scores.dtype)
 
 

@@ -99,7 +99,16 @@ class HeadTable(Table):
 
 
 PLAIN = r"(?!.*--background 1).*"
+PHOTOS = (
+    "cam", "cam-affinity", "cam-picture", "dense", "weak", "zero", "presence", "boxes", "points", "few-1",
+    "few-1-name", "few-5",
+)  # fmt: skip
 TABLES: dict[str, Table] = {
+    "photo_model": Table(
+        "photos.csv", "row", [(f"`{row}`", {"row": row}) for row in PHOTOS],
+        [("mIoU", {}, "mIoU"), ("person", {}, "iou_person"), ("presence: precision", {}, "precision"),
+         ("recall", {}, "recall")],
+    ),
     "settings": Table(
         "scenes.csv", "method",
         [

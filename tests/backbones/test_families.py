@@ -133,13 +133,15 @@ def test_encode_gives_tokens_of_any_grid(backbone):
 
 def test_a_picture_does_not_depend_on_its_batch(backbone):
     pixels = pixels_of(backbone)
+    # convolutions of another batch are summed in another order, 60 layers deep
+    near = {"atol": 5e-4, "rtol": 1e-3} if backbone.name == "photo" else {"atol": 1e-5, "rtol": 1e-5}
     together = backbone.encode(pixels, attention_blocks=2, keep_layers=(0,))
     for i in range(2):
         alone = backbone.encode(pixels[i : i + 1], attention_blocks=2, keep_layers=(0,))
         for a, b in ((alone.last_input, together.last_input), (alone.attention, together.attention)):
-            torch.testing.assert_close(a[0], b[i], atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(alone.layers[0][0], together.layers[0][i], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(backbone.embed(pixels)[1:], backbone.embed(pixels[1:]), atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(a[0], b[i], **near)
+        torch.testing.assert_close(alone.layers[0][0], together.layers[0][i], **near)
+    torch.testing.assert_close(backbone.embed(pixels)[1:], backbone.embed(pixels[1:]), **near)
 
 
 def test_texts_are_unit_vectors_comparable_with_pictures(backbone):

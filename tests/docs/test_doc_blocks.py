@@ -22,7 +22,6 @@ from clipseg_ws.cli import app as cli
 DATA = ("csv", "json", "yaml", "xml")
 # what no test can run: the network, a machine more, minutes, or a server
 OUTSIDE = re.compile(r"pip install|clipseg-ws (download|bench)|--web|ray start|accelerate launch|eval prepare")
-PENDING = ("docs/images/photo-names.jpg", "docs/images/photo-box.jpg")  # made with the weights of `photo`
 SIDE = 96  # of the pictures that the model sees here
 
 
@@ -143,9 +142,8 @@ def test_links_lead_somewhere(page):
     for target in links_of(page):
         path, _, anchor = target.partition("#")
         file = (page.parent / path).resolve() if path else page
-        if not file.exists():
-            assert file.relative_to(ROOT).as_posix() in PENDING, f"{page.name}: {target}"
-        elif anchor:
+        assert file.exists(), f"{page.name}: {target}"
+        if anchor:
             heads = re.findall(r"^#+ (.+)$", file.read_text("utf-8"), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in heads}, target
 
