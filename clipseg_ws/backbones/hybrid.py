@@ -53,7 +53,8 @@ class ConvStem(nn.Module):
 
     def features(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[B, 3, H, W] normalised -> features of strides 8, 16 and 32: [B, C, H/8, W/8] and so on, sides rounded up."""
-        trunk, levels = self.trunk, []
+        trunk: Any = self.trunk
+        levels: list[Tensor] = []
         x = trunk.bn1(trunk.conv_stem(pixels))
         for index, block in enumerate(trunk.blocks):
             x = block(x)

@@ -36,7 +36,8 @@ def end_places(tower: Any, ids: Tensor) -> Tensor:
     """[T, context] token rows -> [T] places of the end tokens, at which the tower is read."""
     if _pooling(tower) == "argmax":
         return ids.argmax(1)
-    return (ids == _end_id(tower)).int().argmax(1)
+    ends: Tensor = (ids == _end_id(tower)).int().argmax(1)
+    return ends
 
 
 def encode_short(tower: Any, ids: Tensor) -> Tensor:
@@ -46,7 +47,7 @@ def encode_short(tower: Any, ids: Tensor) -> Tensor:
     dtype = tower.transformer.get_cast_dtype()
     x = tower.token_embedding(ids[:, :length]).to(dtype) + tower.positional_embedding[:length].to(dtype)
     x = tower.ln_final(tower.transformer(x, attn_mask=tower.attn_mask[:length, :length]))
-    pooled = x[torch.arange(len(x), device=x.device), ends]
+    pooled: Tensor = x[torch.arange(len(x), device=x.device), ends]
     projection = tower.text_projection
     if projection is None:
         return pooled

@@ -93,7 +93,9 @@ def _found(result: Segmentation, photo: Photo) -> Iterator[str]:
 def _around(photo: Photo) -> tuple[float, float, float, float]:
     """The box around a photo's outlined thing: x0, y0, x1, y1, ends exclusive."""
     mask = photo.mask()
-    rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
+    import numpy as np
+
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 

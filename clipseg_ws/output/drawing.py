@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -120,7 +121,7 @@ def _draw_line(
 
 
 def _text_size(picture: Image.Image) -> int:
-    return max(12, round((picture.width * picture.height) ** 0.5 / 32))
+    return max(12, round(math.sqrt(picture.width * picture.height) / 32))
 
 
 def _font_for(texts: list[str], size: int) -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, list[str]]:

@@ -96,7 +96,8 @@ class Calling:
             >>> result.mask("cat").mean(), result.boxes()
         """
         if is_stream(images):
-            return self.stream(images, classes, background=background, tags=tags, supports=supports, weak=weak)
+            marks = [weak] if isinstance(weak, WeakLabels) else weak
+            return self.stream(images, classes, background=background, tags=tags, supports=supports, weak=marks)
         single = not isinstance(images, (list, tuple))
         listed = [images] if single else list(images)
         named = per_image_tags(tags, len(listed), single)

@@ -46,7 +46,7 @@ GRIDS: Mapping[str, Grid] = {  # by row; of other rows that of the first one who
     "dense": {"background_rule": ("power", "prompts"), "alpha": (0.5, 1, 2, 3), "short_side": (224, 320, 384, 448)},
     "weak-few": {"fewshot.text_weight": (0.3, 0.5, 0.7, 0.9)},
     "weak": _MAPS,
-    "zero": {"presence_threshold": (0.15, 0.2, 0.25, 0.3, 0.4, 0.5)} | _MAPS,
+    "zero": {"presence_threshold": (0.15, 0.2, 0.25, 0.3, 0.4, 0.5), **_MAPS},
     "presence": {"presence_threshold": (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)},
     "few-1-name": {"fewshot.text_weight": (0.2, 0.3, 0.5, 0.7, 0.9)},
     "few-5-name": {"fewshot.text_weight": (0.2, 0.3, 0.5, 0.7, 0.9)},

@@ -83,7 +83,8 @@ class Models:
     def of(self, row: Row) -> Segmenter:
         """The Segmenter of a row. Raises ValueError for settings that it does not read, OSError as ``on_stem``."""
         first = self.on_stem if row.stem else self.plain
-        return first.variant(row.method, **self._common, **row.given)
+        settings: dict[str, Any] = {**self._common, **row.given}
+        return first.variant(row.method, **settings)
 
     @property
     def known(self) -> tuple[str, ...]:

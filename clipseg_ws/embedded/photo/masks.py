@@ -46,13 +46,13 @@ def _batches(pool: Pool, chosen: list[int], short: int, size: int = 16) -> Itera
 
 def dense_logits(look: Look, words: Words, scale: Tensor, pixels: Tensor) -> Tensor:
     """[B, 1 + 20, h, w]: background (log-sum-exp of its words) and VOC's names, mean with the mirrored picture."""
-    total = None
+    total: Tensor | None = None
     for turn in (False, True):
         walk = look(pixels.flip(-1) if turn else pixels)
         named = scale * walk.values @ words.concepts[: len(VOC)].T
         ground = scale * walk.values @ torch.cat([words.background, words.other]).T
         logits = torch.cat([ground.logsumexp(-1, keepdim=True), named], -1)
-        maps = logits.transpose(1, 2).unflatten(2, walk.grid)
+        maps = torch.unflatten(logits.transpose(1, 2), 2, walk.grid)
         total = maps if total is None else (total + maps.flip(-1)) / 2
     assert total is not None
     return total

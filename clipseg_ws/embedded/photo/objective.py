@@ -94,8 +94,10 @@ def multi_positive(logits: Tensor, present: Tensor, known: Tensor) -> Tensor:
 def logits_of(walk: Walk, words: Words, scale: Tensor) -> Logits:
     """All comparisons of pictures and patches with words, once."""
     ask, imagenet = words.question().T, words.imagenet.T
-    whole = [scale * walk.cls @ ask, scale * walk.pooled @ ask, scale * walk.values @ ask]
-    return Logits(*whole, scale * walk.cls @ imagenet, (scale * walk.values @ imagenet).float())
+    return Logits(
+        cls=scale * walk.cls @ ask, pooled=scale * walk.pooled @ ask, patches=scale * walk.values @ ask,
+        cls_imagenet=scale * walk.cls @ imagenet, patches_imagenet=(scale * walk.values @ imagenet).float(),
+    )  # fmt: skip
 
 
 def label_losses(walk: Walk, logits: Logits, truth: Truth, stem: Stemmed) -> dict[str, Tensor]:
@@ -120,7 +122,7 @@ def label_losses(walk: Walk, logits: Logits, truth: Truth, stem: Stemmed) -> dic
 
 def _patch_opinion(logits: Tensor, grid: tuple[int, int], stem: Stemmed) -> Tensor:
     """The stem's opinion at stride 32 against the mean logits of the four patches there."""
-    pooled = F.avg_pool2d(logits.transpose(1, 2).unflatten(2, grid), 2)
+    pooled = F.avg_pool2d(torch.unflatten(logits.transpose(1, 2), 2, grid), 2)
     return F.kl_div(pooled.log_softmax(1), stem.patch_opinion.softmax(1), reduction="none").sum(1).mean()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -22,9 +24,10 @@ ROOTS = {
 
 def imagenet_synsets() -> list[str]:
     """Offsets of ImageNet-1k's classes in their usual order, from timm's list."""
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
-    return [name.removeprefix("n") for name in ImageNetInfo("imagenet-1k").label_names()]
+    info: Any = ImageNetInfo("imagenet-1k")
+    return [name.removeprefix("n") for name in info.label_names()]
 
 
 def related_names(wordnet: WordNet, concepts: list[str]) -> Tensor:

@@ -48,7 +48,8 @@ def fast_features(stem: ConvStem, *, compile: bool) -> Callable[[Tensor], Featur
     """
     import copy
 
-    inner: Any = copy.deepcopy(stem).eval().requires_grad_(False).to(torch.bfloat16, memory_format=torch.channels_last)
+    inner: Any = copy.deepcopy(stem).eval().requires_grad_(False)
+    inner = inner.to(torch.bfloat16, memory_format=torch.channels_last)
     features = inner.features
     if compile:
         import torch._dynamo.config as dynamo

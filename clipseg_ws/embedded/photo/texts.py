@@ -52,7 +52,7 @@ def plural(phrase: str) -> str:
 
 def unknown_words(rng: np.random.Generator, count: int, pieces: list[str], known: set[str]) -> list[str]:
     """One to three random pieces of the tokenizer's vocabulary, as text; none that is known."""
-    words = []
+    words: list[str] = []
     while len(words) < count:
         parts = [pieces[int(i)] for i in rng.integers(len(pieces), size=int(rng.integers(1, 4)))]
         text = ("" if rng.random() < 0.3 else " ").join(parts)

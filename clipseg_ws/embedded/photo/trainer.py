@@ -82,7 +82,7 @@ class Trainer:
         """Unit vectors of a table [P + G + 1 + 1000, E]."""
         unit = F.normalize(table, dim=-1)
         concepts, grounds = len(self.pool.names), self.config.backgrounds
-        return Words(*unit.split([concepts, grounds, 1, 1000]))
+        return Words(*torch.split(unit, [concepts, grounds, 1, 1000]))
 
     def mean_words(self) -> tuple[Words, Tensor]:
         """Words and logit scale of the averaged model."""
