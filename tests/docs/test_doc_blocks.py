@@ -21,7 +21,7 @@ from clipseg_ws.cli import app as cli
 
 DATA = ("csv", "json", "yaml", "xml")
 # what no test can run: the network, a machine more, minutes, or a server
-OUTSIDE = re.compile(r"pip install|clipseg-ws (download|bench)|--web|ray start|accelerate launch|eval prepare")
+OUTSIDE = re.compile(r"pip install|clipseg-ws (download|bench|doctor)|--web|ray start|accelerate launch|eval prepare")
 SIDE = 96  # of the pictures that the model sees here
 
 
