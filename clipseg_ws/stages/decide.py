@@ -21,7 +21,7 @@ from clipseg_ws.stages.classmaps import ClassMaps
 from clipseg_ws.stages.constrain import apply_constraints, box_maps, constrained_label, spread_seeds
 from clipseg_ws.stages.instances import instances
 from clipseg_ws.stages.labels import drop_small, label, spread_labels, with_background
-from clipseg_ws.stages.large import enlarged_labels, working_size
+from clipseg_ws.stages.large import enlarged_labels, fewer_pixels
 from clipseg_ws.weak.constraints import Constraints
 
 CELLS = 2**26  # channels times pixels that are decided together: 256 MiB in float32
@@ -78,7 +78,7 @@ def decide_maps(
     channels = 1 + maps.classes.shape[1]
     for size_group in grouped([picture.size for picture in pictures]):
         size = pictures[size_group[0]].size
-        height, width = working_size(size, config.max_pixels)
+        height, width = fewer_pixels(size, config.max_pixels)
         cells = max(channels * height * width, size[0] * size[1])
         most = 1 if marks is not None else max(1, CELLS // cells)
         for start in range(0, len(size_group), most):
@@ -105,7 +105,7 @@ def _decide_size(
     """Pictures of one size; with ``marks`` there is one of them."""
     whole = pictures[0].size
     full = marks is not None or config.keep_maps or config.instances  # these are asked for at every pixel
-    size = whole if full else working_size(whole, config.max_pixels)
+    size = whole if full else fewer_pixels(whole, config.max_pixels)
     if marks is not None:
         own = [c for c in maps.classes[0].tolist() if c >= 0]
         marks = marks.select(own)

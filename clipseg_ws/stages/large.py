@@ -13,7 +13,7 @@ from clipseg_ws.stages.labels import label, spread_labels
 STRIP_CELLS = 2**24  # channels times pixels of a strip: 64 MiB in float32
 
 
-def working_size(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
+def fewer_pixels(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
     """(h, w) of at most about ``max_pixels`` pixels in the shape of ``size``; ``size`` where it is small enough, or
     with 0."""
     height, width = size

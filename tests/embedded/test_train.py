@@ -18,8 +18,9 @@ from clipseg_ws.embedded.nano.anchors import anchor_loss, anchor_texts, anchors
 from clipseg_ws.embedded.nano.data import Pool, build_pool, patch_shares, sample_batch
 from clipseg_ws.embedded.nano.recipe import TrainConfig, pace
 from clipseg_ws.embedded.nano.scenes import BACKGROUNDS, KINDS, draw_scene
-from clipseg_ws.embedded.nano.texts import NEGATIVES, plain_vocabulary, word_list
-from clipseg_ws.embedded.nano.train import Trainer, build_model, export, train
+from clipseg_ws.embedded.nano.texts import NEGATIVES, word_list
+from clipseg_ws.embedded.nano.train import Trainer, build_model, train
+from clipseg_ws.embedded.training import plain_vocabulary, save_half
 
 TINY = TrainConfig(
     steps=4, polish=1, batch=3, size=64, scenes=6, scene_size=64, warmup=1, text_steps=2, precision="fp32",
@@ -209,7 +210,7 @@ def test_train_writes_checkpoint_log_and_weights(cache: Path, tmp_path: Path) ->
 
 def test_export_is_complete(tmp_path: Path) -> None:
     model = build_model()
-    export(dict(model.named_parameters()), tmp_path / "x.safetensors")
+    save_half(dict(model.named_parameters()), tmp_path / "x.safetensors")
     assert set(load_file(tmp_path / "x.safetensors")) == set(model.state_dict())
 
 

@@ -14,12 +14,12 @@ from PIL import Image
 from clipseg_ws import Segmenter
 from clipseg_ws.stages import large
 from clipseg_ws.stages.labels import label, spread_labels
-from clipseg_ws.stages.large import enlarged_labels, working_size
+from clipseg_ws.stages.large import enlarged_labels, fewer_pixels
 
 
 @given(st.integers(1, 9000), st.integers(1, 9000), st.integers(0, 10**6))
-def test_the_working_size_keeps_the_shape(height: int, width: int, most: int) -> None:
-    h, w = working_size((height, width), most)
+def test_the_fewer_pixels_keeps_the_shape(height: int, width: int, most: int) -> None:
+    h, w = fewer_pixels((height, width), most)
     if not most or height * width <= most:
         assert (h, w) == (height, width)
     else:
@@ -59,7 +59,7 @@ def test_the_limit_counts_only_beyond_it() -> None:
     assert np.array_equal(whole.confidence, limited.confidence)
 
 
-def test_small_classes_are_dropped_at_the_working_size_too() -> None:
+def test_small_classes_are_dropped_at_the_fewer_pixels_too() -> None:
     image = scene(3).image
     wide = (Image.fromarray(image) if isinstance(image, np.ndarray) else image).resize((1120, 896))
     kinds = "house; tree; car; boat; fish; sun"

@@ -17,11 +17,7 @@ import torch.nn.functional as F
 from clipseg_ws.embedded.losses import text_walk
 from clipseg_ws.embedded.nano.scenes import BACKGROUNDS, KINDS
 from clipseg_ws.embedded.nano.texts import caption_list, word_list
-
-
-def text_parameters(model: Any) -> list[torch.nn.Parameter]:
-    """The parameters of an open_clip model's text tower."""
-    return [p for n, p in model.named_parameters() if not n.startswith("visual.") and n != "logit_scale"]
+from clipseg_ws.embedded.training import text_parameters
 
 
 def anchors(width: int, seed: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from clipseg_ws.embedded.nano.anchors import text_parameters
+from clipseg_ws.embedded.training import text_parameters
 
 
 @dataclass(frozen=True)

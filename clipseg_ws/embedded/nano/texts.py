@@ -79,9 +79,3 @@ def caption_list(rng: np.random.Generator, present: torch.Tensor, grounds: torch
     tags = [[kind for kind, seen in zip(KINDS, row, strict=True) if seen] for row in rows]
     names = [BACKGROUNDS[int(ground)] for ground in grounds]
     return [captions_for(t, name, rng, 2)[int(rng.integers(2))] for t, name in zip(tags, names, strict=True)]
-
-
-def plain_vocabulary(tokenizer: object) -> list[str]:
-    """The entries of CLIP's tokenizer that are plain lower-case words or pieces, as text without the end mark."""
-    pieces = [piece.removesuffix("</w>") for piece in tokenizer.encoder]  # type: ignore[attr-defined]
-    return [piece for piece in pieces if piece.isascii() and piece.isalpha() and len(piece) > 2]

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
-from safetensors.torch import save_file
 from torch import nn
 from tqdm import tqdm
 
@@ -29,7 +28,8 @@ from clipseg_ws.embedded.nano.anchors import anchor_texts
 from clipseg_ws.embedded.nano.data import Pool, build_pool, patch_shares, sample_batch
 from clipseg_ws.embedded.nano.objective import Prepared, objective
 from clipseg_ws.embedded.nano.recipe import TrainConfig, make_optimisers, pace
-from clipseg_ws.embedded.nano.texts import caption_list, plain_vocabulary, word_list
+from clipseg_ws.embedded.nano.texts import caption_list, word_list
+from clipseg_ws.embedded.training import log_rows, plain_vocabulary, save_half, start_texts
 
 
 def build_model(config_path: Path = CONFIG) -> Any:
@@ -39,8 +39,7 @@ def build_model(config_path: Path = CONFIG) -> Any:
 
 def _initial(model: Any) -> None:
     """Small random token embeddings and a warm logit scale; the rest keeps open_clip's initial values."""
-    nn.init.normal_(model.token_embedding.weight, std=0.02)
-    nn.init.normal_(model.positional_embedding, std=0.01)
+    start_texts(model)
     with torch.no_grad():
         model.logit_scale.fill_(math.log(20.0))
 
@@ -131,22 +130,6 @@ class Trainer:
             optimiser.load_state_dict(its_state)
 
 
-def export(mean: dict[str, torch.Tensor], path: Path) -> None:
-    """Weights as float16 safetensors in open_clip's names, written through a temporary name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    save_file({n: p.detach().to("cpu", torch.float16).contiguous() for n, p in mean.items()}, part)
-    os.replace(part, path)
-
-
-def _open_log(path: Path, done: int) -> list[dict[str, str]]:
-    """Rows of an earlier part of this run, up to step ``done``."""
-    if not path.exists() or done == 0:
-        return []
-    with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if int(row["step"]) <= done]
-
-
 def train(config: TrainConfig, out: Path, cache: Path, *, resume: bool = False, every: int = 250) -> Trainer:
     """Run (or continue) a training; writes ``checkpoint.pt``, ``log.csv`` and ``nano.safetensors`` into ``out``."""
     out.mkdir(parents=True, exist_ok=True)
@@ -154,7 +137,7 @@ def train(config: TrainConfig, out: Path, cache: Path, *, resume: bool = False, 
     checkpoint, log = out / "checkpoint.pt", out / "log.csv"
     if resume and checkpoint.exists():
         trainer.load(checkpoint)
-    rows: list[dict[str, Any]] = [*_open_log(log, trainer.done)]
+    rows: list[dict[str, Any]] = [*log_rows(log, trainer.done)]
     start, first = time.monotonic(), trainer.done
     kinds = ["contrast", "presence", "region", "affinity", "cam", "refined"]
     names = ["step", "total", *kinds, "norm", "scale", "lr", "size"]
@@ -169,7 +152,7 @@ def train(config: TrainConfig, out: Path, cache: Path, *, resume: bool = False, 
             if trainer.done % every == 0 or trainer.done == config.total:
                 file.flush()
                 trainer.save(checkpoint)
-                export(trainer.mean, out / "nano.safetensors")
+                save_half(trainer.mean, out / "nano.safetensors")
     return trainer
 
 

@@ -62,9 +62,9 @@ def concept_names(folders: list[str]) -> list[str]:
 
 def object_labels(folder: str, names: list[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """(present, unknown) concepts of a folder's photos; a person may stand beside anything."""
-    unknown = {PERSON}
     if folder == BACKGROUND_FOLDER:
-        return (), tuple(unknown)
+        return (), tuple(range(len(VOC)))  # anything may stand in them: only the other names are absent
+    unknown = {PERSON}
     present = {names.index(SAME[folder])} if folder in SAME else {names.index(folder_name(folder))}
     if folder in ALSO:
         present.add(names.index(ALSO[folder]))

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from clipseg_ws.embedded.photo.concepts import BACKGROUND_FOLDER, VOC, Labelled, concept_names, object_labels
+from clipseg_ws.embedded.photo.concepts import VOC, Labelled, concept_names, object_labels
 
 SIDE = 240  # pictures are kept at this short side
 SET_ASIDE = 100  # pictures of the small set whose masks choose settings; never learned from
@@ -80,8 +80,6 @@ def object_items(objects: Path) -> tuple[list[str], list[Labelled]]:
     items = []
     for folder in folders:
         present, unknown = object_labels(folder.name, names)
-        if folder.name == BACKGROUND_FOLDER:
-            present, unknown = (), tuple(range(len(VOC)))  # anything may stand in them: only the other names are absent
         files = sorted(f for f in folder.iterdir() if f.suffix.lower() in (".jpg", ".jpeg", ".png"))
         items += [Labelled(file, present, unknown) for file in files]
     return names, items
@@ -116,11 +114,10 @@ def read_small(path: Path) -> Image.Image:
 
 def draw(order_seed: tuple[int, ...], low: int, high: int, start: int, count: int) -> list[int]:
     """Numbers ``start`` to ``start + count`` of the endless row of shuffled rounds through low..high-1."""
-    size, chosen = high - low, []
-    for place in range(start, start + count):
-        order = np.random.default_rng((*order_seed, place // size)).permutation(size)
-        chosen.append(low + int(order[place % size]))
-    return chosen
+    size, places = high - low, range(start, start + count)
+    rounds = {place // size for place in places}
+    order = {one: np.random.default_rng((*order_seed, one)).permutation(size) for one in rounds}
+    return [low + int(order[place // size][place % size]) for place in places]
 
 
 def view(

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import open_clip
 import torch
-from safetensors.torch import save_file
 from tqdm import tqdm
 
 from clipseg_ws.embedded.photo import CONFIG
@@ -19,6 +18,7 @@ from clipseg_ws.embedded.photo.lexicon import Lexicon, build_lexicon
 from clipseg_ws.embedded.photo.texts import TextConfig, train_texts
 from clipseg_ws.embedded.photo.trainer import Trainer
 from clipseg_ws.embedded.photo.wordnet import WordNet
+from clipseg_ws.embedded.training import save_half
 
 
 def export(trainer: Trainer, pool: Pool, wordnet: WordNet, out: Path, texts: TextConfig | None = None) -> float:
@@ -44,10 +44,7 @@ def export(trainer: Trainer, pool: Pool, wordnet: WordNet, out: Path, texts: Tex
 
 def write_weights(model: torch.nn.Module, path: Path) -> None:
     """All weights as float16 (counters of batches left out), through a temporary name."""
-    state = {k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
-    part = path.with_suffix(".part")
-    save_file({name: value.detach().to(torch.float16).contiguous() for name, value in state.items()}, part)
-    os.replace(part, path)
+    save_half({k: v for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}, path)
 
 
 def write_card(book: Lexicon, path: Path) -> None:

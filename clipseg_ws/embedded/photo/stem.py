@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.resources
 from collections.abc import Callable
 from pathlib import Path
@@ -46,8 +47,6 @@ def fast_features(stem: ConvStem, *, compile: bool) -> Callable[[Tensor], Featur
 
     The weights of the trunk are copied: they must not change afterwards.
     """
-    import copy
-
     inner: Any = copy.deepcopy(stem).eval().requires_grad_(False)
     inner = inner.to(torch.bfloat16, memory_format=torch.channels_last)
     features = inner.features

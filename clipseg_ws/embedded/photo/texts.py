@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from clipseg_ws.embedded.losses import text_walk
 from clipseg_ws.embedded.photo.concepts import VOC
 from clipseg_ws.embedded.photo.lexicon import BACKGROUND, Lexicon
+from clipseg_ws.embedded.training import plain_vocabulary, start_texts, text_parameters
 
 COMMON = ("{}", "{}.", "a {}", "a photo of a {}.", "a photo of the {}.", "a clean origami {}.", "a picture of a {}.")
 TEMPLATES = COMMON + tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
@@ -61,31 +62,14 @@ def unknown_words(rng: np.random.Generator, count: int, pieces: list[str], known
     return words
 
 
-def plain_pieces(tokenizer: Any) -> list[str]:
-    """Entries of CLIP's tokenizer that are plain lower-case words or pieces, without the end mark."""
-    pieces = [piece.removesuffix("</w>") for piece in tokenizer.encoder]
-    return [piece for piece in pieces if piece.isascii() and piece.isalpha() and len(piece) > 2]
-
-
 def prompts_of(rng: np.random.Generator, phrases: list[str]) -> list[str]:
-    """Each phrase in a random template, sometimes as several, sometimes with a capital letter."""
+    """Each phrase in a random template, sometimes as several."""
     prompts = []
     for phrase in phrases:
         word = plural(phrase) if rng.random() < 0.15 else phrase
         shelf = COMMON if rng.random() < 0.5 else TEMPLATES
         prompts.append(str(rng.choice(shelf)).format(word))
     return prompts
-
-
-def text_parameters(model: Any) -> list[nn.Parameter]:
-    """The parameters of the text tower."""
-    return [p for n, p in model.named_parameters() if not n.startswith("visual.") and n != "logit_scale"]
-
-
-def initialise(model: Any) -> None:
-    """Small random token embeddings and positions."""
-    nn.init.normal_(model.token_embedding.weight, std=0.02)
-    nn.init.normal_(model.positional_embedding, std=0.01)
 
 
 def train_texts(
@@ -97,12 +81,11 @@ def train_texts(
         the mean cosine of VOC's names with their targets in CLIP's plain template, at the end.
     """
     torch.manual_seed(config.seed)
-    initialise(model)
+    start_texts(model)
     phrases, index, targets = phrase_rows(book)
     targets, unknown = torch.cat([targets, other[None]]), len(targets)
     own = [i for i, p in enumerate(phrases) if p in {*VOC, *BACKGROUND}]
-    own += [i for i in range(len(phrases)) if index[i] in set(index[own].tolist())]
-    pieces, known = plain_pieces(tokenizer), set(phrases)
+    pieces, known = plain_vocabulary(tokenizer), set(phrases)
     parameters = text_parameters(model)
     optimiser = torch.optim.Adam(parameters, lr=config.lr, betas=(0.9, 0.98))
     for step in range(config.steps):

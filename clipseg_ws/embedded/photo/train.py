@@ -11,7 +11,6 @@ import csv
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from clipseg_ws.embedded.photo.recipe import TrainConfig
 from clipseg_ws.embedded.photo.related import related_names
 from clipseg_ws.embedded.photo.trainer import Trainer
 from clipseg_ws.embedded.photo.wordnet import WordNet
+from clipseg_ws.embedded.training import log_rows
 
 EVERY = 200  # steps between two checkpoints
 
@@ -46,21 +46,13 @@ def stage_masks(trainer: Trainer, pool: Pool, out: Path, stage: int) -> dict[int
         return {int(key): file[key] for key in file}
 
 
-def _rows(path: Path, done: int) -> list[dict[str, Any]]:
-    """Rows of an earlier part of this run, up to step ``done``."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if int(row["step"]) <= done]
-
-
 def train(trainer: Trainer, pool: Pool, out: Path) -> None:
     """Run or continue; writes ``checkpoint.pt``, ``log.csv`` and ``tables.pt`` into ``out``."""
     out.mkdir(parents=True, exist_ok=True)
     checkpoint, log = out / "checkpoint.pt", out / "log.csv"
     if checkpoint.exists():
         trainer.load(checkpoint)
-    rows, begun = _rows(log, trainer.done), time.monotonic()
+    rows, begun = log_rows(log, trainer.done), time.monotonic()
     with log.open("w", newline="") as file, tqdm(total=trainer.config.total, initial=trainer.done, disable=None) as bar:
         writer = csv.DictWriter(file, trainer.columns())
         writer.writeheader()
