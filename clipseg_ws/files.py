@@ -54,7 +54,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         yield temporary
         _take_place(temporary, path)
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
 def _take_place(new: Path, path: Path) -> None:
@@ -70,9 +70,9 @@ def _take_place(new: Path, path: Path) -> None:
                 with suppress(OSError):
                     os.rename(old, path)
                 raise
-            _remove(old)  # another writer was faster: its folder makes way too
+            remove(old)  # another writer was faster: its folder makes way too
         else:
-            _remove(old)
+            remove(old)
             return
 
 
@@ -80,8 +80,8 @@ def _beside(path: Path) -> Path:
     return path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
 
 
-def _remove(path: Path) -> None:
-    """A file, or a folder with what is in it; none is fine."""
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with what is in it; none is fine."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -91,7 +91,7 @@ def _remove(path: Path) -> None:
 def remove_unfinished(directory: str | Path) -> None:
     """Delete what killed writers left below a folder that nobody else writes into."""
     for path in list(Path(directory).rglob(f"{TEMPORARY}*")):
-        _remove(path)
+        remove(path)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -128,22 +128,39 @@ def append_csv(path: str | Path, row: Mapping[str, object]) -> None:
     Raises:
         ValueError: the file's header has other columns.
     """
+    with _appending(path) as (file, end):
+        data = _csv_line(row.values())
+        if end == 0:
+            data = _csv_line(row) + data
+        else:
+            _check_header(Path(path), list(row))
+        _write_line(file, end, data)
+
+
+def append_line(path: str | Path, text: str) -> None:
+    """Append one line of text (without its line break), as safely."""
+    with _appending(path) as (file, end):
+        _write_line(file, end, text.encode("utf-8", "backslashreplace") + b"\n")
+
+
+@contextmanager
+def _appending(path: str | Path) -> Iterator[tuple[io.FileIO, int]]:
+    """The file, locked, and where it ends."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b", buffering=0) as file:  # O_APPEND: whatever is written goes to the end
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
-        end = file.seek(0, os.SEEK_END)
-        data = _csv_line(row.values())
-        if end == 0:
-            data = _csv_line(row) + data
-        else:
-            _check_header(path, list(row))
-            file.seek(end - 1)
-            data = data if file.read(1) == b"\n" else b"\n" + data
-        view = memoryview(data)
-        while view:
-            view = view[file.write(view) :]
+        yield file, file.seek(0, os.SEEK_END)
+
+
+def _write_line(file: io.FileIO, end: int, data: bytes) -> None:
+    if end:
+        file.seek(end - 1)
+        data = data if file.read(1) == b"\n" else b"\n" + data
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
 
 
 def _csv_line(cells: object) -> bytes:

@@ -18,6 +18,7 @@ from clipseg_ws.config import flatten, resolve
 from clipseg_ws.fewshot.bank import SupportBank
 from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.batching import Batching
+from clipseg_ws.pictures.naming import batch_names
 from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.stages.answerer import Answerer, check_read
 from clipseg_ws.stages.asking import Asking
@@ -155,8 +156,8 @@ class Segmenter:
             tags: names that occur, which are the classes where ``classes`` are left out.
 
         Raises:
-            ValueError: no classes, classes that the bank cannot serve, a method or a head that takes no supports,
-                supports that cannot be used (SupportError, BankError), a setting that this question does not read.
+            ValueError: no classes, classes or supports that cannot be used (SupportError, BankError), a method or a
+                head that takes no supports, a setting that this question does not read.
 
         Example:
             >>> question = segment.ask("house; tree; car")
@@ -192,8 +193,9 @@ class Segmenter:
         decided = self._batching.run_grouped([(p.grid, known.kind(row)) for row, p in enumerate(ready)], decide)
         record = resolved_record(self.config, self.backbone, self.features, question, self.head)
         settings = [setting_of(question, known.kind(row)[0], self.head is not None) for row in range(len(ready))]
-        made = zip(ready, decided, settings, strict=True)
-        return [make_result(picture, one, question, setting, record, self.config) for picture, one, setting in made]
+        names = batch_names([picture.source for picture in ready])
+        made = zip(ready, decided, settings, names, strict=True)
+        return [make_result(p, one, question, setting, record, self.config, name) for p, one, setting, name in made]
 
     def vocabulary(
         self, classes: Any = None, background: Any = None, tags: Iterable[Sequence[str]] | None = None

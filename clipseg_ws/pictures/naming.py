@@ -7,6 +7,7 @@ import os
 import re
 import urllib.parse
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -79,6 +80,25 @@ def distinct(sources: list[Source]) -> list[Source]:
             for source, clashing in zip(sources, clash, strict=True)
         ]
     return sources
+
+
+def batch_names(locations: Sequence[str | None]) -> list[str]:
+    """A file name without suffix for every picture of one batch, no two the same; None stands for an array.
+
+    As ``distinct`` names files; arrays are "image", "image-2", ..., and so are pictures that were given twice.
+    """
+    sources = [Source(place, PurePosixPath(source_name(place))) for place in dict.fromkeys(locations) if place]
+    names = {source.location: source.relative.name for source in distinct(sources)}
+    taken: set[str] = set()
+    result = []
+    for place in locations:
+        first = name = names.get(place or "", "image")
+        number = 2
+        while name.casefold() in taken or (number > 2 and name in names.values()):
+            name, number = f"{first}-{number}", number + 1
+        taken.add(name.casefold())
+        result.append(name)
+    return result
 
 
 def _slot(relative: PurePosixPath) -> str:

@@ -83,7 +83,8 @@ def _course(
     def feed_back(module: Head, blocks: int) -> Targets:
         return feedback_targets(segmenter, module, spec, folder.names, lessons.sources, lessons.data, blocks=blocks)
 
-    fit = {"workers": workers, "about": recipe.as_dict() | spec.as_dict(), "validation": lessons.validation}
+    about = recipe.as_dict() | spec.as_dict() | {"classes": list(folder.names), "pictures and masks": lessons.digest}
+    fit = {"workers": workers, "about": about, "validation": lessons.validation}
     return Course(
         recipe.kind, training, lessons.data, folder.names, recipe.options, work, fit,
         unlabelled=lessons.unlabelled, old=old, feed_back=feed_back,
