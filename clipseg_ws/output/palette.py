@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from clipseg_ws.output.fonts import fonts_for
 from clipseg_ws.structures import IGNORE
-
-# Pillow's built-in font knows ASCII only; for other names the first of these that the system has
-_WIDE_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "arial.ttf")
 
 
 def voc_palette(size: int = 256) -> np.ndarray:
@@ -71,16 +68,18 @@ def _edges(labels: np.ndarray, reach: int) -> np.ndarray:
 def _with_legend(picture: Image.Image, entries: Sequence[tuple[tuple[int, ...], str]]) -> Image.Image:
     """The picture on a white sheet, swatches and texts in as many columns as its width holds."""
     size = max(12, round((picture.width * picture.height) ** 0.5 / 32))
-    font, texts = _font_for([text for _, text in entries], size)
+    texts = [text for _, text in entries]
+    fonts = fonts_for(texts, size)
     pad, line = size // 2, round(size * 1.5)
-    cell = max((round(font.getlength(text)) for text in texts), default=0) + line + 2 * pad
+    widths = [round(font.getlength(text)) for font, text in zip(fonts, texts, strict=True)]
+    cell = max(widths, default=0) + line + 2 * pad
     columns = max(1, min(len(texts), (picture.width - pad) // cell))
     rows = -(-len(texts) // columns)
     sheet_size = (max(picture.width, cell + pad), picture.height + rows * line + pad)
     sheet = Image.new("RGB", sheet_size, "white")
     sheet.paste(picture, ((sheet.width - picture.width) // 2, 0))
     draw = ImageDraw.Draw(sheet)
-    for index, ((colour, _), text) in enumerate(zip(entries, texts, strict=True)):
+    for index, ((colour, text), font) in enumerate(zip(entries, fonts, strict=True)):
         left = pad + index // rows * cell  # column by column
         top = picture.height + pad // 2 + index % rows * line
         draw.rectangle((left, top + size // 5, left + size, top + size // 5 + size), fill=colour, outline="black")
@@ -88,17 +87,12 @@ def _with_legend(picture: Image.Image, entries: Sequence[tuple[tuple[int, ...], 
     return sheet
 
 
-def _font_for(texts: list[str], size: int) -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, list[str]]:
-    """A font of that many pixels and the texts as it can show them."""
-    if all(text.isascii() for text in texts):
-        return ImageFont.load_default(size=size), texts
-    for name in _WIDE_FONTS:
-        try:
-            return ImageFont.truetype(name, size), texts
-        except OSError:
-            continue
-    plain = [unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode() or "?" for text in texts]
-    return ImageFont.load_default(size=size), plain
+def ignored_name(names: Sequence[str]) -> str | None:
+    """What tools of people call the pixels that belong to no class: "ignore", or another word where a class has that
+    name; None where no label is ignored."""
+    if ignored_label(len(names)) is None:
+        return None
+    return "ignore_255" if "ignore" in names else "ignore"
 
 
 def ignored_label(classes: int) -> int | None:
