@@ -6,8 +6,10 @@ import csv
 import errno
 import io
 import os
+import re
 import shutil
 import uuid
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +18,10 @@ try:
     import fcntl
 except ImportError:  # Windows: O_APPEND alone, rows of one process stay whole
     fcntl = None  # type: ignore[assignment]
+
+class TextWarning(UserWarning):
+    """A text file in an encoding that had to be guessed."""
+
 
 TEMPORARY = ".clipseg_ws-"  # how the names of unfinished files begin; what a killed process leaves may be deleted
 
@@ -103,6 +109,8 @@ def write_text(path: str | Path, text: str) -> None:
 def read_text(path: str | Path) -> str:
     """A text file as other programs write it: UTF-8 or UTF-16, with or without byte order mark; line ends as they are.
 
+    What looks like Latin text of Windows (code page 1252) is read as that, with a TextWarning.
+
     Raises ValueError for another encoding, OSError where it cannot be read.
     """
     data = Path(path).read_bytes()
@@ -117,7 +125,22 @@ def read_text(path: str | Path) -> str:
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise ValueError(f"not a UTF-8 or UTF-16 text: {error}") from error
+        if encoding == "utf-8-sig" and (text := _windows_latin(data)) is not None:
+            said = f"{str(path)!r} is read as Windows text (code page 1252), not UTF-8"
+            warnings.warn(said, TextWarning, stacklevel=2)
+            return text
+        raise ValueError(f"not a UTF-8 or UTF-16 text: {error}; save it as UTF-8") from error
+
+
+def _windows_latin(data: bytes) -> str | None:
+    """Text of code page 1252; None where it must be something else: letters beyond ASCII stand alone or in pairs."""
+    if re.search(rb"[\x80-\xff]{3}|[\x00-\x08\x0e-\x1f]", data):
+        return None
+    try:
+        text = data.decode("cp1252")
+    except UnicodeDecodeError:
+        return None
+    return text if all(c.isalpha() for c in text if "\xc0" <= c <= "\xff" and c not in "\xd7\xf7") else None
 
 
 def append_csv(path: str | Path, row: Mapping[str, object]) -> None:

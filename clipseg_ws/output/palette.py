@@ -8,22 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from clipseg_ws.output.fonts import fonts_for
+from clipseg_ws.stored import voc_palette
 from clipseg_ws.structures import IGNORE
-
-
-def voc_palette(size: int = 256) -> np.ndarray:
-    """[size, 3] uint8 colours of PASCAL VOC: the bits of the label, three at a time, fill R, G, B from the top bit.
-
-    Label 0 is black, 1 (128, 0, 0), 255 (224, 224, 192). The first 256 are the official palette; the same rule goes on
-    behind them.
-    """
-    labels = np.arange(size)
-    colours = np.zeros((size, 3), dtype=np.uint8)
-    for step in range(8):
-        for channel in range(3):
-            bit = (labels >> (3 * step + channel)) & 1
-            colours[:, channel] |= (bit << (7 - step)).astype(np.uint8)
-    return colours
 
 
 def draw_overlay(

@@ -17,8 +17,9 @@ from clipseg_ws.files import atomic_write
 from clipseg_ws.output.formats.confidence import read_confidence
 from clipseg_ws.output.formats.png import read_label_png
 from clipseg_ws.output.items import Labels
-from clipseg_ws.output.palette import ignored_label, voc_palette
+from clipseg_ws.output.palette import ignored_label
 from clipseg_ws.pictures.reading import read_image
+from clipseg_ws.stored import voc_palette
 
 WIDTH = 320  # pixels of a picture on the page
 _STYLE = """body{font:15px/1.4 system-ui,sans-serif;margin:2em auto;max-width:1100px;padding:0 1em;color:#222}

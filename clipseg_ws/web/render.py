@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipseg_ws.output.palette import voc_palette
 from clipseg_ws.output.segmentation import Segmentation
+from clipseg_ws.stored import voc_palette
 from clipseg_ws.structures import Support
 from clipseg_ws.web.ask import Answer, Row
 

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from clipseg_ws.cli import app as cli
 from clipseg_ws.embedded.nano.scenes import KINDS
-from clipseg_ws.output.palette import voc_palette
+from clipseg_ws.stored import voc_palette
 from clipseg_ws.web.controls import drawn_picture
 
 pytest.importorskip("gradio", reason="gradio is not installed (extra demo)")

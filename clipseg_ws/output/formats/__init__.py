@@ -50,7 +50,7 @@ FORMATS: dict[str, Entry] = registry(
     ),
     _dataset(
         "yolo", "yolo:write_yolo", "yolo/", "YOLO segmentation: polygons and links to the pictures, split, data.yaml",
-        parameters={"split": "auto", "val": 0.1, "tolerance": 0.5},
+        parameters={"split": "auto", "val": 0.1, "tolerance": 0.75},
     ),
     _dataset(
         "voc", "voc:write_voc", "voc/", "VOC layout: SegmentationClass, ImageSets, class_names.txt",

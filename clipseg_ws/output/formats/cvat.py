@@ -16,7 +16,8 @@ from scipy import ndimage
 
 from clipseg_ws.files import atomic_write
 from clipseg_ws.output.items import Items, Labels, check_labels, stems
-from clipseg_ws.output.palette import ignored_name, voc_palette
+from clipseg_ws.output.palette import ignored_name
+from clipseg_ws.stored import voc_palette
 from clipseg_ws.structures import IGNORE
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from clipseg_ws.files import atomic_write, write_text
 from clipseg_ws.output.items import Items, Labels, Mask, class_masks
-from clipseg_ws.output.palette import ignored_name, voc_palette
+from clipseg_ws.output.palette import ignored_name
+from clipseg_ws.stored import voc_palette
 from clipseg_ws.structures import IGNORE
 
 BRUSH_RUN_BITS = (3, 4, 8, 16)  # the four widths of a run's length that Label Studio itself writes

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from clipseg_ws.files import atomic_write
-from clipseg_ws.output.palette import voc_palette
 from clipseg_ws.pictures.written import png_note
+from clipseg_ws.stored import voc_palette
 from clipseg_ws.structures import IGNORE, Result
 
 

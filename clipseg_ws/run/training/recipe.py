@@ -41,6 +41,8 @@ def train_head(
     """
     recipe, workers = recipe or Recipe(), workers or Alone(segmenter.backbone.device)
     training, work = training or TrainConfig(threshold=folder.threshold), Path(work)
+    if not folder.own:
+        folder.fit(sources)
     kept = [s for s in sources if folder.has(s)]
     if not kept:
         raise ValueError(f"none of the {len(sources)} pictures has a mask in {str(folder.masks)!r}")
