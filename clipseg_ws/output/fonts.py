@@ -7,6 +7,7 @@ import subprocess
 import warnings
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 from PIL import ImageFont
 
@@ -91,6 +92,8 @@ def _plainness(line: str) -> tuple[bool, bool, int, str]:
 def _has(font: Font, character: str) -> bool:
     """Whether a font draws a character by a sign of its own, and not by the one for missing characters."""
     try:
-        return bytes(font.getmask(character)) != bytes(font.getmask(_NOWHERE))
+        own: Any = font.getmask(character)
+        nothing: Any = font.getmask(_NOWHERE)
+        return bytes(own) != bytes(nothing)
     except (UnicodeEncodeError, OSError):  # Pillow's oldest font knows Latin only
         return False

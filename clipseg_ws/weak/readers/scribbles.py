@@ -71,7 +71,7 @@ def _by_colour(image: Image.Image) -> npt.NDArray[np.uint8]:
             "colours: black background, #800000 class 1, #008000 class 2, white unmarked"
         )
     if 0xE0E0C0 not in kinds and 0xFFFFFF not in kinds:
-        raise ValueError("it is coloured all over: black is a stroke of background; white or (224, 224, 192) is unmarked")
+        raise ValueError("all of it is coloured: black is a stroke of background, white or (224, 224, 192) is unmarked")
     labels: npt.NDArray[np.uint8] = np.array([table[c] for c in kinds.tolist()], np.uint8)[places].reshape(codes.shape)
     return labels
 
