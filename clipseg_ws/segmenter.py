@@ -156,8 +156,7 @@ class Segmenter:
             tags: names that occur, which are the classes where ``classes`` are left out.
 
         Raises:
-            ValueError: no classes, classes or supports that cannot be used (SupportError, BankError), a method or a
-                head that takes no supports, a setting that this question does not read.
+            ValueError: no classes, supports that cannot be used here (SupportError, BankError), a setting not read.
 
         Example:
             >>> question = segment.ask("house; tree; car")

@@ -18,7 +18,7 @@ from clipseg_ws.registry import find
 from clipseg_ws.run import ENGINES
 from clipseg_ws.run.asked import content_of
 from clipseg_ws.run.job import Asked, Finish, Job, OnResult, Outcome, Summary, Tags, Weak
-from clipseg_ws.run.kept import drop, sort_out
+from clipseg_ws.run.kept import Kept, drop, sort_out
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.question import Question
 
@@ -34,10 +34,8 @@ def run_folder(
 ) -> Summary:  # fmt: skip
     """Segment pictures and write their files; one bad picture never stops the rest.
 
-    Pictures whose files are all there, and answer this question with these labels about this very picture, are kept
-    unless ``overwrite``; the others are done again, which ``Summary.again`` says (see ``kept``).
-    Failures go to ``directory/errors.csv`` (image,
-    error, message), which a run starts anew; a rerun tries them again. Progress is shown on a terminal only.
+    Files that answer this question with these labels about this very picture are kept unless ``overwrite`` (see
+    ``kept``). Failures go to ``directory/errors.csv``, which a run starts anew; a rerun tries them again.
 
     Args:
         sources: of ``list_sources``; sub-folders are mirrored below ``directory``.
@@ -49,12 +47,11 @@ def run_folder(
         finish: last change of a result before it is counted and written; it may write more files (its own business).
         errors_file: instead of ``directory/errors.csv``.
         engine: a name of ``ENGINES``: same files, same resume.
-        about: what decides the files besides ``question`` (of ``finish``, of a question that changes), JSON-able.
+        about: what decides the files besides ``question`` (in ``finish``, in a question that changes), JSON-able.
         also: names of what ``finish`` writes. say: told at once what is done again.
 
     Raises:
-        ValueError: formats that are wrong for every picture, an unknown engine, places that cannot be written to (see
-            ``kept.sort_out``). ImportError: no Ray here.
+        ValueError: wrong formats, an unknown engine, places not to be written to (``kept.sort_out``). ImportError: Ray.
     """
     run = find(ENGINES, engine, "engine").load()
     job = make_job(
@@ -63,14 +60,19 @@ def run_folder(
     start = time.perf_counter()
     kept = sort_out(job, sources, overwrite=overwrite)
     summary = Summary(total=len(sources), skipped=len(sources) - len(kept.todo), again=list(kept.lines()))
-    for line in summary.again:
-        say(line)
-    if kept.todo:
-        add_question(job.directory, job.content)
+    _begin(job, kept, say)
     outcomes = _dropping(job, kept.again, run(job, kept.todo, workers, on_result))
     _count(summary, outcomes, len(kept.todo), errors_file or job.directory / "errors.csv")
     summary.seconds = time.perf_counter() - start
     return summary
+
+
+def _begin(job: Job, kept: Kept, say: Callable[[str], None]) -> None:
+    """Say what is done again, and keep what is asked now."""
+    for line in kept.lines():
+        say(line)
+    if kept.todo:
+        add_question(job.directory, job.content)
 
 
 def make_job(
