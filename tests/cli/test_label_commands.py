@@ -94,15 +94,15 @@ def test_corrected_tags_and_a_replaced_picture_are_done_again_and_said(run, tmp_
     assert "0 done, 2 already there" in run(*words)[1]
 
 
-def test_reasons_of_failures_and_a_tag_without_a_pixel_are_printed(run, tmp_path):
+def test_reasons_of_failures_are_printed_and_a_missing_bank_is_said(run, tmp_path):
     tags = scene(tmp_path / "p/a.png", 2)
     write(tmp_path / "p/b.png", "no picture")
     write(tmp_path / "t.csv", f"image,tags\na.png,{tags[0]}\nb.png,{tags[0]}\n")
-    words = ("pseudo", "p", "--tags", "t.csv", "--confidence", 1.0)
-    code, text = run(*words, "-o", "o")
+    code, text = run("pseudo", "p", "--tags", "t.csv", "-o", "o")
     assert code == 1 and "failed: cannot read" in text and "b.png" in text
-    if not (labels(tmp_path / "o/masks/a.png") == 1).any():
-        assert f"'{tags[0]}' was said to be in p/a.png and has no pixel there" in text
+    for command in (("fewshot", "p"), ("pseudo", "p", "--tags", "t.csv")):
+        code, text = run(*command, "--bank", "missing.safetensors", "-o", "other")
+        assert code != 0 and "no support bank at 'missing.safetensors'" in text
 
 
 def test_class_files_and_a_second_run_over_the_working_folder(run, tmp_path):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from clipseg_ws.pictures.naming import batch_names
 from clipseg_ws.pictures.sources import Source, list_sources
 from clipseg_ws.run.asked import labels_digest
 from clipseg_ws.run.folder import run_folder
+from clipseg_ws.run.pseudo import _finished
 from clipseg_ws.structures import WeakLabels
 
 
@@ -181,6 +183,36 @@ def test_a_batch_saves_every_result_under_a_name_of_its_own(segmenter, tmp_path)
     assert len(set(saved)) == 5 == len(list((tmp_path / "out").iterdir())) and "image-2.png" in saved
     assert segmenter(arrays[0], classes="cat").save(tmp_path / "one", formats="png")[0].name == "image.png"
     assert batch_names(["x/a.jpg", "x/a.jpg", None, "x/a.png"]) == ["a.jpg", "a.jpg-2", "image", "a.png"]
+
+
+def test_a_class_that_was_said_to_be_there_and_has_no_pixel(segmenter, photos, tmp_path):
+    def empty(source, result):
+        labels = result.labels * 0 if source.relative.name == "p1" else np.full_like(result.labels, 1)
+        return replace(result, labels=labels)
+
+    question = segmenter.ask("cat; dog")
+    summary = run_folder(
+        segmenter, list_sources(photos), tmp_path / "out", question, formats=("png",), finish=empty,
+        tags=lambda source: TAGS[source.relative.name],
+    )  # fmt: skip
+    assert {name: [Path(p).name for p in pictures] for name, pictures in summary.missing.items()} == {
+        "cat": ["p1.png"], "dog": ["p1.png", "p2.png"]
+    }  # fmt: skip
+    said = list(summary.remarks())
+    assert len(said) == 2 and any("'cat' was said to be in" in line and "has no pixel there" in line for line in said)
+
+
+def test_doubt_is_left_open_where_a_class_has_no_pixel(segmenter):
+    shown = segmenter(np.random.default_rng(5).integers(0, 256, (48, 48, 3), dtype=np.uint8), tags=["cat", "dog"])
+    confidence = np.linspace(0, 1, 48 * 48, dtype=np.float32).reshape(48, 48)
+    full = replace(shown, labels=np.ones((48, 48), np.uint8), confidence=confidence, extras={})
+    both = np.ones((48, 48), np.uint8)
+    both[:3] = 2
+    source = Source("x.png", PurePosixPath("x"))
+    open_ = _finished(Path("nowhere"), 0.0, 0.5, False, source, full)
+    assert abs(float((open_.labels == 255).mean()) - 0.5) < 0.01
+    assert not (_finished(Path("nowhere"), 0.0, 0.0, False, source, full).labels == 255).any()
+    assert not (_finished(Path("nowhere"), 0.0, 0.5, False, source, replace(full, labels=both)).labels == 255).any()
 
 
 def test_labels_are_compared_by_content():
