@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from typer.core import TyperGroup
@@ -65,10 +66,23 @@ for _name, _command in COMMANDS.items():
 def main() -> None:
     """Entry point: errors that a user can mend are one line, not a trace."""
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = _show
+            app()
     except (ValueError, OSError, ImportError) as error:
         typer.echo(f"clipseg-ws: {error}", err=True)
         sys.exit(2)
+
+
+def _show(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None,
+    line: str | None = None,
+) -> None:  # fmt: skip
+    """What concerns the user in one line; warnings for programmers as Python prints them."""
+    if issubclass(category, UserWarning):
+        typer.echo(f"clipseg-ws: {message}", err=True)
+    else:
+        typer.echo(warnings.formatwarning(message, category, filename, lineno, line), err=True, nl=False)
 
 
 def _version(value: bool) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipseg_ws.backbones import DEFAULT_MODEL
-from clipseg_ws.cli.options import Background, BatchSize, Device, Dtype, Model, Offline, Setting
+from clipseg_ws.backbones.choice import WITHOUT_DOWNLOAD
+from clipseg_ws.cli.options import Background, BatchSize, Device, Dtype, NamedModel, Offline, Setting
 from clipseg_ws.heads import HEADS, SCHEMES, WEIGHTINGS
 from clipseg_ws.heads.options import TrainConfig
 from clipseg_ws.registry import parse_spec
@@ -81,7 +82,7 @@ def train(
     from_tags: FromTags = None,
     classes: TagClasses = None,
     background: Background = None,
-    model: Model = DEFAULT_MODEL,
+    model: NamedModel = None,
     kind: Kind = "decoder",
     blocks: Blocks = "-3,-2,-1",
     more_scales: MoreScales = "",
@@ -108,6 +109,10 @@ def train(
     settings: Setting = None,
 ) -> None:
     """Train a head on masks (or straight from tags); a killed run goes on where it was. See README, Heads."""
+    if model is None:  # what a head was trained on should not hang on what is on a machine
+        raise ValueError(
+            f"train needs a model: --model {DEFAULT_MODEL}, or --model {WITHOUT_DOWNLOAD}, which came with the package"
+        )
     recipe = _recipe(kind, blocks, more_scales, scheme, validation, augment, views, paste, detail, add_to)
     given = _given(steps, lr, seed, weighting, threshold, train_set)
     work = output.with_name(output.stem + "_training") if work is None else work

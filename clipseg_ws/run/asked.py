@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from clipseg_ws import __version__
+from clipseg_ws.config import SETTINGS
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.question import Question
 from clipseg_ws.structures import WeakLabels
@@ -21,8 +23,7 @@ def content_of(segmenter: Segmenter, question: Question | None, about: Mapping[s
     machines. ``question`` None: it differs from picture to picture, ``about`` says by what rule.
     """
     backbone, features, head = segmenter.backbone, segmenter.features, segmenter.head
-    content = {key: value for key, value in segmenter.config.as_dict().items() if key not in SPEED}
-    content |= {
+    content: dict[str, Any] = _settings(segmenter) | {
         "weights": backbone.weights_sha256,
         "features": None if features is None else features.weights_sha256,
         "head": None if head is None else head.sha256,
@@ -39,6 +40,20 @@ def content_of(segmenter: Segmenter, question: Question | None, about: Mapping[s
             "supports": None if examples is None else examples.matcher.source.digest(),
         }
     return content | dict(about)
+
+
+def _settings(segmenter: Segmenter) -> dict[str, Any]:
+    """The settings that decide answers; a key's values by setting where the model recommends different ones."""
+    configs: dict[str, dict[str, Any]] = {}
+    for setting in SETTINGS:
+        with suppress(ValueError):  # not possible with these settings
+            configs[setting] = segmenter.config_of(setting).as_dict()
+    found: dict[str, Any] = {}
+    for key in dict.fromkeys(key for config in configs.values() for key in config if key not in SPEED):
+        values = {setting: config.get(key) for setting, config in configs.items()}
+        first, *others = values.values()
+        found[key] = values if any(other != first for other in others) else first
+    return found
 
 
 def labels_digest(labels: WeakLabels | None) -> str:

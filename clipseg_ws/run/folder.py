@@ -13,12 +13,14 @@ from tqdm import tqdm
 from clipseg_ws.files import ErrorsCsv
 from clipseg_ws.output.answers import add_question
 from clipseg_ws.output.formats import picture_formats
+from clipseg_ws.output.save import is_done
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.registry import find
 from clipseg_ws.run import ENGINES
 from clipseg_ws.run.asked import content_of
 from clipseg_ws.run.job import Asked, Finish, Job, OnResult, Outcome, Summary, Tags, Weak
 from clipseg_ws.run.kept import Kept, drop, sort_out
+from clipseg_ws.run.made_with import MadeWith
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.question import Question
 
@@ -51,28 +53,36 @@ def run_folder(
         also: names of what ``finish`` writes. say: told at once what is done again.
 
     Raises:
-        ValueError: wrong formats, an unknown engine, places not to be written to (``kept.sort_out``). ImportError: Ray.
+        ValueError: wrong formats, an unknown engine, results there of another model (``made_with``), places not to be
+            written to (``kept.sort_out``). ImportError: no Ray here.
     """
     run = find(ENGINES, engine, "engine").load()
     job = make_job(
         segmenter, directory, question, formats=formats, tags=tags, weak=weak, finish=finish, about=about, also=also
     )
     start = time.perf_counter()
-    kept = sort_out(job, sources, overwrite=overwrite)
+    made, kept = _begin(job, sources, overwrite, say)
     summary = Summary(total=len(sources), skipped=len(sources) - len(kept.todo), again=list(kept.lines()))
-    _begin(job, kept, say)
     outcomes = _dropping(job, kept.again, run(job, kept.todo, workers, on_result))
-    _count(summary, outcomes, len(kept.todo), errors_file or job.directory / "errors.csv")
+    _count(summary, outcomes, len(kept.todo), errors_file or job.directory / "errors.csv", made)
     summary.seconds = time.perf_counter() - start
     return summary
 
 
-def _begin(job: Job, kept: Kept, say: Callable[[str], None]) -> None:
-    """Say what is done again, and keep what is asked now."""
+def _begin(job: Job, sources: Sequence[Source], overwrite: bool, say: Callable[[str], None]) -> tuple[MadeWith, Kept]:
+    """Sort the sources, say what is done again, and keep what is asked now.
+
+    Raises ValueError where another model made some of the results that are there, and as ``sort_out``.
+    """
+    made = MadeWith(job.directory, job.segmenter.backbone)
+    if not overwrite:
+        made.check(source for source in sources if is_done(job.directory, source.relative, job.formats))
+    kept = sort_out(job, sources, overwrite=overwrite)
     for line in kept.lines():
         say(line)
     if kept.todo:
         add_question(job.directory, job.content)
+    return made, kept
 
 
 def make_job(
@@ -96,14 +106,19 @@ def _dropping(job: Job, again: Mapping[Source, str], outcomes: Iterable[Outcome]
         yield outcome
 
 
-def _count(summary: Summary, outcomes: Iterable[Outcome], total: int, errors_file: str | Path) -> None:
-    """Add up what becomes of the pictures, list failures in a file that is begun anew, show progress."""
+def _count(
+    summary: Summary, outcomes: Iterable[Outcome], total: int, errors_file: str | Path, made: MadeWith
+) -> None:  # fmt: skip
+    """Add up what becomes of the pictures, note who made them, list failures in a file begun anew, show progress."""
+    if total:
+        made.begin()
     Path(errors_file).unlink(missing_ok=True)
     errors = ErrorsCsv(errors_file)
     with tqdm(total=total, unit="img", disable=None) as bar:
         for outcome in outcomes:
             if outcome.error is None:
                 summary.add(outcome)
+                made.add(str(outcome.source.relative))
             else:
                 errors.add_line(outcome.source, *outcome.error)
                 if len(summary.reasons) < SHOWN:
