@@ -187,9 +187,8 @@ def _claim(directory: Path, names: Sequence[str], settings: dict[str, Any], over
     if path.exists() and not overwrite:
         there = json.loads(path.read_text(encoding="utf-8"))
         now = json.loads(text)
-        differing = sorted(
-            k for k in {*there["settings"], *answers} if there["settings"].get(k) != now["settings"].get(k)
-        )
+        keys = {k for k in {*there["settings"], *answers} if there["settings"].get(k) != now["settings"].get(k)}
+        differing = sorted(keys, key=lambda key: (key != "model", key))  # whose settings they are comes first
         if there["classes"] != now["classes"]:
             differing.insert(0, "classes")
         if differing:
