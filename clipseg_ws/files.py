@@ -6,8 +6,10 @@ import csv
 import errno
 import io
 import os
+import re
 import shutil
 import uuid
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +18,10 @@ try:
     import fcntl
 except ImportError:  # Windows: O_APPEND alone, rows of one process stay whole
     fcntl = None  # type: ignore[assignment]
+
+class TextWarning(UserWarning):
+    """A text file in an encoding that had to be guessed."""
+
 
 TEMPORARY = ".clipseg_ws-"  # how the names of unfinished files begin; what a killed process leaves may be deleted
 
@@ -54,7 +60,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         yield temporary
         _take_place(temporary, path)
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
 def _take_place(new: Path, path: Path) -> None:
@@ -70,9 +76,9 @@ def _take_place(new: Path, path: Path) -> None:
                 with suppress(OSError):
                     os.rename(old, path)
                 raise
-            _remove(old)  # another writer was faster: its folder makes way too
+            remove(old)  # another writer was faster: its folder makes way too
         else:
-            _remove(old)
+            remove(old)
             return
 
 
@@ -80,8 +86,8 @@ def _beside(path: Path) -> Path:
     return path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
 
 
-def _remove(path: Path) -> None:
-    """A file, or a folder with what is in it; none is fine."""
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with what is in it; none is fine."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -91,7 +97,7 @@ def _remove(path: Path) -> None:
 def remove_unfinished(directory: str | Path) -> None:
     """Delete what killed writers left below a folder that nobody else writes into."""
     for path in list(Path(directory).rglob(f"{TEMPORARY}*")):
-        _remove(path)
+        remove(path)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -102,6 +108,8 @@ def write_text(path: str | Path, text: str) -> None:
 
 def read_text(path: str | Path) -> str:
     """A text file as other programs write it: UTF-8 or UTF-16, with or without byte order mark; line ends as they are.
+
+    What looks like Latin text of Windows (code page 1252) is read as that, with a TextWarning.
 
     Raises ValueError for another encoding, OSError where it cannot be read.
     """
@@ -117,7 +125,22 @@ def read_text(path: str | Path) -> str:
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise ValueError(f"not a UTF-8 or UTF-16 text: {error}") from error
+        if encoding == "utf-8-sig" and (text := _windows_latin(data)) is not None:
+            said = f"{str(path)!r} is read as Windows text (code page 1252), not UTF-8"
+            warnings.warn(said, TextWarning, stacklevel=2)
+            return text
+        raise ValueError(f"not a UTF-8 or UTF-16 text: {error}; save it as UTF-8") from error
+
+
+def _windows_latin(data: bytes) -> str | None:
+    """Text of code page 1252; None where it must be something else: letters beyond ASCII stand alone or in pairs."""
+    if re.search(rb"[\x80-\xff]{3}|[\x00-\x08\x0e-\x1f]", data):
+        return None
+    try:
+        text = data.decode("cp1252")
+    except UnicodeDecodeError:
+        return None
+    return text if all(c.isalpha() for c in text if "\xc0" <= c <= "\xff" and c not in "\xd7\xf7") else None
 
 
 def append_csv(path: str | Path, row: Mapping[str, object]) -> None:
@@ -128,22 +151,39 @@ def append_csv(path: str | Path, row: Mapping[str, object]) -> None:
     Raises:
         ValueError: the file's header has other columns.
     """
+    with _appending(path) as (file, end):
+        data = _csv_line(row.values())
+        if end == 0:
+            data = _csv_line(row) + data
+        else:
+            _check_header(Path(path), list(row))
+        _write_line(file, end, data)
+
+
+def append_line(path: str | Path, text: str) -> None:
+    """Append one line of text (without its line break), as safely."""
+    with _appending(path) as (file, end):
+        _write_line(file, end, text.encode("utf-8", "backslashreplace") + b"\n")
+
+
+@contextmanager
+def _appending(path: str | Path) -> Iterator[tuple[io.FileIO, int]]:
+    """The file, locked, and where it ends."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b", buffering=0) as file:  # O_APPEND: whatever is written goes to the end
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
-        end = file.seek(0, os.SEEK_END)
-        data = _csv_line(row.values())
-        if end == 0:
-            data = _csv_line(row) + data
-        else:
-            _check_header(path, list(row))
-            file.seek(end - 1)
-            data = data if file.read(1) == b"\n" else b"\n" + data
-        view = memoryview(data)
-        while view:
-            view = view[file.write(view) :]
+        yield file, file.seek(0, os.SEEK_END)
+
+
+def _write_line(file: io.FileIO, end: int, data: bytes) -> None:
+    if end:
+        file.seek(end - 1)
+        data = data if file.read(1) == b"\n" else b"\n" + data
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
 
 
 def _csv_line(cells: object) -> bytes:

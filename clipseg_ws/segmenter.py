@@ -136,8 +136,7 @@ class Segmenter(Calling):
             tags: names that occur, which are the classes where ``classes`` are left out.
 
         Raises:
-            ValueError: no classes, classes that the bank cannot serve, a method or a head that takes no supports,
-                supports that cannot be used (SupportError, BankError), a setting that this question does not read.
+            ValueError: no classes, supports that cannot be used here (SupportError, BankError), a setting not read.
 
         Example:
             >>> question = segment.ask("house; tree; car")

@@ -56,3 +56,18 @@ def to_labels(labels: npt.ArrayLike, what: str = "label") -> npt.NDArray[np.uint
         wrong = int(values.min()) if int(values.min()) < 0 else int(values.max())
         raise ValueError(f"{what} {wrong}; 8 bits hold 0 to {CERTAIN}")
     return values.astype(np.uint8)
+
+
+def voc_palette(size: int = 256) -> npt.NDArray[np.uint8]:
+    """[size, 3] uint8 colours of PASCAL VOC: the bits of the label, three at a time, fill R, G, B from the top bit.
+
+    Label 0 is black, 1 (128, 0, 0), 255 (224, 224, 192). The first 256 are the official palette; the same rule goes on
+    behind them.
+    """
+    labels = np.arange(size)
+    colours = np.zeros((size, 3), dtype=np.uint8)
+    for step in range(8):
+        for channel in range(3):
+            bit = (labels >> (3 * step + channel)) & 1
+            colours[:, channel] |= (bit << (7 - step)).astype(np.uint8)
+    return colours

@@ -174,6 +174,7 @@ class Result:
         image: the picture as it was segmented (EXIF applied), kept for the overlay; None where it was dropped.
         extras: further maps by name (e.g. "maps" [C, H, W]), empty by default.
         present: the names that were let into the picture before a pixel was decided; None where all were.
+        name: of its files without suffix, distinct within the batch that it was answered in; None: of the source.
     """
 
     labels: np.ndarray
@@ -186,6 +187,7 @@ class Result:
     image: Image.Image | None = None
     extras: Mapping[str, Any] = field(default_factory=dict)
     present: tuple[str, ...] | None = None
+    name: str | None = None
 
     def mask(self, name: str) -> np.ndarray:
         """[H, W] bool mask of one class, or of ``"background"``. Raises KeyError for a name that was not asked for."""

@@ -57,7 +57,11 @@ def fewshot(
                 typer.echo(f"{source}: example {name} does not fit (alignment {iou:.2f})")
 
     question = asked.question if tracker is None else tracker.question
-    summary = folder.segment(segmenter, found, question, tags=asked.tags, weak=asked.weak, on_result=show)
+    known: dict[str, Any] = {"tags": asked.tags, "weak": asked.weak}
+    if tracker is not None:
+        known["about"] = tracker.about()
+        tracker.restore(folder.kept(segmenter, found, question, **known))
+    summary = folder.segment(segmenter, found, question, on_result=show, **known)
     if tracker is not None and examples.bank is not None:
         tracker.bank().save(examples.bank)
     folder.report(summary)
@@ -66,16 +70,9 @@ def fewshot(
 def make_tracker(
     segmenter: Segmenter, bank: SupportBank, asked: Asked, every: int, frames: Sequence[Source], folder: FolderOptions
 ) -> Tracker:
-    """A bank that grows along the sequence, with the frames that had joined in a run that was cut off."""
-    from clipseg_ws.output.formats import split_formats
-    from clipseg_ws.output.save import is_done
+    """A bank that grows along the sequence."""
     from clipseg_ws.run.tracking import Tracker
 
-    tracker = Tracker(
+    return Tracker(
         segmenter, bank, asked.question, every=every, frames=frames, file=folder.output / "track.safetensors"
     )
-    pictures, _ = split_formats(folder.format)
-    tracker.restore(
-        {str(frame) for frame in frames if not folder.overwrite and is_done(folder.output, frame.relative, pictures)}
-    )
-    return tracker

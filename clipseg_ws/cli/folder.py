@@ -72,12 +72,22 @@ class FolderOptions:
         mark_output(self.output)
         summary = run_folder(
             segmenter, shard_of(sources, self.part), self.output, question, formats=pictures, overwrite=self.overwrite,
-            workers=self.workers, engine=self.engine, errors_file=self.errors_file, **more,
+            workers=self.workers, engine=self.engine, errors_file=self.errors_file, say=typer.echo, **more,
         )  # fmt: skip
         if datasets and self.whole("--format " + ",".join(datasets)):
             names = (question() if callable(question) else question).vocabulary.names
             self.write_datasets(datasets, names, written(sources, self.output, pictures))
         return summary
+
+    def kept(self, segmenter: Segmenter, sources: Sequence[Source], question: Asked, **more: Any) -> set[str]:
+        """Locations of the pictures whose results ``segment`` would keep; ``more`` as for ``make_job``."""
+        from clipseg_ws.run.folder import make_job
+        from clipseg_ws.run.kept import kept_sources
+
+        if self.overwrite:
+            return set()
+        pictures, _ = split_formats(self.format)
+        return kept_sources(make_job(segmenter, self.output, question, formats=pictures, **more), sources)
 
     def whole(self, what: str) -> bool:
         """Whether this is no shard; else says that ``what`` looks at the whole folder."""
@@ -105,12 +115,14 @@ class FolderOptions:
             for name, count in summary.pixels.most_common():
                 typer.echo(f"  {name:<24} {summary.pictures[name]:>7} pictures {count / total:>7.1%} of the pixels")
         if summary.skipped and not summary.done:
-            typer.echo("nothing was done again; pass --overwrite to replace existing files")
-        fail_where(summary.failed, self.errors_file)
+            typer.echo("the same question about the same pictures: nothing was done again (--overwrite does it)")
+        fail_where(summary, self.errors_file)
 
 
-def fail_where(failed: int, errors_file: Path) -> None:
-    """Exit code 1 where pictures failed, with the file that lists them."""
-    if failed:
+def fail_where(summary: Summary, errors_file: Path) -> None:
+    """Classes without a pixel and why pictures failed; exit code 1 where some did, with the file that lists them."""
+    for line in summary.remarks():
+        typer.echo(line, err=True)
+    if summary.failed:
         typer.echo(f"failures are listed in {errors_file}", err=True)
         raise typer.Exit(1)

@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from clipseg_ws.weak.label_files import LabelFiles
 
 Confidence = Annotated[float, option("--confidence", min=0, max=1, help="Less certain pixels become 255; 0 keeps all.")]
+MissingConfidence = Annotated[
+    float,
+    option(
+        "--missing-confidence", min=0, max=1,
+        help="Less certain pixels become 255 in pictures in which a class that is said to be there got no pixel.",
+    ),
+]  # fmt: skip
 Maps = Annotated[bool, option("--maps", help="Write the class maps too (float16, .npz).")]
 Instances = Annotated[
     bool, option("--instances", help="Tell the things of one class apart: instance maps, COCO by instance.")
@@ -52,10 +59,11 @@ class MaskFolder(FolderOptions):
 @grouped
 def pseudo(
     pictures: Pictures, *, weak: WeakOptions, examples: ExampleOptions, names: NameOptions, model: MaskMethod,
-    head: Head = None, confidence: Confidence = 0.95, maps: Maps = False, instances: Instances = False,
-    review: Review = False, folder: MaskFolder,
+    head: Head = None, confidence: Confidence = 0.95, missing_confidence: MissingConfidence = 0.0,
+    maps: Maps = False, instances: Instances = False, review: Review = False, folder: MaskFolder,
 ) -> None:  # fmt: skip
     """Pseudo masks for a data set from tags, marks or examples; a killed run continues where it was."""
+    from clipseg_ws.pictures.written import mark_output
     from clipseg_ws.run.pseudo import make_pseudo
 
     by_example = any_examples(examples)
@@ -75,15 +83,16 @@ def pseudo(
     bank = make_examples(segmenter, given, examples.bank) if by_example else None
     question = _question(segmenter, names, labels, bank)
     formats, datasets = split_formats(folder.format)
+    mark_output(folder.output)
     summary = make_pseudo(
         segmenter, found, folder.output, None if labels is None else labels.labels, question, confidence=confidence,
         maps=maps, shard=folder.part, overwrite=folder.overwrite, workers=folder.workers, engine=folder.engine,
-        formats=formats,
+        formats=formats, missing_confidence=missing_confidence, say=typer.echo,
     )  # fmt: skip
     for line in summary.lines():
         typer.echo(line)
     _whole(found, folder, question.vocabulary.names, formats, datasets, review)
-    fail_where(summary.run.failed, folder.errors_file)
+    fail_where(summary.run, folder.errors_file)
 
 
 def _question(

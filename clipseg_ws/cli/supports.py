@@ -77,9 +77,14 @@ def read_supports(options: ExampleOptions) -> list[Any]:
 
 
 def any_examples(options: ExampleOptions) -> bool:
-    """Whether the command line names examples that are there."""
-    listed = options.support or options.support_dir
-    return bool(listed) or (options.bank is not None and options.bank.exists())
+    """Whether the command line names examples. Raises FileNotFoundError for a bank that is not there and not made."""
+    listed = bool(options.support or options.support_dir)
+    if options.bank is not None and not options.bank.exists() and not listed:
+        raise FileNotFoundError(
+            f"no support bank at {str(options.bank)!r}; make one with --support a.jpg a.png cat --bank {options.bank}, "
+            "or leave --bank out"
+        )
+    return listed or options.bank is not None
 
 
 def make_examples(segmenter: Segmenter, given: list[Any], file: Path | None) -> SupportBank:

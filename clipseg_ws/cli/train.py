@@ -231,6 +231,7 @@ def _make_masks(
         for line in labels.report:
             typer.echo(line, err=True)
         question = segmenter.ask(labels.names() or None if wanted is None else wanted, background)
-        for line in make_pseudo(segmenter, pictures, folder, labels.labels, question, confidence=0.0).lines():
+        made = make_pseudo(segmenter, pictures, folder, labels.labels, question, confidence=0.0, say=typer.echo)
+        for line in (*made.lines(), *made.run.remarks()):
             typer.echo(line)
     workers.wait()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ class BankError(ValueError):
     """A bank that does not fit the weights, the question or its own file."""
 
 
+class BankWarning(UserWarning):
+    """A bank that can be used, but was made for other settings."""
+
+
 @dataclass(frozen=True, eq=False)
 class BankEntry:
     """One encoded support.
@@ -32,6 +37,7 @@ class BankEntry:
         foreground, background: [h, w] float32 in [0, 1], share of each cell that the mask calls object or background
             (``prototypes.pooling_weights`` over the cell's area); ignored pixels are in neither.
         predicted: the mask was not given but predicted from the label (weak-few).
+        content: digest of picture and mask; "" where it is not known.
     """
 
     label: str
@@ -40,6 +46,7 @@ class BankEntry:
     foreground: Tensor
     background: Tensor
     predicted: bool = False
+    content: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +57,7 @@ class SupportBank:
         entries: at least one. kinds: of the features that every entry has (``activations/featuremaps.py``).
         model, position_interpolation, weights_sha256: of the backbone.
         asked: the classes to look for, others only compete (``focus``); empty: all.
+        sizes: the settings that decided the pictures' size at the encoding; empty where they are not known.
     """
 
     entries: tuple[BankEntry, ...]
@@ -58,6 +66,7 @@ class SupportBank:
     position_interpolation: str
     weights_sha256: str
     asked: tuple[str, ...] = ()
+    sizes: Mapping[str, int | None] = field(default_factory=dict)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -72,6 +81,20 @@ class SupportBank:
     def shots(self) -> dict[str, int]:
         """Class -> number of its supports."""
         return {label: sum(e.label == label for e in self.entries) for label in self.labels}
+
+    def digest(self) -> str:
+        """16 digits that change with what the bank holds and was asked with: pictures, masks, labels, weights, sizes.
+
+        Not with the last bits of features that were encoded again from the same pictures.
+        """
+        about = [self.kinds, self.position_interpolation, self.weights_sha256, self.asked, sorted(self.sizes.items())]
+        digest = hashlib.sha256(repr(about).encode())
+        for entry in self.entries:
+            digest.update(repr((entry.label, entry.predicted, entry.content)).encode())
+            if not entry.content:
+                for tensor in (*(entry.features[kind] for kind in self.kinds), entry.foreground, entry.background):
+                    digest.update(tensor.detach().float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def select(self, labels: Sequence[str]) -> SupportBank:
         """The bank of these classes only, in this order. Raises BankError for one that is not in it."""
@@ -108,11 +131,11 @@ class SupportBank:
         """Both banks' entries; one of the same file and label replaces the older.
 
         Raises:
-            BankError: other weights or kinds of features.
+            BankError: other weights, kinds of features or picture sizes.
         """
-        for key in ("weights_sha256", "position_interpolation", "kinds"):
+        for key in ("weights_sha256", "position_interpolation", "kinds", "sizes"):
             mine, its = getattr(self, key), getattr(other, key)
-            if mine != its:
+            if mine != its and (key != "sizes" or (mine and its)):
                 raise BankError(f"banks of different {key} cannot be joined: {_short(mine)} and {_short(its)}")
         newer = {(entry.name, entry.label) for entry in other.entries if entry.name}
         kept = tuple(entry for entry in self.entries if (entry.name, entry.label) not in newer)
@@ -157,7 +180,11 @@ class SupportBank:
             "weights_sha256": self.weights_sha256,
             "kinds": list(self.kinds),
             "asked": list(self.asked),
-            "entries": [{"label": e.label, "name": e.name, "predicted": e.predicted} for e in self.entries],
+            "sizes": dict(self.sizes),
+            "entries": [
+                {"label": e.label, "name": e.name, "predicted": e.predicted, "content": e.content}
+                for e in self.entries
+            ],
         }
         with atomic_write(path) as temporary:
             save_file(tensors, temporary, metadata={"clipseg_ws": json.dumps(about)})
@@ -187,7 +214,8 @@ def load_bank(path: str | Path, backbone: Any = None, device: torch.device | str
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise BankError(f"{str(path)!r} is damaged or no support bank: {error}") from error
     weights, positions = about["weights_sha256"], about["position_interpolation"]
-    bank = SupportBank(entries, kinds, about["model"], positions, weights, tuple(about.get("asked", ())))
+    asked, sizes = tuple(about.get("asked", ())), about.get("sizes", {})
+    bank = SupportBank(entries, kinds, about["model"], positions, weights, asked, sizes)
     if backbone is not None:
         bank.check(backbone)
     return bank
@@ -203,7 +231,8 @@ def _moved(entry: BankEntry, device: torch.device | str) -> BankEntry:
 def _read_entry(file: Any, index: int, about: Mapping[str, Any], kinds: Sequence[str]) -> BankEntry:
     features = {kind: file.get_tensor(f"{index}.feature.{kind}") for kind in kinds}
     foreground, background = (file.get_tensor(f"{index}.{key}") for key in ("foreground", "background"))
-    return BankEntry(about["label"], about["name"], features, foreground, background, about["predicted"])
+    rest = (about["predicted"], about.get("content", ""))
+    return BankEntry(about["label"], about["name"], features, foreground, background, *rest)
 
 
 def _short(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def encode_bank(
             entries[i] = _entry(read[i], support_name(given[i]), mine, (confidence or {}).get(i))
     return SupportBank(
         tuple(entries[i] for i in range(len(read))), tuple(kinds), backbone.name, backbone.position_interpolation,
-        backbone.weights_sha256,
+        backbone.weights_sha256, sizes=sizes,
     )  # fmt: skip
 
 
@@ -90,7 +91,13 @@ def _entry(support: Support, name: str, features: Mapping[str, Tensor], confiden
     area = mask[0].numel() / (grid[0] * grid[1])  # pixels of a cell
     weight = 1.0 if confidence is None else torch.from_numpy(np.asarray(confidence, np.float32)).to(first.device)[None]
     foreground, background = (pooling_weights((mask == value) * weight, grid)[0] / area for value in (1, 0))
-    return BankEntry(support.label or UNNAMED, name, features, foreground, background, confidence is not None)
+    content = hashlib.sha256(f"{support.image.size}".encode() + support.image.tobytes())
+    if confidence is None:  # a predicted mask follows from picture, label and settings
+        content.update(np.ascontiguousarray(support.mask, np.uint8).tobytes())
+    return BankEntry(
+        support.label or UNNAMED, name, features, foreground, background, confidence is not None,
+        content.hexdigest()[:16],
+    )  # fmt: skip
 
 
 def support_name(support: Support | Sequence[Any]) -> str:

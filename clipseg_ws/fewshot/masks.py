@@ -18,6 +18,10 @@ from clipseg_ws.files import read_text
 from clipseg_ws.structures import IGNORE
 
 Mask = npt.NDArray[np.uint8]
+_INSIDE_OUT = (
+    "the object fills all corners and more than half of the picture: is the mask inverted? (mask, 0) or 'mask.png#0' "
+    "takes the black part"
+)
 _ALLOWED = (
     "a file, an array [H, W] (bool or integers), a PIL image, a COCO RLE dict, or (one of these, label value), "
     "for example ('2007_000033.png', 1)"
@@ -39,6 +43,7 @@ def read_mask(mask: Any, size: tuple[int, int], name: str = "mask") -> Mask:
       is ignored; where 255 is the only value besides 0 it is the object. With a label value, ``(mask, 8)`` or
       ``"mask.png#8"``, the pixels of that value; 255 is ignored.
     * A soft mask (smooth borders, JPEG, 16 bit, probabilities): object from half of its range up.
+    * Black drawings on white paper: what is white is the object, with a warning; label value 0 takes the black part.
     * Transparency: what is transparent is no object. Colours: whatever is not black. A palette whose numbers are no
       labels (black is another number than 0) is read by its colours, or refused where black is missing.
 
@@ -46,7 +51,8 @@ def read_mask(mask: Any, size: tuple[int, int], name: str = "mask") -> Mask:
 
     Args:
         mask: file (a ``.json`` file holds one RLE, or COCO annotations of one picture such as ``a_rle.json``), array,
-            PIL image, COCO RLE dict ``{"size": [H, W], "counts": ...}`` (needs pycocotools), or (one of these, value).
+            PIL image, COCO RLE dict ``{"size": [H, W], "counts": ...}`` (needs pycocotools), LabelMe's JSON (its labels
+            count from 1 in the order of the file), or (one of these, value).
         size: (width, height) of the upright picture; a mask of the same aspect is scaled.
 
     Raises:
@@ -61,7 +67,7 @@ def read_mask(mask: Any, size: tuple[int, int], name: str = "mask") -> Mask:
         raise SupportError(f"{name}: its mask is empty: no pixel has {wanted} (it holds {found})")
     said = [values.said] if values.said else []
     if value is None and _inside_out(result):
-        said.append("the object fills all corners and more than half of the picture: is the mask inverted?")
+        said.append(_INSIDE_OUT)
     for text in said:
         warnings.warn(f"{name}: {text}", MaskWarning, stacklevel=2)
     return result
@@ -116,7 +122,8 @@ def _object(values: Values, value: int | None) -> Mask:
     if table.dtype == bool:
         return np.asarray(table, np.uint8)
     if value is not None:
-        ignored = (table == IGNORE) & (value != IGNORE)
+        paper = value == 0 and set(np.unique(table).tolist()) <= {0, IGNORE}  # black on white
+        ignored = (table == IGNORE) & (value != IGNORE) & (not paper)
         return np.where(table == value, 1, np.where(ignored, IGNORE, 0)).astype(np.uint8)
     kinds = np.unique(table[table != 0])
     if len(kinds) == 1 and kinds[0] == IGNORE:

@@ -1,12 +1,15 @@
-"""COCO's run lengths as label maps: one code, an annotation, or a whole file of one picture (needs pycocotools)."""
+"""Masks in JSON as label maps: COCO's run lengths and polygons (need pycocotools), LabelMe's shapes."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from clipseg_ws.fewshot.shapes import labels_of_shapes
 
 
 class RleError(ValueError):
@@ -15,7 +18,13 @@ class RleError(ValueError):
 
 def labels_of(content: Mapping[str, Any]) -> npt.NDArray[np.integer[Any]]:
     """[H, W] 0/1 of a code or of an annotation that holds one; category ids where it is COCO json of one picture, as
-    the format "rle" writes it. Raises RleError, ImportError without pycocotools."""
+    the format "rle" writes it; LabelMe's shapes filled (``shapes.py``). Raises RleError, ImportError without
+    pycocotools."""
+    if "shapes" in content:
+        try:
+            return labels_of_shapes(content)
+        except ValueError as error:
+            raise RleError(f"its LabelMe json: {error}") from error
     if "annotations" in content and "images" in content:
         return _of_picture(content)
     return decode_rle(content.get("segmentation", content))
@@ -41,7 +50,16 @@ def decode_rle(code: Any, size: tuple[int, ...] | None = None) -> npt.NDArray[np
     except ImportError as error:
         raise ImportError("COCO RLE masks need pycocotools: pip install clipseg_ws[coco]") from error
     if isinstance(code, list) and code and size is not None:
-        decoded: npt.NDArray[np.uint8] = coco.decode(coco.merge(coco.frPyObjects(code, *size)))
+        pieces = code if isinstance(code[0], (list, tuple)) else [code]
+        kept = [list(piece) for piece in pieces if len(piece) >= 6 and len(piece) % 2 == 0]
+        if not kept:
+            raise RleError(f"its polygons have no three corners: {code!r:.60}")
+        if len(kept) < len(pieces):
+            warnings.warn(
+                f"{len(pieces) - len(kept)} of {len(pieces)} pieces of a polygon have no three corners: left out",
+                stacklevel=2,
+            )  # fmt: skip
+        decoded: npt.NDArray[np.uint8] = coco.decode(coco.merge(coco.frPyObjects(kept, *size)))
         return decoded
     if not isinstance(code, Mapping) or not {"size", "counts"} <= set(code):
         raise RleError("a COCO RLE has 'size' and 'counts', e.g. {'size': [4, 6], 'counts': [3, 21]}")

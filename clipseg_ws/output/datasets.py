@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from clipseg_ws.output.formats import FORMATS, dataset_formats, find_format, names_of
 from clipseg_ws.output.formats.png import read_label_png
 from clipseg_ws.output.items import Item
 from clipseg_ws.output.save import is_done, output_paths
-from clipseg_ws.pictures.sources import Source
+from clipseg_ws.pictures.naming import picture_names, picture_stems
+from clipseg_ws.pictures.sources import Source, is_url
 
 
 @dataclass(frozen=True)
@@ -23,19 +24,14 @@ class Written:
     Attributes:
         name: file name of the picture below its folder, "trip/a.jpg". location: its path or URL.
         labels: its label PNG. instances: its instance map as 16-bit PNG (0 = none), or None.
+        stem: what files that belong to it are called, distinct in the data set; None: the name without suffix.
     """
 
     name: str
     location: str
     labels: Path
     instances: Path | None = None
-
-
-def picture_name(source: Source) -> str:
-    """``Source.relative`` with the suffix of the picture: "trip/a.jpg"."""
-    suffix = PurePosixPath(str(source)).suffix
-    name = str(source.relative)
-    return name if name.endswith(suffix) else name + suffix
+    stem: str | None = None
 
 
 def written(
@@ -51,12 +47,13 @@ def written(
         instances: folder of ``<relative>.png`` instance maps, where some were written.
     """
     found = []
-    for source in sources:
+    names = picture_names(sources)
+    for source, name, stem in zip(sources, names, picture_stems(names), strict=True):
         (labels,) = output_paths(directory, source.relative, ("png",))
         if labels.exists() and is_done(directory, source.relative, formats):
             things = None if instances is None else output_paths(instances, source.relative, ("png",))[0]
             there = things if things is not None and things.exists() else None
-            found.append(Written(picture_name(source), str(source), labels, there))
+            found.append(Written(name, str(source), labels, there, stem))
     return found
 
 
@@ -96,4 +93,5 @@ def _items(entries: Sequence[Written]) -> Iterator[Item]:
     """Label maps read one by one."""
     for entry in entries:
         things = None if entry.instances is None else read_label_png(entry.instances)
-        yield Item(entry.name, read_label_png(entry.labels), things)
+        place = None if is_url(entry.location) else entry.location
+        yield Item(entry.name, read_label_png(entry.labels), things, entry.stem, place)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-# Pillow's built-in font knows ASCII only; for other names the first of these that the system has
-_WIDE_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "arial.ttf")
+from clipseg_ws.output.fonts import Font, fonts_for
 
 Line = tuple[tuple[int, ...], str]  # colour and text of a legend's line
 LEGENDS = ("below", "inside", "none")
@@ -75,16 +73,16 @@ def _edges(labels: npt.NDArray[Any], reach: int) -> npt.NDArray[np.bool_]:
 def _legend_below(picture: Image.Image, entries: Sequence[Line]) -> Image.Image:
     """The picture on a white sheet, swatches and texts in as many columns as its width holds."""
     size = _text_size(picture)
-    font, texts = _font_for([text for _, text in entries], size)
+    fonts = fonts_for([text for _, text in entries], size)
     pad, line = size // 2, round(size * 1.5)
-    cell = max((round(font.getlength(text)) for text in texts), default=0) + line + 2 * pad
-    columns = max(1, min(len(texts), (picture.width - pad) // cell))
-    rows = -(-len(texts) // columns)
+    cell = max((_width(text, font) for (_, text), font in zip(entries, fonts, strict=True)), default=0) + line + 2 * pad
+    columns = max(1, min(len(entries), (picture.width - pad) // cell))
+    rows = -(-len(entries) // columns)
     sheet_size = (max(picture.width, cell + pad), picture.height + rows * line + pad)
     sheet = Image.new("RGB", sheet_size, "white")
     sheet.paste(picture, ((sheet.width - picture.width) // 2, 0))
     draw = ImageDraw.Draw(sheet)
-    for index, ((colour, _), text) in enumerate(zip(entries, texts, strict=True)):
+    for index, ((colour, text), font) in enumerate(zip(entries, fonts, strict=True)):
         left = pad + index // rows * cell  # column by column
         _draw_line(draw, (left, picture.height + pad // 2 + index % rows * line), size, colour, text, font)
     return sheet
@@ -93,17 +91,17 @@ def _legend_below(picture: Image.Image, entries: Sequence[Line]) -> Image.Image:
 def _legend_inside(picture: Image.Image, entries: Sequence[Line], labels: npt.NDArray[Any]) -> Image.Image:
     """A light box with a line a class in the corner where it covers the fewest coloured pixels; too many are cut."""
     size = _text_size(picture)
-    font, texts = _font_for([text for _, text in entries], size)
+    fonts = fonts_for([text for _, text in entries], size)
     pad, line = size // 2, round(size * 1.5)
     room = max(1, (picture.height - pad) // line)
-    shown = list(zip(entries, texts, strict=True))[:room]
-    wide = min(picture.width, max(round(font.getlength(text)) for _, text in shown) + line + 2 * pad)
+    shown = list(zip(entries, fonts, strict=True))[:room]
+    wide = min(picture.width, max(_width(text, font) for (_, text), font in shown) + line + 2 * pad)
     high = min(picture.height, len(shown) * line + pad)
     corners = [(x, y) for y in (0, picture.height - high) for x in (0, picture.width - wide)]
     left, top = min(corners, key=lambda at: int((labels[at[1] : at[1] + high, at[0] : at[0] + wide] != 0).sum()))
     box = Image.blend(picture.crop((left, top, left + wide, top + high)), Image.new("RGB", (wide, high), "white"), 0.8)
     draw = ImageDraw.Draw(box)
-    for index, ((colour, _), text) in enumerate(shown):
+    for index, ((colour, text), font) in enumerate(shown):
         _draw_line(draw, (pad, pad // 2 + index * line), size, colour, text, font)
     result = picture.copy()
     result.paste(box, (left, top))
@@ -111,8 +109,7 @@ def _legend_inside(picture: Image.Image, entries: Sequence[Line], labels: npt.ND
 
 
 def _draw_line(
-    draw: ImageDraw.ImageDraw, at: tuple[int, int], size: int, colour: tuple[int, ...], text: str,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    draw: ImageDraw.ImageDraw, at: tuple[int, int], size: int, colour: tuple[int, ...], text: str, font: Font
 ) -> None:  # fmt: skip
     """A swatch and its text, ``at`` the line's left top corner."""
     (left, top), line = at, round(size * 1.5)
@@ -120,18 +117,9 @@ def _draw_line(
     draw.text((left + line, top + line // 2), text, fill="black", font=font, anchor="lm")
 
 
+def _width(text: str, font: Font) -> int:
+    return round(font.getlength(text))
+
+
 def _text_size(picture: Image.Image) -> int:
     return max(12, round(math.sqrt(picture.width * picture.height) / 32))
-
-
-def _font_for(texts: list[str], size: int) -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, list[str]]:
-    """A font of that many pixels and the texts as it can show them."""
-    if all(text.isascii() for text in texts):
-        return ImageFont.load_default(size=size), texts
-    for name in _WIDE_FONTS:
-        try:
-            return ImageFont.truetype(name, size), texts
-        except OSError:
-            continue
-    plain = [unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode() or "?" for text in texts]
-    return ImageFont.load_default(size=size), plain

@@ -26,11 +26,15 @@ class Item(NamedTuple):
     Attributes:
         name: the picture's file name below the data set's folder, "trip/a.jpg".
         labels: [H, W] integer. instances: [H, W] integer, 0 for none; None where things are not told apart.
+        stem: what files that belong to the picture are called, distinct in the data set; None: the name without suffix.
+        location: where the picture lies; None where that is not known, or a URL.
     """
 
     name: str
     labels: Labels
     instances: Labels | None = None
+    stem: str | None = None
+    location: str | None = None
 
 
 Items = Iterable[Item]
@@ -69,19 +73,19 @@ def parts_of(mask: Mask, instances: Labels | None = None, components: bool = Fal
         yield mask
 
 
-def stems_and_labels(items: Items) -> Iterator[tuple[str, Labels]]:
-    """(picture's relative name without suffix, labels).
+def stems(items: Items) -> Iterator[tuple[str, Item]]:
+    """(name of the picture's files without suffix, item).
 
     Raises:
-        ValueError: a name that leads out of the folder, or two that differ in the suffix only.
+        ValueError: a name that leads out of the folder, or two pictures of one name.
     """
     seen = set()
     for item in items:
         place = PurePosixPath(item.name)
         if not place.name or place.is_absolute() or ".." in place.parts:
             raise ValueError(f"{item.name!r} is no relative file name; allowed: e.g. 'photos/cat.jpg'")
-        stem = str(place.with_suffix(""))
+        stem = item.stem or str(place.with_suffix(""))
         if stem in seen:
             raise ValueError(f"two pictures would share the file {stem!r}; rename one of them, here {item.name!r}")
         seen.add(stem)
-        yield stem, item.labels
+        yield stem, item

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
+from clipseg_ws.stored import voc_palette
 from clipseg_ws.structures import IGNORE
 from clipseg_ws.values import near_miss
 
@@ -39,20 +41,6 @@ def check_palette(palette: str) -> None:
         hint = near_miss(palette, PALETTES)
         raise ValueError(f"palette {palette!r} is unknown; {hint}choose one of {', '.join(PALETTES)}")
 
-
-def voc_palette(size: int = 256) -> Colours:
-    """[size, 3] uint8 colours of PASCAL VOC: the bits of the label, three at a time, fill R, G, B from the top bit.
-
-    Label 0 is black, 1 (128, 0, 0), 255 (224, 224, 192). The first 256 are the official palette; the same rule goes on
-    behind them.
-    """
-    labels = np.arange(size)
-    made = np.zeros((size, 3), dtype=np.uint8)
-    for step in range(8):
-        for channel in range(3):
-            bit = (labels >> (3 * step + channel)) & 1
-            made[:, channel] |= (bit << (7 - step)).astype(np.uint8)
-    return made
 
 
 def safe_palette(size: int = 256) -> Colours:
@@ -93,6 +81,14 @@ def _distance(seen: npt.NDArray[np.float64], place: int) -> npt.NDArray[np.float
     """[n]: how far one colour lies from all, for the eyes that tell them apart worst."""
     distance: npt.NDArray[np.float64] = np.linalg.norm(seen - seen[:, place : place + 1], axis=-1).min(0)
     return distance
+
+
+def ignored_name(names: Sequence[str]) -> str | None:
+    """What tools of people call the pixels that belong to no class: "ignore", or another word where a class has that
+    name; None where no label is ignored."""
+    if ignored_label(len(names)) is None:
+        return None
+    return "ignore_255" if "ignore" in names else "ignore"
 
 
 def ignored_label(classes: int) -> int | None:

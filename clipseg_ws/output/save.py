@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
+from clipseg_ws.files import remove
 from clipseg_ws.output.formats import find_format, picture_formats
 from clipseg_ws.pictures.sources import is_url, source_name
 from clipseg_ws.structures import Result
@@ -33,13 +34,16 @@ def save(
     formats: str | Sequence[str] = ("png", "overlay", "json"),
     stem: str | None = None,
     relative: str | PurePosixPath | None = None,
+    record: Callable[[], None] | None = None,
 ) -> list[Path]:
     """Write one file (or folder) a format below ``directory`` and return their paths, in order; they replace old ones.
 
     Args:
         formats: of one picture, from ``formats.FORMATS``: a sequence or "png, overlay(alpha=0.3)".
-        stem: file name without suffix; by default that of the source, ``image`` for arrays.
+        stem: file name without suffix; by default the result's own, which is distinct within its batch: that of the
+            source, ``image`` for arrays.
         relative: name with sub-folders (``Source.relative``), instead of ``stem``.
+        record: called before anything is written, when old files no longer count as complete.
 
     Raises:
         ValueError: unknown format, a name outside ``directory``, both names, a file that is the source picture itself.
@@ -50,9 +54,12 @@ def save(
         raise ValueError(f"stem={stem!r} must be a bare file name without suffix; sub-folders go into relative=")
     name = stem if relative is None else relative
     if name is None:
-        name = source_name(result.source) if result.source else "image"
+        name = result.name or (source_name(result.source) if result.source else "image")
     paths = output_paths(directory, name, formats)
     _spare_the_source(result.source, paths)
+    if record is not None:
+        remove(paths[-1])
+        record()
     for text, path in zip(picture_formats(formats), paths, strict=True):
         entry, parameters = find_format(text)
         entry.load()(result, path, [other.name for other in paths], **parameters)

@@ -7,6 +7,7 @@ import os
 import re
 import urllib.parse
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -51,6 +52,42 @@ def source_name(location: str) -> str:
     return PurePosixPath(re.sub(r"[^\w .()+-]", "_", name)).stem[:100].strip(". ") or "image"
 
 
+def file_name(location: str) -> str:
+    """File name with its suffix, of a path or URL; what no file system takes in a URL's becomes ``_``."""
+    if not is_url(location):
+        return Path(location).name
+    name = PurePosixPath(urllib.parse.unquote(urllib.parse.urlsplit(location).path)).name
+    return re.sub(r"[^\w .()+-]", "_", name)[-100:].strip(". ") or "image"
+
+
+def picture_names(sources: Sequence[Source]) -> list[str]:
+    """What data sets call pictures: the path below the listed folder, with the file's own name; all distinct.
+
+    Where two folders were listed that hold the same path, all are named from the folder that they have in common; URLs
+    that still share a name are numbered by ``Source.relative``.
+    """
+    names = [str(source.relative.with_name(file_name(source.location))) for source in sources]
+    if len({name.casefold() for name in names}) < len(names):
+        files = [identity(source.location) for source in sources if not is_url(source.location)]
+        root = Path(os.path.commonpath([os.path.dirname(file) for file in files])) if files else Path()
+        names = [
+            name if is_url(s.location) else Path(identity(s.location)).relative_to(root).as_posix()
+            for name, s in zip(names, sources, strict=True)
+        ]
+    counts = Counter(name.casefold() for name in names)
+    return [
+        name if counts[name.casefold()] == 1 else str(s.relative) + PurePosixPath(name).suffix
+        for name, s in zip(names, sources, strict=True)
+    ]
+
+
+def picture_stems(names: Sequence[str]) -> list[str]:
+    """Names of files that belong to pictures: without suffix, with it where two pictures would share one."""
+    plain = [str(PurePosixPath(name).with_suffix("")) for name in names]
+    counts = Counter(stem.casefold() for stem in (*plain, *names))
+    return [s if counts[s.casefold()] == 1 else name for s, name in zip(plain, names, strict=True)]
+
+
 def identity(location: str) -> str:
     """Equal for every way to write one file: the URL, or the absolute path."""
     return location if is_url(location) else os.path.abspath(location)
@@ -79,6 +116,25 @@ def distinct(sources: list[Source]) -> list[Source]:
             for source, clashing in zip(sources, clash, strict=True)
         ]
     return sources
+
+
+def batch_names(locations: Sequence[str | None]) -> list[str]:
+    """A file name without suffix for every picture of one batch, no two the same; None stands for an array.
+
+    As ``distinct`` names files; arrays are "image", "image-2", ..., and so are pictures that were given twice.
+    """
+    sources = [Source(place, PurePosixPath(source_name(place))) for place in dict.fromkeys(locations) if place]
+    names = {source.location: source.relative.name for source in distinct(sources)}
+    taken: set[str] = set()
+    result = []
+    for place in locations:
+        first = name = names.get(place or "", "image")
+        number = 2
+        while name.casefold() in taken or (number > 2 and name in names.values()):
+            name, number = f"{first}-{number}", number + 1
+        taken.add(name.casefold())
+        result.append(name)
+    return result
 
 
 def _slot(relative: PurePosixPath) -> str:

@@ -11,7 +11,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.PngImagePlugin import PngInfo
 
 MARKER = ".written_by_clipseg_ws"  # a file of this name makes a folder an output folder
 NOTE = b"Software\x00clipseg_ws"  # PNG text chunk of a result
@@ -19,6 +24,16 @@ FOLDER_ENDINGS = ("_masks", "_cutout")  # formats that make a folder for each pi
 # what output.formats.FORMATS put between a stem and a suffix; a test compares them
 OUTPUT_ENDINGS = ("_overlay", "_sheet", "_confidence", "_rle", "_polygons", *FOLDER_ENDINGS)
 _ENDING = re.compile(rf"({'|'.join(OUTPUT_ENDINGS)})+$")
+
+
+@cache
+def png_note() -> PngInfo:
+    """What ``Image.save(..., pnginfo=)`` takes so that a PNG carries ``NOTE``."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("Software", "clipseg_ws")
+    return info
 
 
 def mark_output(folder: str | Path) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.files import append_csv
+from clipseg_ws.output.answers import key_of
 from clipseg_ws.pictures.sources import Source
 
 FILE = ".made_with.csv"
@@ -37,7 +38,7 @@ class MadeWith:
         made, runs = self._read() if kept else ({}, set())
         mine = (self.name, self.weights)
         unsaid = mine if runs <= {mine} else None  # by whom a picture without a line was made
-        others = [(source, made.get(str(source.relative), unsaid)) for source in kept]
+        others = [(source, made.get(key_of(source.relative), unsaid)) for source in kept]
         others = [(source, by) for source, by in others if by != mine]
         if others:
             source, by = others[0]
@@ -54,7 +55,7 @@ class MadeWith:
 
     def add(self, image: str) -> None:
         """Note a finished picture, by its name below the folder."""
-        append_csv(self.file, {"image": image, "model": self.name, "weights": self.weights})
+        append_csv(self.file, {"image": key_of(image), "model": self.name, "weights": self.weights})
 
     def _read(self) -> tuple[dict[str, tuple[str, str]], set[tuple[str, str]]]:
         """Image -> (model, weights) of its last line, and all that ever wrote here."""

@@ -4,13 +4,13 @@ Below the output folder: ``masks/<picture>.png`` (palette, 255 where the confide
 ``masks/<picture>_confidence.png`` (8 bits, 255 = certain), ``maps/<picture>.npz`` and ``instances/<picture>.png`` (16
 bits, 0 = none) if asked, ``classes.txt``, ``settings.json``, ``errors.csv`` (``errors-2-of-8.csv`` of a shard). Other
 formats of a picture lie beside its mask; those of the whole folder are made with ``pseudo_entries``.
-What is complete is never done again.
+What is complete, and answers the same question about the same picture, is never done again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from clipseg_ws.output.formats.png import write_label_png
 from clipseg_ws.output.palette import ignored_label
 from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.sources import Source
+from clipseg_ws.run.asked import SPEED
 from clipseg_ws.run.folder import run_folder
 from clipseg_ws.run.job import Summary, Weak
 from clipseg_ws.run.shards import WHOLE, shard_of
@@ -79,7 +80,8 @@ def ignore_uncertain(seg: Segmentation, threshold: float = MIN_CONFIDENCE) -> Se
 def make_pseudo(
     segmenter: Segmenter, sources: Sequence[Source], directory: str | Path, weak: Weak | None, question: Question, *,
     confidence: float = MIN_CONFIDENCE, maps: bool = False, shard: tuple[int, int] = WHOLE, overwrite: bool = False,
-    workers: int = 2, engine: str = "local", formats: Sequence[str] = (),
+    workers: int = 2, engine: str = "local", formats: Sequence[str] = (), missing_confidence: float = 0.0,
+    say: Callable[[str], None] = lambda text: None,
 ) -> PseudoSummary:  # fmt: skip
     """Write the masks of all pictures of a shard; memory does not grow with their number.
 
@@ -91,6 +93,8 @@ def make_pseudo(
         maps: write the class maps as float16 too; ``segmenter`` needs ``keep_maps``.
         shard: (i, n), i from 1: pictures i, i + n, ... engine: as for ``run_folder``.
         formats: what is written of every picture beside mask and confidence, see ``output.formats``.
+        missing_confidence: what is less certain than that becomes 255 in pictures in which a class that is said to be
+            there has no pixel. say: told at once what is done again.
 
     Raises:
         ValueError: a folder that holds masks made with other classes or settings (``overwrite`` replaces them).
@@ -102,7 +106,8 @@ def make_pseudo(
     summary.run = run_folder(
         segmenter, shard_of(sources, shard), directory / "masks", question, formats=mask_formats(formats),
         overwrite=overwrite, workers=workers, engine=engine, weak=weak,
-        finish=partial(_finished, directory, confidence, maps),
+        finish=partial(_finished, directory, confidence, missing_confidence, maps), also=("maps",) if maps else (),
+        about={"min_confidence": confidence, "missing_confidence": missing_confidence}, say=say,
         errors_file=directory / ("errors.csv" if of == 1 else f"errors-{number}-of-{of}.csv"),
     )  # fmt: skip
     summary.pixels, summary.ignored = summary.run.size, summary.run.ignored
@@ -111,14 +116,24 @@ def make_pseudo(
     return summary
 
 
-def _finished(directory: Path, confidence: float, maps: bool, source: Source, result: Segmentation) -> Segmentation:
-    """The result with 255 where it is not certain; maps and instances are written."""
+def _finished(
+    directory: Path, confidence: float, missing: float, maps: bool, source: Source, result: Segmentation
+) -> Segmentation:
+    """The result with 255 where it is not certain; maps and instances are written, those of an older answer removed."""
+    map_file = directory / "maps" / f"{source.relative}.npz"
+    instance_file = directory / "instances" / f"{source.relative}.png"
     if maps:
-        write_maps(result, directory / "maps" / f"{source.relative}.npz")
+        write_maps(result, map_file)
+    else:
+        map_file.unlink(missing_ok=True)
     things = result.extras.get("instances")
+    if missing > confidence and any(not result.mask(name).any() for name in result.present or ()):
+        confidence = missing
     result = ignore_uncertain(result, confidence)
     if things is not None:
-        write_instances(result.labels, things, directory / "instances" / f"{source.relative}.png")
+        write_instances(result.labels, things, instance_file)
+    else:
+        instance_file.unlink(missing_ok=True)
     return replace(result, extras={})
 
 
@@ -166,15 +181,14 @@ def _settings(segmenter: Segmenter, question: Question, confidence: float) -> di
 
 def _claim(directory: Path, names: Sequence[str], settings: dict[str, Any], overwrite: bool) -> None:
     """Record classes and settings, or check that the folder holds masks made with the same ones."""
-    answers = {k: v for k, v in settings.items() if k not in ("batch_size", "cache_mb", "compile", "keep_maps")}
+    answers = {k: v for k, v in settings.items() if k not in SPEED}
     text = json.dumps({"classes": list(names), "settings": answers}, indent=2, ensure_ascii=False) + "\n"
     path = directory / "settings.json"
     if path.exists() and not overwrite:
         there = json.loads(path.read_text(encoding="utf-8"))
         now = json.loads(text)
-        differing = sorted(
-            k for k in {*there["settings"], *answers} if there["settings"].get(k) != now["settings"].get(k)
-        )
+        keys = {k for k in {*there["settings"], *answers} if there["settings"].get(k) != now["settings"].get(k)}
+        differing = sorted(keys, key=lambda key: (key != "model", key))  # whose settings they are comes first
         if there["classes"] != now["classes"]:
             differing.insert(0, "classes")
         if differing:

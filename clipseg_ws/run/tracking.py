@@ -11,7 +11,9 @@ import numpy as np
 
 from clipseg_ws.fewshot.bank import SupportBank, load_bank
 from clipseg_ws.fewshot.labels import vocabulary_of
+from clipseg_ws.output.answers import question_digest
 from clipseg_ws.output.segmentation import Segmentation
+from clipseg_ws.run.asked import content_of
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.question import Question
 from clipseg_ws.structures import IGNORE, Support, Vocabulary
@@ -47,7 +49,7 @@ class Tracker:
         self.joined: dict[str, list[SupportBank]] = {}  # one frame more than ``keep``: the last may have to be undone
         self.frames = 0
         self._bank = bank
-        self._question, self._asked_of = question, bank
+        self._question, self._asked_of, self._begun = question, bank, question
 
     def question(self) -> Question:
         """What the next frame is asked: the same names, with the examples so far."""
@@ -58,6 +60,12 @@ class Tracker:
             words: Vocabulary | None = None if alone else asked
             self._question, self._asked_of = self.segmenter.ask(words, supports=self._bank), self._bank
         return self._question
+
+    def about(self) -> dict[str, Any]:
+        """What decides the answers of a sequence beside the settings, for ``run_folder(about=...)``."""
+        question = content_of(self.segmenter, self._begun, {})
+        rule = {"every": self.every, "keep": self.keep, "sure": self.sure}
+        return {"tracked from": question_digest(question), "tracking": rule}
 
     def bank(self) -> SupportBank:
         """The examples for the next frame."""

@@ -8,6 +8,7 @@ from typing import Any
 from clipseg_ws.config import Config
 from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.batching import Batching
+from clipseg_ws.pictures.naming import batch_names
 from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.stages.decide import Decision
 from clipseg_ws.stages.question import Known, Question
@@ -41,8 +42,9 @@ def answered(
 
     decided = batching.run_grouped([(ready[row].grid, known.kind(row)) for row in rows], decide)
     records = {setting: _record(setups, setup.config, question) for setting, setup in by.items()}
+    names = batch_names([picture.source for picture in ready])
     return [
-        make_result(ready[row], decided[row], question, how, records[how], by[how].config)
+        make_result(ready[row], decided[row], question, how, records[how], by[how].config, names[row])
         for row, how in enumerate(settings)
     ]
 

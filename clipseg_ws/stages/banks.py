@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from clipseg_ws.backbones.protocol import PictureModel
 from clipseg_ws.config import Config
-from clipseg_ws.fewshot.bank import BankError, SupportBank, load_bank
+from clipseg_ws.fewshot.bank import BankError, BankWarning, SupportBank, load_bank
 from clipseg_ws.fewshot.encoding import encode_bank, support_name
 from clipseg_ws.fewshot.labels import VALUES, joined_labels, match_labels, vocabulary_of
 from clipseg_ws.fewshot.matcher import FewShotMatcher
@@ -45,6 +46,7 @@ def make_bank(
         supports = load_bank(supports, backbone)
     if isinstance(supports, SupportBank):
         supports.check(backbone, kinds)
+        _say_sizes(supports, config)
         return supports.to(backbone.device)
     given = read_support_dir(supports) if isinstance(supports, (str, Path)) else _listed(supports)
     ready, confidence = predict_masks(given, segment)
@@ -52,6 +54,16 @@ def make_bank(
         backbone, ready, kinds=kinds, short_side=config.short_side, long_side=config.long_side,
         max_patches=config.max_patches, batch_size=config.batch_size, confidence=confidence, encode=encode,
     )  # fmt: skip
+
+
+def _say_sizes(bank: SupportBank, config: Config) -> None:
+    """Warn where a bank's pictures were encoded at another size than the pictures that are asked about."""
+    now = {key: getattr(config, key) for key in bank.sizes}
+    if differing := [f"{key}={bank.sizes[key]} (now {now[key]})" for key in sorted(now) if now[key] != bank.sizes[key]]:
+        warnings.warn(
+            f"the bank was encoded with {', '.join(differing)}; encode the supports again for equal sizes", BankWarning,
+            stacklevel=4,
+        )  # fmt: skip
 
 
 def kinds_needed(config: Config) -> tuple[str, ...]:

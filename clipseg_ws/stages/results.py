@@ -15,9 +15,10 @@ from clipseg_ws.stages.question import Examples, Question
 
 
 def make_result(
-    picture: Picture, answer: Decision, question: Question, setting: str, record: dict[str, Any], config: Config
-) -> Segmentation:
-    """A decision -> names and scores. ``record`` of ``resolved_record``."""
+    picture: Picture, answer: Decision, question: Question, setting: str, record: dict[str, Any], config: Config,
+    name: str | None = None,
+) -> Segmentation:  # fmt: skip
+    """A decision -> names and scores. ``record`` of ``resolved_record``, ``name`` of the result's files."""
     names = question.vocabulary.names
     decides = config.decision == "maps" and (setting != "zero" or config.presence)
     return Segmentation(
@@ -31,6 +32,7 @@ def make_result(
         image=picture.image,
         extras=_extras(answer, config, question.examples),
         present=tuple(names[i] for i in answer.classes) if decides else None,
+        name=name,
     )
 
 

@@ -38,9 +38,9 @@ TAG_FORMATS: dict[str, Entry] = registry(
     ),
     _tags(
         "json", 'JSON ({"a.jpg": ["cat"]})', "a list of tags a picture, or entries with image and tags", "listed",
-        reads="a mapping, or a list of entries with the columns of a table",
+        reads="a mapping, a list of entries with the columns of a table, or such an entry a line (JSON lines)",
         ignores="other keys of an entry; background and __ignore__ as tags",
-        refuses="numbers, JSON lines, files of other tools",
+        refuses="numbers, files of other tools",
     ),
     _tags(
         "voc", "VOC XML (a file or a folder of them)", "the names of the objects", "voc",
@@ -73,23 +73,26 @@ MARK_FORMATS: dict[str, Entry] = registry(
     ),
     _marks(
         "labelme", "LabelMe json", "points, rectangles, and lines as scribbles", "labelme",
-        reads="LabelMe 3 to 5 and X-AnyLabeling: rectangles of two or four corners, the box around rotated ones; "
-        "imagePath names the picture; _background_ is background",
-        ignores="__ignore__, flags, group_id, imageData; shapes with too few points (named)",
-        refuses="polygons, circles, masks: they are no weak marks; a box of the background",
+        reads="LabelMe 3 to 5 and X-AnyLabeling: rectangles of two or four corners; the box around rotated ones, "
+        "polygons, circles and masks; imagePath names the picture; _background_ is background",
+        ignores="__ignore__, ignore (unless it is a class), flags, group_id, imageData; unknown shapes and those with "
+        "too few points (named)",
+        refuses="a box of the background",
     ),
     _marks(
         "label-studio", "Label Studio json", "rectanglelabels, keypointlabels, choices as tags", "label_studio",
-        reads="JSON, JSON-MIN, old completions; Rectangle + Labels; the box around rotated regions; the last "
-        "annotation of a task; hashed upload names where one picture fits",
+        reads="JSON, JSON-MIN, old completions; Rectangle + Labels; the box around rotated regions, polygons, ellipses "
+        "and brush masks; the last annotation of a task; hashed upload names where one picture fits",
         ignores="relations, text, ratings, choices of a region, regions without a label (counted); tasks with "
-        "predictions only; cancelled annotations",
-        refuses="brush, polygon and ellipse regions; pictures that were turned in Label Studio",
+        "predictions only; cancelled annotations; ignore (unless it is a class); regions of a picture that was turned "
+        "in Label Studio (named)",
+        refuses="video, text and vector regions",
     ),
     _marks(
         "scribbles", "scribble PNG", "0 background stroke, i + 1 class i, 255 unmarked", "scribbles",
-        reads="palette and 8-bit grey PNG of the picture's size", ignores="",
-        refuses="colours, labels beyond the classes, a folder without -c: numbers have no names",
+        reads="palette and 8-bit grey PNG of the picture's size; VOC's colours, also in a palette of another order: "
+        "white and what is transparent are unmarked",
+        ignores="", refuses="other colours, labels beyond the classes, a folder without -c: numbers have no names",
     ),
 )  # fmt: skip
 

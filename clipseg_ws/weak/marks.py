@@ -25,7 +25,7 @@ from clipseg_ws.weak.matching import Entries
 from clipseg_ws.weak.named import with_names
 from clipseg_ws.weak.names import Names, spellings
 from clipseg_ws.weak.placing import check_inside, on_picture
-from clipseg_ws.weak.readers.forms import Drawn, Found, read_file, readers
+from clipseg_ws.weak.readers.forms import Drawn, Found, read_files, readers
 from clipseg_ws.weak.readers.scribbles import read_scribbles
 from clipseg_ws.weak.written import Name
 
@@ -141,11 +141,12 @@ def read_marks(path: str | Path, names: Names | None = None) -> Marks:
     * VOC XML, a file or a folder with sub-folders: ``bndbox`` of every object. CVAT's XML: boxes, points, lines.
     * COCO json: ``bbox`` of every annotation; a picture without annotations holds no class.
     * LabelMe json, a file or a folder: points, rectangles, line and linestrip (drawn 3 pixels wide as scribbles).
-    * Label Studio json: rectanglelabels, keypointlabels, choices (as tags); brush masks and polygons are refused.
+    * Label Studio json: rectanglelabels, keypointlabels, choices (as tags).
+    * Of polygons, circles, ellipses and masks of all these tools the box around them counts.
     * PNG, a file or a folder: scribbles, 0 background stroke, i + 1 = ``names[i]``, 255 unmarked; beside JSON or XML
       files PNGs are the pictures.
 
-    Entries that cannot be used are left out with a warning that names them.
+    Entries that cannot be used, and damaged files of a folder, are left out with a warning that names them.
 
     Args:
         names: the classes that may occur, or a vocabulary whose synonyms count as well; needed where scribbles are
@@ -158,10 +159,8 @@ def read_marks(path: str | Path, names: Names | None = None) -> Marks:
     if not path.exists():
         raise FileNotFoundError(f"no marks at {str(path)!r}; allowed: {_allowed()}")
     root = path if path.is_dir() else path.parent
-    found: list[tuple[Path, Found[Drawn | Path]]] = []
-    for file in _files(path):
-        place = file.relative_to(root).with_suffix("").as_posix()
-        found += [(file, entry) for entry in read_file(file, place, MARK_FORMATS)]
+    files = [(file, file.relative_to(root).with_suffix("").as_posix()) for file in _files(path)]
+    found: list[tuple[Path, Found[Drawn | Path]]] = read_files(files, MARK_FORMATS)
     table = collect(found)
     listed, known = None if names is None else _listed(names), spellings(names)
     entries: dict[str, list[Part]] = {}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from clipseg_ws.structures import WeakLabels
+from clipseg_ws.structures import WeakLabels, word_key
 from clipseg_ws.text.lists import nfc
-from clipseg_ws.weak.names import Names, is_ground, is_ignored, spelt
+from clipseg_ws.weak.names import EXPORTED, Names, is_ground, is_ignored, known_word, spelt
 from clipseg_ws.weak.readers.forms import Drawn
 
 
@@ -31,10 +31,14 @@ def with_names(drawn: Drawn, names: Names | None, known: dict[str, str] | None, 
             raise ValueError(f"{where}: a mark without a name")
         return found[0]
 
+    def left(name: str) -> bool:  # "ignore" is what exports call ignored pixels, unless a class was asked for by that
+        asked = known is not None and known_word(name, known) is not None
+        return is_ignored(name) or (word_key(name) in EXPORTED and not asked)
+
     marks = drawn.marks
-    boxes = tuple((one(name, False), x0, y0, x1, y1) for name, x0, y0, x1, y1 in marks.boxes if not is_ignored(name))
-    points = tuple((one(name), x, y) for name, x, y in marks.points if not is_ignored(name))
-    lines = tuple((one(name), points) for name, points in drawn.lines if not is_ignored(name))
+    boxes = tuple((one(name, False), x0, y0, x1, y1) for name, x0, y0, x1, y1 in marks.boxes if not left(name))
+    points = tuple((one(name), x, y) for name, x, y in marks.points if not left(name))
+    lines = tuple((one(name), points) for name, points in drawn.lines if not left(name))
     nothing = not (boxes or points or lines) and bool(marks.boxes or marks.points or drawn.lines)
     tags = () if marks.tags is None and nothing else marks.tags  # all that was drawn belongs to no class
     tags = None if tags is None else spelt(tags, known, names, where)

@@ -16,6 +16,7 @@ Names = Sequence[str] | Vocabulary  # the classes that may occur
 T = TypeVar("T")
 GROUND = ("background", "_background_", "__background__")  # label 0, as people and LabelMe call it
 IGNORED = ("__ignore__", "_ignore_")  # LabelMe's word for what belongs to no class
+EXPORTED = ("ignore", "ignore_255")  # what this product's exports call the pixels that are 255
 NOTHING = ("none", "null", "n/a", "nan")  # what programs write for an empty cell
 
 

@@ -16,7 +16,7 @@ from clipseg_ws.weak import TAG_FORMATS, titles
 from clipseg_ws.weak.collecting import collect
 from clipseg_ws.weak.matching import Entries
 from clipseg_ws.weak.names import Names, spellings, spelt, split_tags
-from clipseg_ws.weak.readers.forms import Found, read_file, readers
+from clipseg_ws.weak.readers.forms import Found, read_files, readers
 from clipseg_ws.weak.written import Name
 
 
@@ -54,10 +54,11 @@ def read_tags(path: str | Path, names: Names | None = None) -> Tags:
     * CSV (commas, semicolons or tabs): columns ``image`` (or file, filename, path, ...) and ``tags`` (or labels,
       classes, category, ...), several tags joined by ``;`` or ``|``, or one row a tag. Without such a heading: the
       picture first, tags in all others.
-    * JSON: ``{"a.jpg": ["cat"]}`` or ``[{"image": "a.jpg", "tags": ["cat"]}]``; COCO json: the categories annotated.
+    * JSON: ``{"a.jpg": ["cat"]}`` or ``[{"image": "a.jpg", "tags": ["cat"]}]``, or such an entry a line; COCO json: the
+      categories annotated.
     * VOC XML, a file or a folder of them, sub-folders too: the object names; CVAT's XML: all labels of a picture.
 
-    "background" is no tag and is left out. Entries that cannot be used are left out with a warning.
+    "background" is no tag and is left out. Entries, and damaged files of a folder, are left out with a warning.
 
     Args:
         names: the classes that may occur, or a vocabulary whose synonyms count as well; letter case does not matter,
@@ -69,9 +70,7 @@ def read_tags(path: str | Path, names: Names | None = None) -> Tags:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no tags at {str(path)!r}; allowed: {titles(TAG_FORMATS)}")
-    found: list[tuple[Path, Found[list[str]]]] = []
-    for file, place in _files(path):
-        found += [(file, entry) for entry in read_file(file, place, TAG_FORMATS)]
+    found: list[tuple[Path, Found[list[str]]]] = read_files(_files(path), TAG_FORMATS)
     table, known = collect(found), spellings(names)
     result = Tags(where=str(path))
     result.written, result.broken, result.problems = table.names, table.broken, table.problems

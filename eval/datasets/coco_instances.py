@@ -50,6 +50,8 @@ def coco_maps(path: Path, *, empty: bool) -> list[tuple[str, Callable[[], np.nda
         labels = np.zeros(size, np.uint8)
         wrong = []
         for item in sorted(by_image[image["id"]], key=lambda item: not item.get("iscrowd", 0)):  # stable
+            if pieces := lost_pieces(item["segmentation"]):
+                warn_of([f"{path}, {_called(item)}: {pieces}"], "left out")
             try:
                 labels[decode(tool, item["segmentation"], size)] = label[item["category_id"]]
             except ValueError as error:
@@ -99,6 +101,15 @@ def decode(tool: Any, segmentation: Any, size: tuple[int, int]) -> np.ndarray:
     else:
         code = segmentation
     return np.asarray(tool.decode(code), bool)
+
+
+def lost_pieces(segmentation: Any) -> str:
+    """What is said of pieces without three corners beside good ones; "" where there is none."""
+    listed = isinstance(segmentation, list) and segmentation and isinstance(segmentation[0], (list, tuple))
+    flat = [len(piece) for piece in segmentation if len(piece) < 6 or len(piece) % 2] if listed else []
+    if not flat or len(flat) == len(segmentation):
+        return ""
+    return f"{len(flat)} of {len(segmentation)} pieces have no three corners ({', '.join(map(str, flat[:3]))} numbers)"
 
 
 def _polygons(segmentation: list[Any]) -> list[list[float]]:

@@ -57,7 +57,8 @@ def test_predict_says_what_it_took_and_never_mixes(pictures, tmp_path, monkeypat
     refused = invoke("predict", pictures, "-c", "cat", "-o", out, code=1)
     assert "made with 'photo'" in str(refused.exception) and "--model photo" in str(refused.exception)
     assert (out / "1.png").read_bytes() == before and not (out / "2.png").exists()
-    assert "1 already there" in invoke("predict", pictures, "-c", "cat", "-o", out, "--model", "photo").output
+    same = ("predict", pictures, "-c", "cat; stethoscopes", "-o", out, "--model", "photo")
+    assert "1 already there" in invoke(*same).output
     assert "2 done" in invoke("predict", pictures, "-c", "cat", "-o", out, "--overwrite").output
     assert json.loads((out / "2.json").read_text())["config"]["model"] == "nano"
 

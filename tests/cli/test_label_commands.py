@@ -75,6 +75,36 @@ def test_what_is_no_class_is_refused_before_the_first_picture(run, tmp_path, tab
     assert code != 0 and "t.csv" in text and words in text and not list(tmp_path.glob("out/**/*.png"))
 
 
+def test_corrected_tags_and_a_replaced_picture_are_done_again_and_said(run, tmp_path):
+    shown = {name: scene(tmp_path / f"p/{name}.png", seed) for name, seed in (("a", 2), ("b", 3))}
+    wrong = f"image,tags\na.png,{';'.join(shown['b'])}\nb.png,{';'.join(shown['a'])}\n"
+    words = ("pseudo", "p", "--tags", "t.csv", "--confidence", 0, "-o", "o", "--format", "yolo")
+    write(tmp_path / "t.csv", wrong)
+    assert run(*words)[0] == 0
+    write(tmp_path / "t.csv", f"image,tags\na.png,{';'.join(shown['a'])}\nb.png,{';'.join(shown['b'])}\n")
+    code, text = run(*words)
+    assert code == 0 and "2 done again: labels changed" in text
+    names = (tmp_path / "o/classes.txt").read_text().split()
+    for name, tags in shown.items():
+        found = {names[label] for label in np.unique(labels(tmp_path / f"o/masks/{name}.png")) if label not in (0, 255)}
+        assert found and found <= set(tags)
+    scene(tmp_path / "p/b.png", 5)
+    code, text = run(*words)
+    assert code == 0 and "1 done again: picture changed" in text and "1 already there" in text
+    assert "0 done, 2 already there" in run(*words)[1]
+
+
+def test_reasons_of_failures_are_printed_and_a_missing_bank_is_said(run, tmp_path):
+    tags = scene(tmp_path / "p/a.png", 2)
+    write(tmp_path / "p/b.png", "no picture")
+    write(tmp_path / "t.csv", f"image,tags\na.png,{tags[0]}\nb.png,{tags[0]}\n")
+    code, text = run("pseudo", "p", "--tags", "t.csv", "-o", "o")
+    assert code == 1 and "failed: cannot read" in text and "b.png" in text
+    for command in (("fewshot", "p"), ("pseudo", "p", "--tags", "t.csv")):
+        code, text = run(*command, "--bank", "missing.safetensors", "-o", "other")
+        assert code != 0 and "no support bank at 'missing.safetensors'" in text
+
+
 def test_class_files_and_a_second_run_over_the_working_folder(run, tmp_path):
     scene(tmp_path / "a.png", 2)
     write(tmp_path / "classes.json", ["tree", "mushroom"])

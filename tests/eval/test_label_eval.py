@@ -112,7 +112,7 @@ TWO = BASE | {"id": 2}
         ([BASE, TWO | {"segmentation": None}], "annotation 2: no segmentation"),
         ([BASE | {"segmentation": SQUARE}], ""),
         ([BASE, TWO | {"segmentation": [[10.0, 10, 30, 40]]}], "annotation 2: no polygon"),
-        ([BASE | {"segmentation": [SQUARE, [50.0, 50, 52, 52]]}], ""),
+        ([BASE | {"segmentation": [SQUARE, [50.0, 50, 52, 52]]}], "annotation 1: 1 of 2 pieces have no three corners"),
         (
             [BASE, TWO | {"segmentation": {"size": [64, 32], "counts": [0, 2048]}}],
             r"annotation 2: run lengths of \[64, 32\]",

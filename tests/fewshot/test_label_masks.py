@@ -228,3 +228,54 @@ def test_folders_inside_a_label_and_twins(tmp_path):
     Image.new("RGB", (W, H)).save(tmp_path / "cat/1.bmp")
     with pytest.raises(SupportError, match=r"cat/1\.png' is the mask of 1\.bmp and of 1\.jpg"):
         read_support_dir(tmp_path)
+
+
+def test_a_black_drawing_on_white_paper(tmp_path):
+    drawn = np.full((40, 50), 255, np.uint8)
+    drawn[10:20, 15:30] = 0
+    Image.fromarray(drawn).save(tmp_path / "m.png")
+    with pytest.warns(MaskWarning, match=r"is the mask inverted\? \(mask, 0\) or 'mask\.png#0' takes the black part"):
+        assert np.array_equal(read_mask(tmp_path / "m.png", (50, 40)), (drawn == 255).astype(np.uint8))
+    for mask in ((drawn, 0), f"{tmp_path / 'm.png'}#0"):
+        assert np.array_equal(read_mask(mask, (50, 40)), (drawn == 0).astype(np.uint8))
+    drawn[0, 0] = 7  # a label map: 255 is ignored
+    assert set(np.unique(read_mask((drawn, 0), (50, 40)))) == {0, 1, 255}
+
+
+def test_labelmes_polygons_are_a_mask(tmp_path):
+    shapes = [
+        {"label": "cat", "shape_type": "polygon", "points": [[2, 2], [8, 2], [8, 6], [2, 6]]},
+        {"label": "dog", "shape_type": "rectangle", "points": [[10, 1], [12, 9]]},
+        {"label": "cat", "shape_type": "circle", "points": [[25, 5], [28, 5]]},
+        {"label": "cat", "shape_type": "point", "points": [[1, 1]]},
+    ]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"shapes": shapes, "imageHeight": 10, "imageWidth": 30}))
+    mask = read_mask(path, (30, 10))
+    assert mask[2:6, 2:8].all() and mask[1:9, 10:12].all() and abs(int(mask[:, 20:].sum()) - 28) < 6
+    assert mask.sum() == 24 + 16 + mask[:, 20:].sum()
+    assert read_mask(f"{path}#2", (30, 10)).sum() == 16  # the second label of the file
+    for content, words in (
+        ({"shapes": shapes[3:], "imageHeight": 10, "imageWidth": 30}, "no shape that can be filled"),
+        ({"shapes": shapes, "imageHeight": 10**9, "imageWidth": 10**9}, "the picture's size is needed"),
+        ({"shapes": [shapes[0] | {"points": [[1, 2]]}], "imageHeight": 10, "imageWidth": 30}, "shape 1 of 'cat'"),
+    ):
+        path.write_text(json.dumps(content))
+        with pytest.raises(SupportError, match=words):
+            read_mask(path, (30, 10))
+
+
+def test_a_piece_of_two_corners_beside_a_good_polygon_is_said(tmp_path):
+    pytest.importorskip("pycocotools", reason="extra [coco] is not installed")
+    good, flat = [2, 2, 8, 2, 8, 6, 2, 6], [1, 1, 9, 9]
+    content = {
+        "images": [{"id": 1, "height": 10, "width": 30}], "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [{"id": 3, "image_id": 1, "category_id": 1, "segmentation": [flat, good]}],
+    }  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.warns(UserWarning, match="1 of 2 pieces of a polygon have no three corners"):
+        assert read_mask(tmp_path / "a.json", (30, 10)).sum() == 24
+    content["annotations"][0]["segmentation"] = [flat]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(SupportError, match="no three corners"):
+        read_mask(tmp_path / "a.json", (30, 10))

@@ -43,6 +43,11 @@ def test_train_predict_and_eval_by_the_command_line(scenes, tmp_path):
          "--dtype", "float32")  # fmt: skip
     again = call("train", two, "--images", scenes / "photos", "-o", file, *FAST, "--validation", "0.3")
     assert "6 steps" in again and len((work / "log.csv").read_text().splitlines()) == 7  # nothing was done twice
+    mask = np.array(Image.open(two / "masks" / "p1.png"))
+    write_label_png(mask[::-1].copy(), two / "masks" / "p1.png", classes=2)  # as many pixels, elsewhere
+    words = ["train", two, "--images", scenes / "photos", "-o", file, *FAST, "--validation", "0.3"]
+    changed = CliRunner().invoke(app, [str(word) for word in words])
+    assert changed.exit_code and "other settings (pictures and masks" in changed.output + repr(changed.exception)
     root = tmp_path / "data"
     root.mkdir()
     (root / "images").symlink_to(scenes / "photos")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -27,6 +28,8 @@ from clipseg_ws.output.formats.voc import write_voc
 from clipseg_ws.output.formats.yolo import write_yolo, yolo_seg
 from clipseg_ws.output.items import Item
 from clipseg_ws.output.outlines import polygons, regions
+from clipseg_ws.output.simplify import simplified
+from clipseg_ws.pictures.sources import list_sources
 
 NAMES = ("cat", "traffic light", "dog & co", "ship")
 
@@ -134,7 +137,7 @@ def test_coco_file_opens_in_pycocotools(tmp_path, style):
     coco = COCO(tmp_path / "out.json")
     assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(NAMES)
     assert len(coco.anns) == count == 2 * 5 and sorted(coco.anns) == list(range(1, count + 1))
-    for (name, labels, _), image in zip(items, coco.loadImgs(sorted(coco.imgs)), strict=True):
+    for (name, labels, *_), image in zip(items, coco.loadImgs(sorted(coco.imgs)), strict=True):
         assert (image["file_name"], image["height"], image["width"]) == (name, *labels.shape)
         rebuilt = np.zeros(labels.shape, dtype=int)
         for annotation in coco.loadAnns(coco.getAnnIds(imgIds=image["id"])):
@@ -201,17 +204,74 @@ def test_yolo_lines_fill_back(labels):
 
 def test_yolo_folder(tmp_path):
     labels = label_map()
-    assert write_yolo(tmp_path, [Item("x/a.jpg", labels), Item("b.jpg", labels * 0)], ("ä: b", *NAMES[1:])) == 2
+    names = ("ä: b", *NAMES[1:])
+    assert write_yolo(tmp_path, [Item("x/a.jpg", labels), Item("b.jpg", labels * 0)], names, split="train") == 2
     text = (tmp_path / "labels" / "train" / "x" / "a.txt").read_text()
     assert len(text.splitlines()) == 5  # cat, dog, three parts of ship; the absent light and 255 have no line
     np.testing.assert_array_equal(read_yolo(text, labels.shape), np.where(labels == 255, 0, labels))
     assert (tmp_path / "labels" / "train" / "b.txt").read_text() == ""
     data = yaml.safe_load((tmp_path / "data.yaml").read_text(encoding="utf-8"))
-    assert data["names"] == dict(enumerate(("ä: b", *NAMES[1:])))
+    assert data["names"] == dict(enumerate(names))
     assert data["train"] == data["val"] == "images/train"
     write_yolo(tmp_path, [Item("c.jpg", labels)], NAMES, split="val")
     data = yaml.safe_load((tmp_path / "data.yaml").read_text())
     assert (data["train"], data["val"]) == ("images/train", "images/val")
+
+
+def test_yolo_splits_and_links_the_pictures(tmp_path):
+    labels, places = label_map(), []
+    for number in range(40):
+        places.append(tmp_path / f"photos/{number % 3}/p{number}.jpg")
+        places[-1].parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (19, 12)).save(places[-1])
+    items = [Item(f"{p.parent.name}/{p.name}", labels, None, None, str(p)) for p in places]
+    folder = tmp_path / "yolo"
+    for _ in range(2):  # the same split again, nothing left over
+        assert write_yolo(folder, items, NAMES, val=0.25) == 40
+        found = {use: sorted(p.name for p in (folder / "images" / use).rglob("*.jpg")) for use in ("train", "val")}
+        assert len(found["train"]) + len(found["val"]) == 40 and 3 <= len(found["val"]) <= 20
+    data = yaml.safe_load((folder / "data.yaml").read_text())
+    for use in ("train", "val"):
+        assert (folder / data[use]).is_dir() and data[use] == f"images/{use}"
+        for picture in (folder / data[use]).rglob("*.jpg"):
+            assert Image.open(picture).size == (19, 12)
+            text = picture.parent.as_posix().replace("/images/", "/labels/") + f"/{picture.stem}.txt"  # as ultralytics
+            assert Path(text).read_text().count("\n") == 5
+    assert list_sources(tmp_path, output=None) and len(list_sources(tmp_path)) == 40  # links are no pictures to read
+    assert write_yolo(tmp_path / "two", items[:2], NAMES) == 2
+    assert [len(list((tmp_path / "two/images" / use).rglob("*.jpg"))) for use in ("train", "val")] == [1, 1]
+    with pytest.raises(ValueError, match="allowed: auto, train or val"):
+        write_yolo(tmp_path / "no", items, NAMES, split="test")
+    assert not (tmp_path / "no").exists()
+
+
+def distance(points: np.ndarray, polygon: np.ndarray) -> float:
+    """The largest distance of points from the outline of a polygon."""
+    start, along = polygon, np.roll(polygon, -1, axis=0) - polygon
+    length = np.maximum((along**2).sum(1), 1e-12)
+    share = np.clip(((points[:, None] - start) * along).sum(2) / length, 0, 1)
+    return float(np.linalg.norm(points[:, None] - start - share[..., None] * along, axis=2).min(1).max())
+
+
+@settings(max_examples=80, deadline=None)
+@given(masks, st.sampled_from([0.0, 0.4, 0.5, 1.0, 3.0]))
+def test_simplified_outlines_stay_within_the_tolerance(mask, tolerance):
+    for polygon in polygons(mask):
+        found = simplified(polygon, tolerance)
+        assert 3 <= len(found) <= len(polygon) and {*map(tuple, found)} <= {*map(tuple, polygon)}
+        assert distance(polygon.astype(float), found.astype(float)) <= tolerance + 1e-9
+        x, y = found.T
+        assert (x * np.roll(y, -1) - np.roll(x, -1) * y).sum() != 0
+        assert tolerance or np.array_equal(found, polygon)
+
+
+def test_a_round_thing_needs_fewer_corners():
+    y, x = np.mgrid[:200, :200]
+    labels = ((x - 100) ** 2 + (y - 90) ** 2 < 80**2).astype(np.uint8)
+    exact, short = (yolo_seg(labels, ("ball",), tolerance) for tolerance in (0.0, 0.75))
+    assert len(short.split()) < 0.45 * len(exact.split())
+    points = np.array(short.split()[1:], float).reshape(-1, 2) * 200
+    assert (fill(points, labels.shape) != labels).mean() < 0.01
 
 
 # ---- VOC
@@ -223,11 +283,11 @@ def test_voc_layout_opens_in_torchvision(tmp_path):
     items = [Item("2007_000001.jpg", label_map()), Item("2007_000002.jpg", label_map()[::-1])]
     assert write_voc(root, items, NAMES, split="train") == 2
     (root / "JPEGImages").mkdir()
-    for name, labels, _ in items:
+    for name, labels, *_ in items:
         Image.new("RGB", labels.shape[::-1]).save(root / "JPEGImages" / name)
     opened = datasets.VOCSegmentation(str(tmp_path), year="2012", image_set="train")
     assert len(opened) == 2
-    for (_, labels, _), (picture, target) in zip(items, opened, strict=True):
+    for (_, labels, *_), (picture, target) in zip(items, opened, strict=True):
         assert target.mode == "P" and picture.size == target.size
         np.testing.assert_array_equal(np.asarray(target), labels)
         assert target.getpalette()[3:6] == [128, 0, 0] and target.getpalette()[765:768] == [224, 224, 192]
@@ -306,11 +366,11 @@ def test_label_studio_task_and_config(tmp_path):
         assert region["to_name"] == config.find("Image").get("name") == config.find("BrushLabels").get("toName")
         (name,) = region["value"]["brushlabels"]
         mask = decode_brush(region["value"]["rle"]).reshape(12, 19, 4)[..., 3] == 255
-        rebuilt += mask * (NAMES.index(name) + 1)
-    np.testing.assert_array_equal(rebuilt, np.where(labels == 255, 0, labels))
-    assert [r.get("score") for r in prediction["result"]] == [0.9, None, 0.25]
-    assert len({r["id"] for r in prediction["result"]}) == 3
-    assert [tag.get("value") for tag in config.iter("Label")] == list(NAMES)
+        rebuilt += mask * (255 if name == "ignore" else NAMES.index(name) + 1)
+    np.testing.assert_array_equal(rebuilt, labels)
+    assert [r.get("score") for r in prediction["result"]] == [0.9, None, 0.25, None]
+    assert len({r["id"] for r in prediction["result"]}) == 4
+    assert [tag.get("value") for tag in config.iter("Label")] == [*NAMES, "ignore"]
     assert [tag.get("background") for tag in config.iter("Label")][:2] == ["#800000", "#008000"]
 
     assert (

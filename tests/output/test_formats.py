@@ -282,3 +282,50 @@ def test_a_new_format_is_one_entry_and_one_function(tmp_path, monkeypatch):
     (made,) = write_datasets(("toys",), tmp_path, NAMES, put(tmp_path / "out"))
     assert made.read_text() == "a b.c.png trip/ä.1.png"
     assert find_format("toy")[1] == {"word": "hello"} and picture_formats("toy") == ("toy",)
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def test_names_in_exports_are_the_pictures_real_paths(tmp_path):
+    from clipseg_ws.pictures.naming import picture_names, picture_stems
+
+    places = ["photo.png.png", "a.jpg", "a.png", "cam.1.jpg", "sub/a.jpg", "ä b.JPG"]
+    for place in places:
+        (tmp_path / "p" / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (5, 7)).save(tmp_path / "p" / place)
+    sources = list_sources(tmp_path / "p")
+    assert sorted(picture_names(sources)) == sorted(places)
+    for source, result in zip(sources, [results()[1]] * len(sources), strict=True):
+        save_file(result, tmp_path / "out", source)
+    made = write_datasets("coco,voc,yolo,cvat,labelstudio", tmp_path / "set", NAMES, written(sources, tmp_path / "out"))
+    content = json.loads(made[0].read_text())
+    assert sorted(image["file_name"] for image in content["images"]) == sorted(places)
+    stems = {"photo.png", "a.jpg", "a.png", "cam.1", "sub/a", "ä b"}
+    assert set(picture_stems(picture_names(sources))) == stems
+    assert {p.relative_to(made[1] / "SegmentationClass").as_posix() for p in made[1].rglob("*.png")} == {
+        f"{stem}.png" for stem in stems
+    }
+    labels = {p.relative_to(made[2] / "labels").as_posix().partition("/")[2] for p in made[2].rglob("*.txt")}
+    assert labels == {f"{stem}.txt" for stem in stems}
+    pictures = {p.relative_to(made[2] / "images").as_posix().partition("/")[2] for p in made[2].rglob("*.*g")}
+    assert {name.rpartition(".")[0] for name in pictures} | {"ä b"} == stems  # every picture has its text
+
+
+def test_the_same_name_in_two_listed_folders(tmp_path):
+    from clipseg_ws.pictures.naming import picture_names
+
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (5, 7)).save(tmp_path / folder / "1.png")
+    sources = list_sources([tmp_path / "one", tmp_path / "two"])
+    assert picture_names(sources) == ["one/1.png", "two/1.png"]
+    urls = list_sources(["https://example.org/a/1.png?x=1", "https://example.org/b/1.png", "https://example.org/2.png"])
+    names = picture_names(urls)
+    assert len(set(names)) == 3 and names[2] == "2.png" and all(name.endswith(".png") for name in names)
+
+
+def save_file(result, folder, source):
+    from clipseg_ws.output.save import save
+
+    save(result, folder, ("png",), relative=source.relative)

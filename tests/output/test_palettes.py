@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from clipseg_ws.output.formats.overlay import overlay
-from clipseg_ws.output.palette import safe_palette, seen_by, voc_palette
+from clipseg_ws.output.palette import safe_palette, seen_by
 from clipseg_ws.output.save import save
 from clipseg_ws.output.segmentation import Segmentation
+from clipseg_ws.stored import voc_palette
 
 
 def worst(colours: np.ndarray) -> float:

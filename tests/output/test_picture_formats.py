@@ -21,10 +21,11 @@ from clipseg_ws.output.formats import picture_formats
 from clipseg_ws.output.formats.masks import class_files
 from clipseg_ws.output.formats.overlay import overlay
 from clipseg_ws.output.formats.png import read_label_png, write_label_png
-from clipseg_ws.output.palette import safe_palette, voc_palette
+from clipseg_ws.output.palette import safe_palette
 from clipseg_ws.output.save import output_paths, save
 from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.output.table import format_table
+from clipseg_ws.stored import voc_palette
 
 LABELS = np.zeros((6, 10), np.uint8)  # h != w; "dog" (label 2) is absent, one pixel is ignored
 LABELS[1:4, 2:5], LABELS[4:, 7:], LABELS[0, 9] = 1, 3, 255

@@ -10,6 +10,7 @@ import pytest
 from label_files import picture, write
 from PIL import Image
 
+from clipseg_ws.files import TextWarning
 from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.reading import read_image
 from clipseg_ws.pictures.sources import IMAGE_SUFFIXES, list_sources
@@ -119,6 +120,10 @@ def test_lists(tmp_path, encoding, line, end):
 
 
 def test_a_list_in_another_encoding_names_itself(tmp_path):
+    picture(tmp_path / "r/ä.png", (8, 8))
     write(tmp_path / "l.txt", "r/ä.png\n", "cp1252")
+    with pytest.warns(TextWarning, match=r"l\.txt' is read as Windows text"):
+        assert names(list_sources(tmp_path / "l.txt")) == ["ä.png"]
+    write(tmp_path / "l.txt", "r/кошка.png\n", "cp1251")
     with pytest.raises(ValueError, match=r"l\.txt' cannot be read: not a UTF-8 or UTF-16 text"):
         list_sources(tmp_path / "l.txt")

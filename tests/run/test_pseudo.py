@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from clipseg_ws import Segmenter
+from clipseg_ws.files import TEMPORARY
 from clipseg_ws.output.datasets import write_datasets
 from clipseg_ws.output.formats import names_of
 from clipseg_ws.output.formats.png import read_label_png
@@ -140,8 +141,7 @@ def test_three_kills(segmenter, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     counts = [int(word) for word in done.stdout.split()]
     assert counts == sorted(counts) and 10 <= counts[0] < counts[1] < counts[2] < counts[3] == 60
-    left = [p for p in out.rglob(".*") if p.is_file() and p.name != ".made_with.csv"]
-    assert not left  # what killed runs left is gone
+    assert not [p for p in out.rglob(f"{TEMPORARY}*") if p.is_file()]  # what killed runs left is gone
     guided = segmenter.variant(refine="guided")
     whole = make_pseudo(guided, list_sources(photos), tmp_path / "whole", tagged, guided.ask(NAMES))
     assert whole.run.done == 60 and same_answers(out / "masks", tmp_path / "whole" / "masks")

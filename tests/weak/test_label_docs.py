@@ -15,7 +15,8 @@ HEAD = """# Label files: what is read, what is left out, what is refused
 
 Made from the registries `TAG_FORMATS` and `MARK_FORMATS` by `python tests/weak/test_label_docs.py`.
 
-Text files are UTF-8 or UTF-16, with or without byte order mark, with any line ends. Entries that cannot be used are
+Text files are UTF-8 or UTF-16, with or without byte order mark, with any line ends; Latin text of Windows (code page
+1252) is read with a warning. A damaged file of a folder is named and left out. Entries that cannot be used are
 left out and named: file, entry, what is wrong; a picture of which no entry is left fails with that message. What is
 "refused" ends the command before the first picture.
 """

@@ -11,10 +11,24 @@ from hypothesis import strategies as st
 from label_files import labelme, picture, region, shape, task, voc, voc_object, write
 
 from clipseg_ws.pictures.sources import list_sources
+from clipseg_ws.structures import WeakLabels
+from clipseg_ws.weak.constraints import constraints
 from clipseg_ws.weak.label_files import read_label_files
+from clipseg_ws.weak.placement import LabelConflict
 
 SIZE = (64, 48)
 NAMES = ("a.png", "b c.png", "é.v2.png", "x/1.png", "y/1.png", "x/a.jpg")
+
+
+def allowed(labels):
+    """What the labels allow at every pixel, or why they contradict one another."""
+    try:
+        found = constraints(labels, ("t", "q", "ü"), (48, 64))
+    except LabelConflict:
+        return "conflict"
+    return found.allow.numpy().tobytes(), found.seed.numpy().tobytes(), sorted(found.boxes), found.present
+
+
 boxes = st.tuples(
     st.integers(0, 30), st.integers(0, 20), st.integers(1, 30), st.integers(1, 25), st.sampled_from("tqü")
 )
@@ -29,11 +43,42 @@ def photos(tmp_path_factory):
     return list_sources(folder)
 
 
+def around(x, y, w, h):
+    """A polygon whose box is known: x, y, x, y, ..."""
+    return [x, y, x + w / 2, y, x + w, y + h / 3, x + w, y + h, x, y + h / 2]
+
+
+def percents(values):
+    return [[a * 100 / 64, b * 100 / 48] for a, b in pairs(values)]
+
+
+def pairs(values):
+    return [list(pair) for pair in zip(values[::2], values[1::2], strict=True)]
+
+
+def as_cvat(root, marked, rng, encoding):
+    images = []
+    for number, (name, mine) in enumerate(marked.items()):
+        shapes = []
+        for x, y, w, h, label in mine:
+            if rng.random() < 0.5:
+                shapes.append(f'<box label="{label}" xtl="{x}" ytl="{y}" xbr="{x + w}" ybr="{y + h}"/>')
+            else:
+                corners = ";".join(f"{a},{b}" for a, b in pairs(around(x, y, w, h)))
+                shapes.append(f'<polygon label="{label}" points="{corners}"/>')
+        rng.shuffle(shapes)
+        head = f'<image id="{number}" name="{name}" width="{SIZE[0]}" height="{SIZE[1]}">'
+        images.append(f"{head}{''.join(shapes)}</image>")
+    rng.shuffle(images)
+    return write(root / "cvat.xml", f"<annotations><version>1.1</version>{''.join(images)}</annotations>", encoding)
+
+
 def as_coco(root, marked, rng, encoding):
     ids = dict(zip(marked, rng.sample(range(900), len(marked)), strict=True))
     labels = {"t": 5, "q": 90, "ü": 7}
     listed = [
-        {"image_id": ids[name], "category_id": labels[label], "bbox": [x, y, w, h], "id": rng.randrange(9999)}
+        {"image_id": ids[name], "category_id": labels[label], "id": rng.randrange(9999)}
+        | ({"bbox": [x, y, w, h]} if rng.random() < 0.5 else {"bbox": None, "segmentation": [around(x, y, w, h)]})
         for name, mine in marked.items()
         for x, y, w, h, label in mine
     ]
@@ -54,7 +99,13 @@ def as_voc(root, marked, rng, encoding):
 
 def as_labelme(root, marked, rng, encoding):
     for number, (name, mine) in enumerate(marked.items()):
-        shapes = [shape("rectangle", [[x, y], [x + w, y + h]], label) for x, y, w, h, label in mine]
+        shapes = [
+            shape("rectangle", [[x + w, y], [x, y + h]], label)
+            if rng.random() < 0.5
+            else shape("polygon", pairs(around(x, y, w, h)), label)
+            for x, y, w, h, label in mine
+        ]
+        rng.shuffle(shapes)
         content = labelme(*shapes, image="..\\photos\\" + name.replace("/", "\\"), size=SIZE)
         write(root / "lm" / f"ann_{number:04}.json", content, encoding)
     return root / "lm"
@@ -64,10 +115,15 @@ def as_studio(root, marked, rng, encoding):
     tasks = []
     for name, mine in marked.items():
         percent = [
-            region((label,), x=x * 100 / 64, y=y * 100 / 48, width=w * 100 / 64, height=h * 100 / 48)
+            (
+                region((label,), x=x * 100 / 64, y=y * 100 / 48, width=w * 100 / 64, height=h * 100 / 48)
+                if rng.random() < 0.5
+                else region((label,), "polygonlabels", points=percents(around(x, y, w, h)))
+            )
             | {"original_width": SIZE[0], "original_height": SIZE[1]}
             for x, y, w, h, label in mine
         ]
+        rng.shuffle(percent)
         tasks.append(task(*percent, image=f"/data/local-files/?d=photos/{name}"))
     rng.shuffle(tasks)
     return write(root / "ls.json", tasks, encoding)
@@ -80,7 +136,7 @@ def test_forms_orders_and_encodings(photos, tmp_path_factory, marked, seed, enco
     (root / "photos").symlink_to(photos[0].location.rpartition("photos")[0] + "photos")
     written = {unicodedata.normalize(form, name): mine for name, mine in marked.items()}
     wanted = {name: sorted((label, x, y, x + w, y + h) for x, y, w, h, label in mine) for name, mine in marked.items()}
-    for make in (as_coco, as_voc, as_labelme, as_studio):
+    for make in (as_coco, as_voc, as_labelme, as_studio, as_cvat):
         labels = read_label_files(None, [make(root, written, rng, encoding)], photos)
         assert not labels.report
         for source in photos:
@@ -88,3 +144,6 @@ def test_forms_orders_and_encodings(photos, tmp_path_factory, marked, seed, enco
             name = source.location.rpartition("photos/")[2]
             rounded = sorted((n, *(round(v, 4) for v in box)) for n, *box in found.boxes)
             assert rounded == wanted[name] and (found.tags == () if not wanted[name] else found.tags is None)
+            plain = WeakLabels(tags=None if wanted[name] else (), boxes=tuple(wanted[name]))
+            mine, theirs = (allowed(labels) for labels in (found, plain))
+            assert mine == theirs  # the same pixels, whatever the form

@@ -87,8 +87,9 @@ def test_labelme(tmp_path):
     assert drawn[5, 10] == 1 and drawn[9, 15] == 1 and drawn[10, 20] == 0 and drawn[5, 18] == 255
     with pytest.raises(ValueError, match="needs the classes"):
         read_marks(tmp_path)
-    with pytest.raises(ValueError, match="polygon of 'cat' is no weak mark; allowed: point, rectangle"):
-        read_marks(write(tmp_path / "a.json", labelme(("cat", "polygon", [[1, 1], [2, 2], [1, 2]]))), NAMES)
+    polygon = labelme(("cat", "polygon", [[1, 1], [6, 2], [1, 9]]), ("dog", "circle", [[10, 10], [13, 14]]))
+    read = read_marks(write(tmp_path / "a.json", polygon), NAMES)["a"]
+    assert read.boxes == (("cat", 1, 1, 6, 9), ("dog", 5, 5, 15, 15))  # the box around
     with pytest.raises(ValueError, match="is not one of the classes"):  # a box of the background says nothing
         read_marks(write(tmp_path / "a.json", labelme(("background", "rectangle", [[1, 1], [2, 2]]))), NAMES)
 
@@ -113,12 +114,14 @@ def test_label_studio(tmp_path):
     assert marks["c"].tags == () and marks["e"].tags == ("dog", "cat")
     box["value"] |= {"x": 50, "y": 50, "width": 10, "height": 20, "rotation": 90}  # clockwise around its top left
     assert read_marks(write(tmp_path / "ls.json", tasks), NAMES)["set/a b"].boxes == (("cat", 80, 50, 100, 70),)
-    for bad, words in (
-        (region("brushlabels", rle=[1], brushlabels=["cat"]), "'brushlabels'; allowed: rectanglelabels.*masks already"),
-    ):
-        tasks[0]["annotations"] = [{"result": [bad]}]
-        with pytest.raises(ValueError, match=words):
-            read_marks(write(tmp_path / "ls.json", tasks), NAMES)
+    tasks[0]["annotations"] = [{"result": [region("vectorlabels", vertices=[], vectorlabels=["cat"])]}]
+    with pytest.raises(ValueError, match="'vectorlabels'; allowed: rectanglelabels"):
+        read_marks(write(tmp_path / "ls.json", tasks), NAMES)
+    tasks[0]["annotations"] = [{"result": [region("brushlabels", rle=[1], brushlabels=["cat"])]}]
+    with pytest.warns(UserWarning, match="a brush mask is a list of bytes"):
+        marks = read_marks(write(tmp_path / "ls.json", tasks), NAMES)
+    with pytest.raises(ValueError, match="a brush mask is a list of bytes"):
+        lookup_marks(marks, "set/a b.jpg")
 
 
 def test_scribble_pngs_are_read_when_looked_up(tmp_path):
@@ -138,8 +141,11 @@ def test_scribble_pngs_are_read_when_looked_up(tmp_path):
     with pytest.raises(ValueError, match=r"labels \[2\]; allowed: 0 to 1"):
         read_scribbles(tmp_path / "s" / "a.png", ["cat"])
     Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(tmp_path / "rgb.png")
-    with pytest.raises(ValueError, match="mode RGB"):
+    with pytest.raises(ValueError, match=r"rgb\.png.*black is a stroke of background"):
         read_scribbles(tmp_path / "rgb.png")
+    Image.fromarray(np.zeros((5, 7), np.uint8)).convert("CMYK").save(tmp_path / "c.tif")
+    with pytest.raises(ValueError, match="mode CMYK"):
+        read_scribbles(tmp_path / "c.tif")
 
 
 def test_wrong_paths(tmp_path):

@@ -55,11 +55,11 @@ FORMATS: dict[str, Entry] = registry(
     _picture("polygons", "polygons:write", "_polygons.json", "exact outlines as LabelMe json"),
     _dataset(
         "coco", "coco:write_coco", "coco.json", "COCO json, an annotation for every class or instance of a picture",
-        parameters={"style": "rle", "components": False}, needs=_COCO, check="coco:check_style",
+        parameters={"style": "rle", "components": False, "tolerance": 0.0}, needs=_COCO, check="coco:check_style",
     ),
     _dataset(
-        "yolo", "yolo:write_yolo", "yolo/", "YOLO segmentation: a text file for every picture, and data.yaml",
-        parameters={"split": "train"},
+        "yolo", "yolo:write_yolo", "yolo/", "YOLO segmentation: polygons and links to the pictures, split, data.yaml",
+        parameters={"split": "auto", "val": 0.1, "tolerance": 0.75},
     ),
     _dataset(
         "voc", "voc:write_voc", "voc/", "VOC layout: SegmentationClass, ImageSets, class_names.txt",

@@ -13,17 +13,21 @@ from clipseg_ws.files import atomic_write, write_text
 from clipseg_ws.output.formats.record import plain
 from clipseg_ws.output.items import Items, Labels, Mask, class_masks, parts_of
 from clipseg_ws.output.outlines import polygons
+from clipseg_ws.output.simplify import simplified
+from clipseg_ws.pictures.naming import file_name
 from clipseg_ws.structures import Result
 
 STYLES = ("rle", "polygons")
 
 
 def write_coco(
-    path: str | Path, items: Items, names: Sequence[str], *, style: str = "rle", components: bool = False
-) -> int:
+    path: str | Path, items: Items, names: Sequence[str], *, style: str = "rle", components: bool = False,
+    tolerance: float = 0.0,
+) -> int:  # fmt: skip
     """One COCO json for many pictures, written as the items come; returns the number of annotations.
 
-    ``style`` and ``components`` as for ``coco_annotations``; an annotation an instance where an item has instances.
+    ``style``, ``components`` and ``tolerance`` as for ``coco_annotations``; an annotation an instance where an item has
+    instances.
     """
     images, count = [], 0
     with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
@@ -33,7 +37,7 @@ def write_coco(
             images.append({"id": image_id, "file_name": item.name, "width": width, "height": height})
             entries = coco_annotations(
                 item.labels, names, image_id=image_id, first_id=count + 1, style=style, components=components,
-                instances=item.instances,
+                instances=item.instances, tolerance=tolerance,
             )  # fmt: skip
             for entry in entries:
                 file.write((",\n" if count else "\n") + json.dumps(entry))
@@ -46,6 +50,7 @@ def write_coco(
 def coco_annotations(
     labels: Labels, names: Sequence[str], *, image_id: int = 1, first_id: int = 1, style: str = "rle",
     components: bool = False, scores: Mapping[str, float] | None = None, instances: Labels | None = None,
+    tolerance: float = 0.0,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """COCO annotations of one picture; category i + 1 is ``names[i]``, pixels labelled 255 belong to none.
 
@@ -56,38 +61,44 @@ def coco_annotations(
         scores: name -> image-level score, written into the annotations of that class.
         instances: [H, W] integer, 0 for none: an annotation for every instance of every class (pixels of a class
             without an instance make one more).
+        tolerance: most pixels by which an outline may move so that it has fewer corners; 0: exact. Area and box are
+            the mask's.
 
     Raises:
-        ValueError: an unknown style, labels that are no label map of these names, instances of another size.
+        ValueError: an unknown style, a negative tolerance, labels that are no label map of these names, instances of
+            another size.
     """
-    check_style(style)
+    check_style(style, tolerance=tolerance)
     if instances is not None and instances.shape != labels.shape:
         raise ValueError(f"instances are {list(instances.shape)}, the labels {list(labels.shape)}")
     annotations: list[dict[str, Any]] = []
     for category, mask in class_masks(labels, names):
         for part in parts_of(mask, instances, components):
             head = {"id": first_id + len(annotations), "image_id": image_id, "category_id": category, "iscrowd": 0}
-            entry = head | _measured(part, style)
+            entry = head | _measured(part, style, tolerance)
             if scores is not None and names[category - 1] in scores:
                 entry["score"] = float(scores[names[category - 1]])
             annotations.append(entry)
     return annotations
 
 
-def check_style(style: str, components: bool = False) -> None:
-    """Raise ValueError for a style that is none of ``STYLES``."""
+def check_style(style: str, components: bool = False, tolerance: float = 0.0) -> None:
+    """Raise ValueError for a style that is none of ``STYLES``, or a negative tolerance."""
     if style not in STYLES:
         raise ValueError(f"unknown style {style!r}; allowed: {', '.join(STYLES)}, e.g. 'rle'")
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance={tolerance}; a number of pixels from 0 on is needed, e.g. 0.5")
 
 
-def _measured(part: Mask, style: str) -> dict[str, Any]:
+def _measured(part: Mask, style: str, tolerance: float = 0.0) -> dict[str, Any]:
     """Area, box (left, top, width, height) and outline of a mask that is not empty."""
     rows, columns = np.nonzero(part.any(1))[0], np.nonzero(part.any(0))[0]
     left, top = int(columns[0]), int(rows[0])
+    outlines = [] if style == "rle" else [simplified(p, tolerance).ravel().tolist() for p in polygons(part)]
     return {
         "area": int(part.sum()),
         "bbox": [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top],
-        "segmentation": run_lengths(part) if style == "rle" else [p.ravel().tolist() for p in polygons(part)],
+        "segmentation": run_lengths(part) if style == "rle" else outlines,
     }
 
 
@@ -107,7 +118,7 @@ def picture_coco(result: Result, *, style: str = "rle", instances: Labels | None
     ``style`` and ``instances`` as for ``coco_annotations``.
     """
     height, width = result.labels.shape
-    name = Path(result.source).name if result.source else ""
+    name = file_name(result.source) if result.source else ""
     annotations = coco_annotations(
         result.labels, result.names, style=style, scores=result.scores, instances=instances
     )  # fmt: skip

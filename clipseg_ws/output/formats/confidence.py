@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from clipseg_ws.files import atomic_write
+from clipseg_ws.pictures.written import png_note
 from clipseg_ws.stored import to_bytes
 from clipseg_ws.structures import Result
 
@@ -18,7 +19,7 @@ def write(result: Result, path: Path, files: Sequence[str]) -> None:
     """Confidence [H, W] in [0, 1], rounded to 255 steps. Raises ValueError for other numbers."""
     values = to_bytes(result.confidence)
     with atomic_write(path) as temporary:
-        Image.fromarray(values).save(temporary, format="PNG")
+        Image.fromarray(values).save(temporary, format="PNG", pnginfo=png_note())
 
 
 def read_confidence(path: str | Path) -> npt.NDArray[np.uint8]:

@@ -15,8 +15,10 @@ from PIL import Image
 from scipy import ndimage
 
 from clipseg_ws.files import atomic_write
-from clipseg_ws.output.items import Items, Labels, check_labels, stems_and_labels
-from clipseg_ws.output.palette import ignored_label, voc_palette
+from clipseg_ws.output.items import Items, Labels, check_labels, stems
+from clipseg_ws.output.palette import ignored_name
+from clipseg_ws.stored import voc_palette
+from clipseg_ws.structures import IGNORE
 
 
 def write_cvat(path: str | Path, items: Items, names: Sequence[str]) -> int:
@@ -35,26 +37,27 @@ def write_cvat(path: str | Path, items: Items, names: Sequence[str]) -> int:
         problem = unfit or "names that repeat, or one called background"
         raise ValueError(f"CVAT's labelmap.txt cannot hold {problem}; rename, e.g. 'a: b' -> 'a - b'")
     colours = voc_palette(max(256, len(names) + 1))
-    stems: list[str] = []
+    done: list[str] = []
     with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        for stem, labels in stems_and_labels(items):
+        for stem, item in stems(items):
+            labels = item.labels
             check_labels(labels, names)
-            stems.append(stem)
+            done.append(stem)
             archive.writestr(f"SegmentationClass/{stem}.png", _png(colours[labels]))
             objects = _objects(labels)
             shades = voc_palette(max(256, int(objects.max(initial=0)) + 1))
             archive.writestr(f"SegmentationObject/{stem}.png", _png(shades[objects]))
         lines = [f"{name}:{','.join(map(str, colours[label].tolist()))}::\n" for label, name in _declared(names)]
         archive.writestr("labelmap.txt", "# label:color_rgb:parts:actions\n" + "".join(lines))
-        archive.writestr("ImageSets/Segmentation/default.txt", "".join(f"{stem}\n" for stem in stems))
-    return len(stems)
+        archive.writestr("ImageSets/Segmentation/default.txt", "".join(f"{stem}\n" for stem in done))
+    return len(done)
 
 
 def _declared(names: Sequence[str]) -> Iterator[tuple[int, str]]:
     """(label, name) of every line of the label map."""
     yield from enumerate(("background", *names))
-    if (ignored := ignored_label(len(names))) is not None:
-        yield ignored, "ignore_255" if "ignore" in names else "ignore"
+    if (name := ignored_name(names)) is not None:
+        yield IGNORE, name
 
 
 def _objects(labels: Labels) -> npt.NDArray[np.int64]:

@@ -12,7 +12,9 @@ import numpy as np
 
 from clipseg_ws.files import atomic_write, write_text
 from clipseg_ws.output.items import Items, Labels, Mask, class_masks
-from clipseg_ws.output.palette import voc_palette
+from clipseg_ws.output.palette import ignored_name
+from clipseg_ws.stored import voc_palette
+from clipseg_ws.structures import IGNORE
 
 BRUSH_RUN_BITS = (3, 4, 8, 16)  # the four widths of a run's length that Label Studio itself writes
 
@@ -37,7 +39,7 @@ def label_studio_task(
     labels: Labels, names: Sequence[str], image: str, *, scores: Mapping[str, float] | None = None,
     model_version: str = "clipseg_ws", from_name: str = "label", to_name: str = "image",
 ) -> dict[str, Any]:  # fmt: skip
-    """A Label Studio task with one prediction: a brush mask for every class that occurs.
+    """A Label Studio task with one prediction: a brush mask for every class that occurs, and for ignored pixels.
 
     Args:
         image: where Label Studio finds the picture, e.g. "/data/local-files/?d=photos/cat.jpg".
@@ -46,9 +48,11 @@ def label_studio_task(
     """
     height, width = labels.shape
     result: list[dict[str, Any]] = []
-    for category, mask in class_masks(labels, names):
-        name = names[category - 1]
-        region: dict[str, Any] = {"id": f"class{category}", "type": "brushlabels"}
+    masks = [(f"class{category}", names[category - 1], mask) for category, mask in class_masks(labels, names)]
+    if (ignored := ignored_name(names)) is not None and (labels == IGNORE).any():
+        masks.append((ignored, ignored, labels == IGNORE))
+    for number, name, mask in masks:
+        region: dict[str, Any] = {"id": number, "type": "brushlabels"}
         region |= {"from_name": from_name, "to_name": to_name, "original_width": width, "original_height": height}
         region |= {"image_rotation": 0}
         region |= {"value": {"format": "rle", "rle": encode_brush(mask), "brushlabels": [name]}}
@@ -61,10 +65,12 @@ def label_studio_task(
 
 def label_studio_config(names: Sequence[str], *, from_name: str = "label", to_name: str = "image") -> str:
     """The labelling set-up (XML) that ``label_studio_task`` fits, with the colours of the palette."""
-    colours = voc_palette(len(names) + 1)[1:].tolist()
+    colours = voc_palette(max(256, len(names) + 1))[[*range(1, len(names) + 1), IGNORE]].tolist()
+    words = [*names, ignored_name(names)]
     lines = [
         f"    <Label value={quoteattr(name)} background={quoteattr('#{:02x}{:02x}{:02x}'.format(*colour))}/>\n"
-        for name, colour in zip(names, colours, strict=True)
+        for name, colour in zip(words, colours, strict=True)
+        if name is not None
     ]
     brush = f"<BrushLabels name={quoteattr(from_name)} toName={quoteattr(to_name)}>"
     image = f'<Image name={quoteattr(to_name)} value="$image"/>'

@@ -13,6 +13,7 @@ from PIL import Image
 from clipseg_ws.files import atomic_folder
 from clipseg_ws.output.items import class_masks
 from clipseg_ws.output.things import cutout
+from clipseg_ws.pictures.written import png_note
 from clipseg_ws.structures import Result
 
 
@@ -21,7 +22,7 @@ def write_masks(result: Result, path: Path, files: Sequence[str]) -> None:
     names = class_files(result.names)
     with atomic_folder(path) as folder:
         for label, mask in class_masks(result.labels, result.names):
-            Image.fromarray(mask.astype(np.uint8) * 255).save(folder / names[label - 1])
+            Image.fromarray(mask.astype(np.uint8) * 255).save(folder / names[label - 1], pnginfo=png_note())
 
 
 def write_cutouts(result: Result, path: Path, files: Sequence[str]) -> None:
@@ -29,7 +30,8 @@ def write_cutouts(result: Result, path: Path, files: Sequence[str]) -> None:
     names = class_files(result.names)
     with atomic_folder(path) as folder:
         for label, _ in class_masks(result.labels, result.names):
-            cutout(result, result.names[label - 1]).save(folder / names[label - 1])
+            cut = cutout(result, result.names[label - 1])
+            cut.save(folder / names[label - 1], pnginfo=png_note())
 
 
 def class_files(names: Sequence[str]) -> list[str]:

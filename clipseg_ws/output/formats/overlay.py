@@ -10,9 +10,11 @@ from PIL import Image
 
 from clipseg_ws.files import atomic_write
 from clipseg_ws.output.drawing import LEGENDS, draw_overlay, side_by_side
-from clipseg_ws.output.palette import check_palette, colours, ignored_label, voc_palette
+from clipseg_ws.output.palette import check_palette, colours, ignored_label
 from clipseg_ws.output.picture import picture_of
 from clipseg_ws.output.table import rows
+from clipseg_ws.pictures.written import png_note
+from clipseg_ws.stored import voc_palette
 from clipseg_ws.structures import IGNORE, Result
 from clipseg_ws.values import near_miss
 
@@ -35,7 +37,8 @@ def write_sheet(
 
 def _save(picture: Image.Image, path: Path) -> None:
     with atomic_write(path) as temporary:
-        picture.save(temporary, format="PNG", compress_level=1)  # 4 times faster than the default, at most 1/5 larger
+        # 4 times faster than the default level, at most 1/5 larger
+        picture.save(temporary, format="PNG", compress_level=1, pnginfo=png_note())
 
 
 def overlay(

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from clipseg_ws.files import atomic_write
-from clipseg_ws.output.palette import voc_palette
+from clipseg_ws.pictures.written import png_note
+from clipseg_ws.stored import voc_palette
 from clipseg_ws.structures import IGNORE, Result
 
 
@@ -40,7 +41,7 @@ def write_label_png(labels: npt.NDArray[Any], path: str | Path, *, classes: int 
         image = Image.fromarray(labels.astype(np.uint8))
         image.putpalette(voc_palette().tobytes())  # turns "L" into "P", values unchanged
     with atomic_write(path) as temporary:
-        image.save(temporary, format="PNG")
+        image.save(temporary, format="PNG", pnginfo=png_note())
 
 
 def read_label_png(path: str | Path) -> npt.NDArray[Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from clipseg_ws.files import write_text
 from clipseg_ws.output.formats.png import write_label_png
-from clipseg_ws.output.items import Items, check_labels, stems_and_labels
+from clipseg_ws.output.items import Items, check_labels, stems
 
 
 def write_voc(folder: str | Path, items: Items, names: Sequence[str], *, split: str = "train") -> int:
@@ -15,11 +15,11 @@ def write_voc(folder: str | Path, items: Items, names: Sequence[str], *, split: 
 
     ``class_names.txt`` has the background and the names, a line each, in label order. Returns the number of pictures.
     """
-    folder, stems = Path(folder), list[str]()
-    for stem, labels in stems_and_labels(items):
-        check_labels(labels, names)
-        write_label_png(labels, folder / "SegmentationClass" / f"{stem}.png", classes=len(names))
-        stems.append(stem)
-    write_text(folder / "ImageSets" / "Segmentation" / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
+    folder, done = Path(folder), list[str]()
+    for stem, item in stems(items):
+        check_labels(item.labels, names)
+        write_label_png(item.labels, folder / "SegmentationClass" / f"{stem}.png", classes=len(names))
+        done.append(stem)
+    write_text(folder / "ImageSets" / "Segmentation" / f"{split}.txt", "".join(f"{stem}\n" for stem in done))
     write_text(folder / "class_names.txt", "".join(f"{name}\n" for name in ("background", *names)))
-    return len(stems)
+    return len(done)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,21 +54,24 @@ class Lessons:
 
     Attributes:
         data: views and masks. validation: held-back pictures; None: none are. sources: pictures of ``data``, those of
-            its first view. unlabelled: of the pictures without masks, its targets are not to be read.
+            its first view. unlabelled: of the pictures without masks, its targets are not to be read. digest: 16
+            digits that change with the pictures and with their masks.
     """
 
     data: HeadData
     validation: HeadData | None
     sources: Sequence[Source]
     unlabelled: HeadData | None
+    digest: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """A picture's size (width, height) and how many pixels of each label count, int64 [256]."""
+    """A picture's size (width, height), how many pixels of each label count, int64 [256], and its masks' checksum."""
 
     size: tuple[int, int]
     pixels: np.ndarray
+    checksum: int = 0
 
 
 def open_lessons(
@@ -104,7 +109,14 @@ def open_lessons(
     else:
         data = _stored(store, views, [i + v * len(found) for v in range(recipe.views) for i in learn], recipe, workers)
     validation = _stored(store, plain, held, recipe, workers) if held else None
-    return Lessons(data, validation, [usable[i] for i in learn], _unlabelled(store, unlabelled))
+    digest = _digest([*found, *((source, None) for source in unlabelled)])
+    return Lessons(data, validation, [usable[i] for i in learn], _unlabelled(store, unlabelled), digest)
+
+
+def _digest(pictures: Sequence[tuple[Source, Checked | None]]) -> str:
+    """Of pictures, as far as size and time of their files tell, and of the masks' content."""
+    rows = sorted((token_key(source), 0 if checked is None else checked.checksum) for source, checked in pictures)
+    return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
 
 
 def _check_some(left: Sequence[object], sources: Sequence[Source], left_out: LeftOut) -> None:
@@ -135,7 +147,8 @@ def usable_pictures(
         size = read_image(source).size if whole else size_in_header(source)
         if size is not None:
             check_size(source, size, labels)
-        return Checked((labels.shape[1], labels.shape[0]), count_pixels(labels, confidence, least))
+        checksum = zlib.crc32(confidence.tobytes(), zlib.crc32(labels.tobytes()))
+        return Checked((labels.shape[1], labels.shape[0]), count_pixels(labels, confidence, least), checksum)
 
     shown = tqdm(sources, desc="checking", unit="img", delay=2, disable=True if quiet else None)
     return list(load_ahead(shown, look, left_out))

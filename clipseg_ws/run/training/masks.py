@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,11 @@ from clipseg_ws.heads.base import Head
 from clipseg_ws.heads.data import HeadData, Targets
 from clipseg_ws.heads.features import FeatureSpec, encode_tokens, pixel_batch, shrink_target
 from clipseg_ws.heads.feedback import feed_back
+from clipseg_ws.output.formats import FORMATS
 from clipseg_ws.output.formats.png import read_label_png
 from clipseg_ws.output.save import output_paths
 from clipseg_ws.pictures.sources import Source
+from clipseg_ws.pictures.written import OUTPUT_ENDINGS
 from clipseg_ws.run.pseudo import MASK_FORMATS
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.decide import decide_maps
@@ -27,6 +30,8 @@ from clipseg_ws.stages.map_steps import structure_layers
 from clipseg_ws.stages.maps import class_maps
 from clipseg_ws.stored import to_bytes, to_labels
 from clipseg_ws.structures import IGNORE
+from clipseg_ws.weak.matching import Entries
+from clipseg_ws.weak.written import Name, Pictures
 
 THRESHOLDS = {"crf": 0.95, "none": 0.8}  # by the masks' refiner; CLIP-ES's 0.95 is meant for a CRF's probabilities
 OTHER_THRESHOLD = 0.5  # the guided filter's and the like are less sharp
@@ -39,18 +44,50 @@ class MaskFolder:
     Attributes:
         masks: the folder of ``<picture>.png`` and, where there are some, ``<picture>_confidence.png``.
         names: C classes. refine: how they were refined ("crf", ...), "" where that is not known.
+        own: the product wrote them, under its own names for pictures.
     """
 
     masks: Path
     names: tuple[str, ...]
     refine: str = ""
+    own: bool = False
+
+    @cached_property
+    def _entries(self) -> tuple[Entries, dict[str, Path]]:
+        """The label PNGs by their path below the folder; confidences and overlays are none."""
+        files = [path for path in self.masks.rglob("*") if path.suffix.lower() == ".png" and path.name[0] != "."]
+        others = tuple(f"{ending}.png" for ending in OUTPUT_ENDINGS)
+        found = {p.relative_to(self.masks).as_posix(): p for p in sorted(files) if not p.name.endswith(others)}
+        return Entries({key: Name((key,), implied=True) for key in found}, str(self.masks)), found
+
+    def fit(self, sources: Sequence[Source]) -> None:
+        """Match all pictures with the masks at once, by the rule of ``weak/matching.py``.
+
+        Raises ValueError (MatchError) for a mask that fits several pictures, or none that fits any.
+        """
+        entries, _ = self._entries
+        if entries.names and sources:
+            entries.fit(Pictures.of(sources))
+
+    def place(self, source: Source) -> tuple[Path, Path] | None:
+        """Where a picture's mask and confidence lie, the one that was written for it or that its name fits; None: no
+        mask. Raises MatchError for a mask that fits several pictures."""
+        confidence, mask = output_paths(self.masks, source.relative, MASK_FORMATS)
+        if self.own:
+            return (mask, confidence) if mask.exists() else None
+        entries, found = self._entries
+        if (key := entries.find(source)) is None:
+            return None
+        return found[key], found[key].with_name(f"{found[key].stem}{FORMATS['confidence'].about['file']}")
 
     def read(self, source: Source) -> tuple[np.ndarray, np.ndarray]:
         """Labels and confidence of a picture, uint8 [H, W] each; without a confidence file all is certain.
 
-        Raises ValueError for 16-bit labels or sizes that differ.
+        Raises ValueError for 16-bit labels or sizes that differ, FileNotFoundError where there is none.
         """
-        confidence, mask = output_paths(self.masks, source.relative, MASK_FORMATS)
+        if (place := self.place(source)) is None:
+            raise FileNotFoundError(f"no mask of {str(source)!r} in {str(self.masks)!r}")
+        mask, confidence = place
         labels = read_label_png(mask)
         if labels.dtype != np.uint8:
             raise ValueError(f"{str(mask)!r} holds 16-bit labels; heads are trained on at most 254 classes")
@@ -68,7 +105,7 @@ class MaskFolder:
 
     def has(self, source: Source) -> bool:
         """Whether there is a mask of this picture."""
-        return output_paths(self.masks, source.relative, ("png",))[0].exists()
+        return self.place(source) is not None
 
 
 def open_masks(directory: str | Path) -> MaskFolder:
@@ -90,7 +127,7 @@ def open_masks(directory: str | Path) -> MaskFolder:
     settings = directory / "settings.json"
     known = json.loads(settings.read_text("utf-8"))["settings"] if settings.is_file() else {}
     masks = directory / "masks" if (directory / "masks").is_dir() else directory
-    return MaskFolder(masks, tuple(lines[1:]), str(known.get("refine", "")))
+    return MaskFolder(masks, tuple(lines[1:]), str(known.get("refine", "")), settings.is_file())
 
 
 def shrink_targets(

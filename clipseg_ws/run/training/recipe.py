@@ -41,6 +41,8 @@ def train_head(
     """
     recipe, workers = recipe or Recipe(), workers or Alone(segmenter.backbone.device)
     training, work = training or TrainConfig(threshold=folder.threshold), Path(work)
+    if not folder.own:
+        folder.fit(sources)
     kept = [s for s in sources if folder.has(s)]
     if not kept:
         raise ValueError(f"none of the {len(sources)} pictures has a mask in {str(folder.masks)!r}")
@@ -83,7 +85,8 @@ def _course(
     def feed_back(module: Head, blocks: int) -> Targets:
         return feedback_targets(segmenter, module, spec, folder.names, lessons.sources, lessons.data, blocks=blocks)
 
-    fit = {"workers": workers, "about": recipe.as_dict() | spec.as_dict(), "validation": lessons.validation}
+    about = recipe.as_dict() | spec.as_dict() | {"classes": list(folder.names), "pictures and masks": lessons.digest}
+    fit = {"workers": workers, "about": about, "validation": lessons.validation}
     return Course(
         recipe.kind, training, lessons.data, folder.names, recipe.options, work, fit,
         unlabelled=lessons.unlabelled, old=old, feed_back=feed_back,

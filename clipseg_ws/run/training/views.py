@@ -18,8 +18,15 @@ from clipseg_ws.run.training.masks import MaskFolder
 
 
 def token_key(source: Source) -> str:
-    """A picture's name in the token store, the same from every working folder."""
-    return source.location if is_url(source.location) else os.path.abspath(source.location)
+    """A picture's name in the token store, the same from every working folder; another one where its file changed."""
+    if is_url(source.location):
+        return source.location
+    place = os.path.abspath(source.location)
+    try:
+        state = os.stat(place)
+    except OSError:  # reading it will say so
+        return place
+    return f"{place}#{state.st_size}-{state.st_mtime_ns}"
 
 
 class Donors:

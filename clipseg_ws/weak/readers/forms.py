@@ -110,6 +110,24 @@ def read_file(path: Path, place: str, table: Registry) -> Any:
         raise ValueError(f"{str(path)!r}: {error}") from error
 
 
+def read_files(files: Iterable[tuple[Path, str]], table: Registry) -> list[tuple[Path, Found[Any]]]:
+    """What several files hold, each with its own ``place``, as ``read_file``.
+
+    A damaged one among others is left out: an entry under its own name says why. Raises ValueError where none can be
+    read.
+    """
+    listed, found, errors = list(files), list[tuple[Path, Found[Any]]](), list[ValueError]()
+    for file, place in listed:
+        try:
+            found += [(file, entry) for entry in read_file(file, place, table)]
+        except ValueError as error:
+            errors.append(error)
+            found.append((file, Found(Name((place,), implied=True), None, (str(error),))))
+    if errors and len(errors) == len(listed):
+        raise errors[0]
+    return found
+
+
 def _described(content: Any) -> str:
     """What a file of no known form holds, by its name where that is known."""
     if isinstance(content, ElementTree.Element):
@@ -161,10 +179,21 @@ def stated_size(height: Any, width: Any) -> tuple[int, int] | None:
 
 
 def load_json(path: Path) -> Any:
-    """Raises ValueError for what is not JSON in UTF-8 or UTF-16."""
+    """JSON, or JSON lines (a value a line) as a list. Raises ValueError for what is neither."""
     try:
-        return json.loads(read_text(path))
+        text = read_text(path)
     except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from error
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        lines = [line for line in text.splitlines() if line.strip()]
+        try:
+            if len(lines) > 1:
+                return [json.loads(line) for line in lines]
+        except ValueError as fault:
+            if path.suffix.lower() == ".jsonl":
+                raise ValueError(f"not JSON lines: {fault}") from fault
         raise ValueError(f"not JSON: {error}") from error
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import numpy as np
+
 from clipseg_ws.structures import WeakLabels
 from clipseg_ws.weak.names import split_suffix
+from clipseg_ws.weak.readers.brush import decode_brush
 from clipseg_ws.weak.readers.forms import (
     Box,
     Drawn,
@@ -24,9 +28,10 @@ from clipseg_ws.weak.readers.forms import (
 )
 from clipseg_ws.weak.written import Name
 
-_ALLOWED = "rectanglelabels, keypointlabels, choices"
-_SHAPES = ("rectanglelabels", "keypointlabels")
-_OTHERS = ("brush", "polygon", "ellipse", "vector", "bitmask")
+_SHAPES = ("rectanglelabels", "keypointlabels", "polygonlabels", "ellipselabels", "brushlabels")
+_PLAIN = tuple(kind.removesuffix("labels") for kind in _SHAPES)  # their labels stand in a region of their own
+_ALLOWED = f"{', '.join(_SHAPES)}, choices"
+_OTHERS = ("vector", "bitmask", "hypertext", "paragraph", "timeseries", "video")
 
 
 def recognises(content: Any) -> bool:
@@ -84,7 +89,7 @@ def _regions(regions: Sequence[Mapping[str, Any]], name: Name, row: str) -> Foun
         _check_kind(region, str(name))
         labels = value.get("labels" if kind == "labels" else kind) if kind in (*_SHAPES, "labels") else None
         if not labels:
-            if kind not in ("rectangle", "keypoint"):  # their labels stand in a region of their own
+            if kind not in _PLAIN:
                 skipped[f"{kind} without a label" if kind in (*_SHAPES, "labels") else kind] += 1
             continue
         try:
@@ -104,21 +109,29 @@ def _regions(regions: Sequence[Mapping[str, Any]], name: Name, row: str) -> Foun
 
 
 def _is_shape(region: Mapping[str, Any]) -> bool:
-    return "x" in (region.get("value") or {}) or "points" in (region.get("value") or {})
+    return not {"x", "points", "rle"}.isdisjoint(region.get("value") or {})
 
 
 def _check_kind(region: Mapping[str, Any], image: str) -> None:
-    """Raise ValueError for a shape that is neither a box nor a point."""
-    kind, value = str(region.get("type")), region.get("value") or {}
-    if kind.startswith(_OTHERS) or (kind == "labels" and ("points" in value or "rle" in value)):
-        hint = "; brush masks are masks already: use the picture as a support" if kind.startswith("brush") else ""
-        raise ValueError(f"picture {image!r} has a region of type {kind!r}; allowed: {_ALLOWED}{hint}")
+    """Raise ValueError for a shape around which no box can be drawn."""
+    if (kind := str(region.get("type"))).startswith(_OTHERS):
+        raise ValueError(f"picture {image!r} has a region of type {kind!r}; allowed: {_ALLOWED}")
 
 
 def _corners(region: Mapping[str, Any], value: Mapping[str, Any]) -> list[tuple[float, float]]:
-    """One corner of a point, four of a box, in per cent. Raises ValueError for what is no number."""
+    """One corner of a point, more of a shape, in per cent. Raises ValueError for what is no number."""
     if float(region.get("image_rotation") or 0):
         raise ValueError("the picture was turned in Label Studio; turn it back there, or turn the file")
+    if "points" in value:
+        outline = [(x, y) for x, y in (numbers(pair) for pair in value["points"])]
+        if len(outline) < 3:
+            raise ValueError(f"{len(outline)} points; a polygon needs at least 3")
+        return outline
+    if "rle" in value:
+        return _brush_corners(value["rle"], stated_size(region.get("original_height"), region.get("original_width")))
+    if "radiusX" in value:
+        x, y, rx, ry = numbers(value.get(key) for key in ("x", "y", "radiusX", "radiusY"))
+        return _ellipse_corners(x, y, rx, ry, float(value.get("rotation") or 0), region)
     if "height" not in value:
         x, y = numbers((value.get("x"), value.get("y")))
         return [(x, y)]
@@ -129,6 +142,28 @@ def _corners(region: Mapping[str, Any], value: Mapping[str, Any]) -> list[tuple[
         return [(x, y), (x + width, y + height)]
     turned = turned_corners(x * sx, y * sy, width * sx, height * sy, angle)
     return [(a / sx, b / sy) for a, b in turned]
+
+
+def _brush_corners(rle: Any, size: tuple[int, int] | None) -> list[tuple[float, float]]:
+    """Two corners of the box around a brush mask, in per cent."""
+    if size is None:
+        raise ValueError("a brush mask needs original_width and original_height")
+    rows, columns = np.nonzero(decode_brush(rle, size))
+    if not len(rows):
+        raise ValueError("an empty brush mask")
+    (y0, y1), (x0, x1) = ((int(line.min()), int(line.max()) + 1) for line in (rows, columns))
+    return [(100 * x0 / size[1], 100 * y0 / size[0]), (100 * x1 / size[1], 100 * y1 / size[0])]
+
+
+def _ellipse_corners(
+    x: float, y: float, rx: float, ry: float, degrees: float, region: Mapping[str, Any]
+) -> list[tuple[float, float]]:
+    """Two corners of the box around an ellipse that is turned around its middle, in per cent."""
+    tall, wide = stated_size(region.get("original_height"), region.get("original_width")) or (1, 1)
+    a, b, turn = rx * wide, ry * tall, math.radians(degrees)
+    half = math.hypot(a * math.cos(turn), b * math.sin(turn)) / wide
+    high = math.hypot(a * math.sin(turn), b * math.cos(turn)) / tall
+    return [(x - half, y - high), (x + half, y + high)]
 
 
 def _picture_name(task: Mapping[str, Any]) -> Name:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -29,8 +30,12 @@ def recognises(content: Any) -> bool:
     return isinstance(content, dict) and "shapes" in content
 
 
+# shapes around which a box is drawn -> corners they need; boxes themselves, two corners or X-AnyLabeling's four
+_BOXED = {"rectangle": 2, "rotation": 2, "polygon": 3, "circle": 2, "mask": 2}
+
+
 def read_marks(content: Mapping[str, Any], place: str) -> Marked:
-    """Points and rectangles, and lines to be drawn; polygons and the like are refused."""
+    """Points, rectangles, lines to be drawn; the box around polygons, circles and masks."""
     boxes: list[Box] = []
     points: list[tuple[str, float, float]] = []
     lines: list[tuple[str, Corners]] = []
@@ -38,24 +43,30 @@ def read_marks(content: Mapping[str, Any], place: str) -> Marked:
     shapes = [shape for shape in content["shapes"] if not is_ignored(str(shape.get("label") or ""))]
     for number, shape in enumerate(shapes, 1):
         kind, name = shape.get("shape_type") or "polygon", str(shape["label"])
-        if kind not in ("rectangle", "rotation", "point", "line", "linestrip"):
-            raise ValueError(f"a {kind} of {name!r} is no weak mark; allowed: point, rectangle, line, linestrip")
         try:
-            corners = _corners(shape["points"], 1 if kind == "point" else 2)
+            if kind in _BOXED:
+                boxes.append(_box(name, kind, _corners(shape["points"], _BOXED[kind])))
+            elif kind == "point":
+                points.append((name, *_corners(shape["points"], 1)[0]))
+            elif kind in ("line", "linestrip"):
+                lines.append((name, _corners(shape["points"], 2)))
+            else:
+                raise ValueError(f"no known shape; allowed: point, line, linestrip, {', '.join(_BOXED)}")
         except (ValueError, TypeError) as error:
             problems.append(f"shape {number} ({kind} of {name!r}): {error}")
-            continue
-        if kind in ("rectangle", "rotation"):  # two corners, or four as X-AnyLabeling writes them
-            boxes.append(around(name, corners))
-        elif kind == "point":
-            points.append((name, *corners[0]))
-        else:
-            lines.append((name, corners))
     size = stated_size(content.get("imageHeight"), content.get("imageWidth"))
     marks = WeakLabels(tags=None if shapes else (), boxes=tuple(boxes), points=tuple(points))
     usable = boxes or points or lines or not problems
     drawn = Drawn(marks, tuple(lines), size) if usable else None
     return [Found(_name(content.get("imagePath"), place), drawn, tuple(problems))]
+
+
+def _box(name: str, kind: str, corners: Corners) -> Box:
+    if kind != "circle":
+        return around(name, corners)
+    (x, y), edge = corners[0], corners[1]  # middle, and a point on the rim
+    radius = math.dist((x, y), edge)
+    return (name, x - radius, y - radius, x + radius, y + radius)
 
 
 def _corners(points: Any, least: int) -> Corners:

@@ -50,4 +50,4 @@ def _first(entry: Mapping[str, Any], keys: Sequence[str]) -> Any:
     return entry[found[0]]
 
 
-TAGS = Reader((".json",), load_json, recognises, read_tags, folders=False)
+TAGS = Reader((".json", ".jsonl"), load_json, recognises, read_tags, folders=False)
