@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from clipseg_ws.door.plain import read_text as read_text  # the other direction, for those who read and write
+
 try:
     import fcntl
 except ImportError:  # Windows: O_APPEND alone, rows of one process stay whole
@@ -98,26 +100,6 @@ def write_text(path: str | Path, text: str) -> None:
     """``atomic_write`` of UTF-8 text; bytes of file names that are no text become ``\\udcxx``."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
-
-
-def read_text(path: str | Path) -> str:
-    """A text file as other programs write it: UTF-8 or UTF-16, with or without byte order mark; line ends as they are.
-
-    Raises ValueError for another encoding, OSError where it cannot be read.
-    """
-    data = Path(path).read_bytes()
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        encoding = "utf-16"
-    elif len(data) > 3 and not data[1] and not data[3]:
-        encoding = "utf-16-le"  # no mark, but every second byte of Latin text is zero
-    elif len(data) > 3 and not data[0] and not data[2]:
-        encoding = "utf-16-be"
-    else:
-        encoding = "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not a UTF-8 or UTF-16 text: {error}") from error
 
 
 def append_csv(path: str | Path, row: Mapping[str, object]) -> None:
