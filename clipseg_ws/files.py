@@ -6,13 +6,15 @@ import csv
 import errno
 import io
 import os
-import shutil
 import uuid
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from clipseg_ws.door.plain import read_text as read_text  # the other direction, for those who read and write
+from clipseg_ws.together import owner, remove, sweep
 
 try:
     import fcntl
@@ -27,11 +29,12 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yields a new, empty temporary file beside ``path`` (made with its folder); on success it becomes ``path``.
 
     On an error the temporary file is removed and ``path`` stays as it was. Names are unique, so several writers of the
-    same path do not disturb one another: the last one stays. The temporary name is hidden and keeps the suffix.
+    same path do not disturb one another: the last one stays. The temporary name is hidden, keeps a short suffix and
+    says who began it (``together.sweep``).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}{path.suffix}")
+    temporary = _beside(path, path.suffix if len(os.fsencode(path.suffix)) < 20 else "")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # honours the umask, unlike mkstemp
     try:
         yield temporary
@@ -56,7 +59,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         yield temporary
         _take_place(temporary, path)
     finally:
-        _remove(temporary)
+        remove(temporary)
 
 
 def _take_place(new: Path, path: Path) -> None:
@@ -72,28 +75,43 @@ def _take_place(new: Path, path: Path) -> None:
                 with suppress(OSError):
                     os.rename(old, path)
                 raise
-            _remove(old)  # another writer was faster: its folder makes way too
+            remove(old)  # another writer was faster: its folder makes way too
         else:
-            _remove(old)
+            remove(old)
             return
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+def _beside(path: Path, suffix: str = "") -> Path:
+    return path.with_name(f"{TEMPORARY}{owner()}-{uuid.uuid4().hex}{suffix}")
 
 
-def _remove(path: Path) -> None:
-    """A file, or a folder with what is in it; none is fine."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def remove_unfinished(directory: str | Path) -> int:
+    """Delete what writers that are gone left below a folder; how many files and folders."""
+    return sweep(directory, TEMPORARY)
 
 
-def remove_unfinished(directory: str | Path) -> None:
-    """Delete what killed writers left below a folder that nobody else writes into."""
-    for path in list(Path(directory).rglob(f"{TEMPORARY}*")):
-        _remove(path)
+def write_arrays(path: str | Path, arrays: Mapping[str, Any], *, packed: bool = False) -> None:
+    """``atomic_write`` of an ``.npz`` that is on the disk when this returns; its times are 1980, as zip files need.
+
+    ``numpy.savez`` takes the clock's time and fails where that lies before 1980.
+    """
+    from numpy.lib import format as npy
+
+    kind = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+        with zipfile.ZipFile(file, "w", kind) as archive:
+            for name, array in arrays.items():
+                with archive.open(zip_entry(f"{name}.npy", kind), "w", force_zip64=True) as entry:
+                    npy.write_array(entry, array, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def zip_entry(name: str, kind: int = zipfile.ZIP_STORED) -> zipfile.ZipInfo:
+    """An entry of a zip file with a time that zip files can hold, whatever the clock says."""
+    entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+    entry.compress_type, entry.external_attr = kind, 0o644 << 16
+    return entry
 
 
 def write_text(path: str | Path, text: str) -> None:

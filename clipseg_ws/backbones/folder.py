@@ -21,6 +21,7 @@ from clipseg_ws.backbones.preprocessing import (
 )
 from clipseg_ws.backbones.weights import PICKLED, read_weights
 from clipseg_ws.backbones.words import folder_tokenizer, make_tokenizer
+from clipseg_ws.door import user_path
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 TRANSFORMERS_CONFIG = "config.json"
@@ -51,7 +52,7 @@ def load_local(path: str, *, offline: bool = False) -> Checkpoint:
         UnsupportedBackbone: the model is no CLIP ViT.
         ValueError: damaged or unsafe files, weights or preprocessing that contradict the configuration.
     """
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     if folder.is_file():
         raise FileNotFoundError(f"local-dir:{path} is a file; name the folder that holds it: {_TREE}")
     if not path or not folder.is_dir():

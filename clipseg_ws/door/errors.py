@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 
 class InputError(ValueError):
-    """Something from outside that cannot be used; one line that says file, place, fault and advice.
+    """Something from outside that cannot be used; its text says file, place, fault and advice.
 
     Attributes:
-        file: as it was named, "" where there is none. place: "line 3", "annotation 7", or "". advice: what to do, or "".
+        file: as it was named, or "". place: "line 3", "annotation 7", or "". advice: what to do, or "".
 
     Example:
         >>> str(InputError("no JSON", file="a.json", place="line 3", advice="export it again"))
@@ -20,7 +20,7 @@ class InputError(ValueError):
     def __init__(self, wrong: str, *, file: object = "", place: str = "", advice: str = "") -> None:
         self.file, self.place, self.advice = str(file), place, advice
         where = ", ".join(part for part in (repr(self.file) if self.file else "", place) if part)
-        said = one_line(f"{where}: {wrong}" if where else wrong)
+        said = f"{where}: {wrong}" if where else wrong
         super().__init__(f"{said}; {advice}" if advice else said)
 
 

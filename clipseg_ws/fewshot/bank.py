@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from clipseg_ws.door.documents import parse_json
+from clipseg_ws.door.errors import InputError, reading
+from clipseg_ws.door.plain import regular
 from clipseg_ws.files import atomic_write
 
 FORMAT = "clipseg_ws support bank 1"
 
 
-class BankError(ValueError):
+class BankError(InputError):
     """A bank that does not fit the weights, the question or its own file."""
 
 
@@ -177,17 +180,17 @@ def load_bank(path: str | Path, backbone: Any = None, device: torch.device | str
     if not path.is_file():
         raise FileNotFoundError(f"no support bank at {str(path)!r}")
     device = device if backbone is None else backbone.device
-    try:
+    advice = "delete it, then the examples are encoded again"
+    with reading(path, "a support bank", advice=advice, kind=BankError):
+        regular(path)
         with safe_open(path, framework="pt", device=str(device)) as file:
-            about = json.loads((file.metadata() or {}).get("clipseg_ws", "{}"))
+            about = parse_json((file.metadata() or {}).get("clipseg_ws", "{}"))
             if about.get("format") != FORMAT:
                 raise BankError(f"{str(path)!r} is no support bank of this version (format {about.get('format')!r})")
             kinds = tuple(about["kinds"])
             entries = tuple(_read_entry(file, i, entry, kinds) for i, entry in enumerate(about["entries"]))
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise BankError(f"{str(path)!r} is damaged or no support bank: {error}") from error
-    weights, positions = about["weights_sha256"], about["position_interpolation"]
-    bank = SupportBank(entries, kinds, about["model"], positions, weights, tuple(about.get("asked", ())))
+        weights, positions = about["weights_sha256"], about["position_interpolation"]
+        bank = SupportBank(entries, kinds, about["model"], positions, weights, tuple(about.get("asked", ())))
     if backbone is not None:
         bank.check(backbone)
     return bank

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from clipseg_ws.files import read_text
+from clipseg_ws.door import read_text, user_path
 from clipseg_ws.pictures.naming import Source, check_url, distinct, identity, is_url, source_name
 from clipseg_ws.pictures.objects import is_object_store, list_objects, read_paths
 from clipseg_ws.pictures.suffixes import IMAGE_SUFFIXES, readable, unreadable
@@ -63,7 +63,7 @@ def _expand(spec: str | Path | Source, output: str | Path | None) -> list[Source
         return _objects(str(spec))
     if is_url(str(spec)):
         return [_url_source(str(spec))]
-    path = Path(spec).expanduser()
+    path = user_path(spec)
     if str(spec).strip() and path.is_dir():
         return _folder(path, output)
     if path.is_file():
@@ -118,6 +118,8 @@ def _list_file(path: Path) -> list[Source]:
         text = read_text(path)
     except ValueError as error:
         raise ValueError(f"the list {str(path)!r} cannot be read: {error}") from error
+    if "\0" in text:
+        raise ValueError(f"the list {str(path)!r} holds zero bytes; a text with one path or URL a line is needed")
     lines = [line.strip().strip('"') for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
@@ -132,7 +134,7 @@ def _paths(list_path: str | Path, lines: list[str]) -> list[Source]:
     for line in lines:
         if "\\" in line and not is_url(line) and not (path.parent / line).is_file() and not Path(line).is_file():
             line = line.replace("\\", "/")  # a list that was written on Windows
-        given = Path(line).expanduser()
+        given = user_path(line)
         beside = path.parent / given
         if is_object_store(line):
             name = PurePosixPath(line.partition("://")[2])

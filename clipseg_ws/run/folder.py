@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from clipseg_ws.files import ErrorsCsv
+from clipseg_ws.files import ErrorsCsv, remove_unfinished
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.registry import find
 from clipseg_ws.run import ENGINES
@@ -44,6 +44,7 @@ def run_folder(
     run = find(ENGINES, engine, "engine").load()
     directory = Path(directory).absolute()
     job = Job(segmenter, directory, tuple(formats), question, tags, weak, finish)
+    remove_unfinished(directory)
     start = time.perf_counter()
     todo = [source for source in sources if overwrite or not job.is_done(source)]
     summary = Summary(total=len(sources), skipped=len(sources) - len(todo))

@@ -111,7 +111,7 @@ class Job:
         """Write the files and count."""
         try:
             save(result, self.directory, formats=self.formats, relative=source.relative)
-        except (OSError, ValueError) as error:
+        except Exception as error:
             return Outcome.failed(source, error)
         size = result.labels.size
         pixels = {name: round(share * size) for name, share in result.shares().items()}

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from clipseg_ws.files import atomic_write, remove_unfinished, write_text
+from clipseg_ws.door.state import read_record
+from clipseg_ws.files import remove_unfinished, write_arrays, write_text
 from clipseg_ws.output.datasets import Written, written
 from clipseg_ws.output.formats import picture_formats
 from clipseg_ws.output.formats.png import write_label_png
@@ -96,6 +97,7 @@ def make_pseudo(
     """
     directory = Path(directory)
     _claim(directory, question.vocabulary.names, _settings(segmenter, question, confidence), overwrite)
+    remove_unfinished(directory)
     summary = PseudoSummary()
     number, of = shard
     summary.run = run_folder(
@@ -105,8 +107,6 @@ def make_pseudo(
         errors_file=directory / ("errors.csv" if of == 1 else f"errors-{number}-of-{of}.csv"),
     )  # fmt: skip
     summary.pixels, summary.ignored = summary.run.size, summary.run.ignored
-    if of == 1:
-        remove_unfinished(directory)
     return summary
 
 
@@ -127,8 +127,8 @@ def write_maps(seg: Segmentation, path: Path) -> None:
         raise ValueError("this result keeps no maps; make the Segmenter with keep_maps=True")
     maps = seg.extras["maps"]
     kept = np.flatnonzero(maps.reshape(len(maps), -1).any(1))
-    with atomic_write(path) as temporary:
-        np.savez_compressed(temporary, maps=maps[kept].astype(np.float16), labels=(kept + 1).astype(np.int32))
+    arrays = {"maps": maps[kept].astype(np.float16), "labels": (kept + 1).astype(np.int32)}
+    write_arrays(path, arrays, packed=True)
 
 
 def write_instances(labels: np.ndarray, things: np.ndarray, path: Path) -> None:
@@ -168,7 +168,7 @@ def _claim(directory: Path, names: Sequence[str], settings: dict[str, Any], over
     text = json.dumps({"classes": list(names), "settings": answers}, indent=2, ensure_ascii=False) + "\n"
     path = directory / "settings.json"
     if path.exists() and not overwrite:
-        there = json.loads(path.read_text(encoding="utf-8"))
+        there = read_record(path, ("settings", "classes"), "or --overwrite to make all masks again")
         now = json.loads(text)
         differing = sorted(
             k for k in {*there["settings"], *answers} if there["settings"].get(k) != now["settings"].get(k)

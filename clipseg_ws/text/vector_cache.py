@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clipseg_ws.door import user_path
+
 if TYPE_CHECKING:
     import torch
 
@@ -28,7 +30,7 @@ def default_cache_dir() -> Path:
     import platformdirs
 
     root = os.environ.get("CLIPSEG_WS_CACHE") or platformdirs.user_cache_dir("clipseg_ws", appauthor=False)
-    return Path(root).expanduser() / "text"
+    return user_path(root) / "text"
 
 
 def _digest(*parts: object) -> str:
@@ -37,7 +39,7 @@ def _digest(*parts: object) -> str:
 
 def cache_file(weights_key: str, templates: Sequence[str], cache_dir: str | Path | None) -> Path:
     """The file of one tower and one list of templates."""
-    folder = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
+    folder = default_cache_dir() if cache_dir is None else user_path(cache_dir)
     return folder / f"{_digest(weights_key, list(templates))}.safetensors"
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
+from clipseg_ws.door.documents import read_yaml
 from clipseg_ws.eval.datasets import AVG8
 from clipseg_ws.eval.report import plots
 from clipseg_ws.eval.report.pages import Block, Heading, Picture, Table, Text, Warnings, markdown, page
@@ -120,7 +120,7 @@ def _table(rows: pd.DataFrame, published: pd.DataFrame) -> Table:
 
 def _config(results: Path, run: str) -> dict[str, Any]:
     path = results / "configs" / f"{run}.yaml"
-    config: dict[str, Any] = yaml.safe_load(path.read_text("utf-8")) if run and path.is_file() else {}
+    config: dict[str, Any] = read_yaml(path) if run and path.is_file() else {}
     return config
 
 

@@ -92,7 +92,7 @@ def test_bad_files_say_which_and_why(tmp_path):
     for name, reason in cases:
         with pytest.raises(ImageError, match=rf"{name}.*{reason}"):
             read_image(tmp_path / name)
-    with pytest.raises(ImageError, match="directory"):
+    with pytest.raises(ImageError, match="a folder, no regular file"):
         read_image(tmp_path)
 
 

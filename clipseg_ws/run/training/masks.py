@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +11,8 @@ import torch
 from tqdm import tqdm
 
 from clipseg_ws.backbones.blocks import block_attentions
+from clipseg_ws.door.plain import read_text
+from clipseg_ws.door.state import read_record
 from clipseg_ws.heads.base import Head
 from clipseg_ws.heads.data import HeadData, Targets
 from clipseg_ws.heads.features import FeatureSpec, encode_tokens, pixel_batch, shrink_target
@@ -84,13 +85,14 @@ def open_masks(directory: str | Path) -> MaskFolder:
             f"{str(directory)!r} holds no classes.txt; a folder of `clipseg-ws pseudo` is needed, or classes.txt with "
             "'background' and a class a line beside masks/<picture>.png"
         )
-    lines = [line.strip() for line in listed.read_text("utf-8").splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(listed).splitlines() if line.strip()]
     if len(lines) < 2 or lines[0] != "background":
         raise ValueError(f"{str(listed)!r} must name 'background' first and then a class a line, got {lines[:3]}")
     settings = directory / "settings.json"
-    known = json.loads(settings.read_text("utf-8"))["settings"] if settings.is_file() else {}
+    known = read_record(settings, ["settings"], "give --train threshold=...")["settings"] if settings.is_file() else {}
     masks = directory / "masks" if (directory / "masks").is_dir() else directory
-    return MaskFolder(masks, tuple(lines[1:]), str(known.get("refine", "")))
+    refine = known.get("refine", "") if isinstance(known, Mapping) else ""
+    return MaskFolder(masks, tuple(lines[1:]), str(refine))
 
 
 def shrink_targets(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from clipseg_ws.door.pictures import open_picture
 from clipseg_ws.structures import IGNORE
 from clipseg_ws.weak.readers.forms import Found, Marked, Reader
 from clipseg_ws.weak.written import Name
@@ -20,7 +20,7 @@ def read_scribbles(path: str | Path, names: Sequence[str] | None = None) -> npt.
     Raises ValueError for a colour picture, or a label beyond ``names``.
     """
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             if image.mode not in ("P", "L"):
                 raise ValueError(f"mode {image.mode}")
             values = np.asarray(image)
