@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import io
 import os
+import re
 import uuid
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -146,9 +148,40 @@ def append_csv(path: str | Path, row: Mapping[str, object]) -> None:
             view = view[file.write(view) :]
 
 
-def _csv_line(cells: object) -> bytes:
+def file_name(text: str) -> str:
+    """A file's name out of data: letters, digits and ``. _ + -`` as they are, so that it never leaves its folder.
+
+    What has other signs, is empty or longer than 120 letters gets eight hex digits of its SHA-256.
+
+    Example:
+        >>> file_name("voc21_zero"), file_name("../../evil")
+        ('voc21_zero', '_.._evil-0fbfd372')
+    """
+    plain = re.sub(r"[^\w.+-]", "_", text).lstrip(".")[:120]
+    if plain == text:
+        return plain
+    return f"{plain[:100]}-{hashlib.sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()[:8]}"
+
+
+def csv_cell(value: object) -> object:
+    """A cell as a spreadsheet shows it: text that it would take for a formula gets an apostrophe in front.
+
+    Example:
+        >>> csv_cell("=1+1"), csv_cell("-photo.jpg"), csv_cell("-0.5"), csv_cell(-2)
+        ("'=1+1", "'-photo.jpg", '-0.5', -2)
+    """
+    if not isinstance(value, str) or value[:1] not in ("=", "+", "-", "@", "\t", "\r"):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
+def _csv_line(cells: Iterable[object]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)  # type: ignore[arg-type]
+    csv.writer(text, lineterminator="\n").writerow([csv_cell(cell) for cell in cells])
     return text.getvalue().encode("utf-8", "backslashreplace")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from clipseg_ws.door import reading
-from clipseg_ws.files import atomic_write
+from clipseg_ws.files import atomic_write, csv_cell
 from clipseg_ws.together import locked
 
 COLUMNS = (
@@ -56,6 +56,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
     Raises ValueError where a row lacks a column or has another.
     """
     table = rows if isinstance(rows, pd.DataFrame) else frame(columns, rows, path.name)
+    table = table.map(csv_cell)
     with atomic_write(path) as temporary:
         table.to_csv(temporary, columns=list(columns), index=False, lineterminator="\n", encoding="utf-8")
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clipseg_ws.door import reading
 from clipseg_ws.door.documents import read_json
 
 PICKLED = (".pt", ".pth", ".bin")
@@ -68,7 +69,7 @@ def _is_torchscript(path: Path) -> bool:
     """TorchScript archives are zip files with a table of constants; ``torch.save`` writes none."""
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
+    with reading(path, "a whole torch file", advice="fetch it again"), zipfile.ZipFile(path) as archive:
         return any(name.partition("/")[2] == "constants.pkl" for name in archive.namelist())
 
 

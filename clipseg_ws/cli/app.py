@@ -20,6 +20,7 @@ from clipseg_ws.cli.predict import predict
 from clipseg_ws.cli.prompts import prompts_app
 from clipseg_ws.cli.pseudo import pseudo
 from clipseg_ws.cli.report import report
+from clipseg_ws.cli.stopping import stopping
 from clipseg_ws.cli.supports import SupportCommand
 from clipseg_ws.cli.train import train
 
@@ -64,11 +65,12 @@ for _name, _command in COMMANDS.items():
 
 def main() -> None:
     """Entry point: errors that a user can mend are one line, not a trace."""
-    try:
-        app()
-    except (ValueError, OSError, ImportError) as error:
-        typer.echo(f"clipseg-ws: {error}", err=True)
-        sys.exit(2)
+    with stopping():
+        try:
+            app()
+        except (ValueError, OSError, ImportError) as error:
+            typer.echo(f"clipseg-ws: {error}", err=True)
+            sys.exit(2)
 
 
 def _version(value: bool) -> None:

@@ -20,7 +20,7 @@ _EXPORT = "export it again, or mend the file"
 
 def parse_json(text: str | bytes, file: object = "", what: str = "JSON") -> Any:
     """JSON. Raises InputError for what is none, or is nested deeper than Python's parser goes."""
-    with reading(file, what, advice=_EXPORT):
+    with reading(file, what, advice=_EXPORT if file else ""):
         return json.loads(text)
 
 

@@ -31,11 +31,13 @@ def one_line(text: object, most: int = 600) -> str:
 
 
 @contextmanager
-def reading(file: object, what: str = "", *, advice: str = "", kind: type[InputError] = InputError) -> Iterator[None]:
+def reading(
+    file: object, what: str = "", *, place: str = "", advice: str = "", kind: type[InputError] = InputError
+) -> Iterator[None]:
     """Whatever goes wrong inside becomes a ``kind`` that names ``file``; an ``InputError`` that names one stays.
 
     Args:
-        file: as the user named it. what: it should be: "JSON", "a picture". advice: what to do.
+        file: as the user named it. what: it should be: "JSON", "a picture". place: in it. advice: what to do.
 
     Raises:
         InputError. FileNotFoundError and ImportError stay as they are.
@@ -47,10 +49,11 @@ def reading(file: object, what: str = "", *, advice: str = "", kind: type[InputE
     except InputError as error:
         if error.file:
             raise
-        raise kind(str(error), file=file) from error
+        more = "" if error.advice else advice
+        raise kind(str(error), file=file, place=place, advice=more) from error
     except Exception as error:  # decoders and parsers raise anything on foreign bytes
         wrong = f"not {what}: {reason(error)}" if what else reason(error)
-        raise kind(wrong, file=file, advice=advice) from error
+        raise kind(wrong, file=file, place=place, advice=advice) from error
 
 
 def reason(error: BaseException) -> str:

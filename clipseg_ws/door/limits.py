@@ -20,7 +20,7 @@ class Limit:
 
 
 LIMITS: dict[str, Limit] = {
-    "pixels": Limit(100_000_000, "pixels of one picture or mask; 10,000 x 10,000"),
+    "pixels": Limit(100_000_000, "pixels of one picture or mask; decoding takes 8 to 16 bytes each"),
     "side": Limit(65_535, "pixels of a side, as in JPEG"),
     "bytes": Limit(2_000_000_000, "bytes of one label file (JSON, XML, CSV, text)"),
     "yaml_bytes": Limit(5_000_000, "bytes of a YAML file"),

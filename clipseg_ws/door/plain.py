@@ -42,6 +42,14 @@ def regular(path: str | os.PathLike[str]) -> int:
     return there.st_size
 
 
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a regular file is there; False for a name that no file can have, too long or with a zero byte."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
 def open_data(path: str | os.PathLike[str]) -> BinaryIO:
     """A regular file, opened to read bytes. Raises FileNotFoundError, InputError."""
     regular(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -177,7 +178,7 @@ def load_bank(path: str | Path, backbone: Any = None, device: torch.device | str
         FileNotFoundError: no such file. BankError: a damaged file, one that is no bank, or one of other weights.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.exists(path):
         raise FileNotFoundError(f"no support bank at {str(path)!r}")
     device = device if backbone is None else backbone.device
     advice = "delete it, then the examples are encoded again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,7 +71,7 @@ def read_mask(mask: Any, size: tuple[int, int], name: str = "mask") -> Mask:
 
 def _split_value(mask: Any) -> tuple[Any, int | None]:
     """ "mask.png#8" -> ("mask.png", 8), unless a file has that very name."""
-    if isinstance(mask, str) and not Path(mask).exists():
+    if isinstance(mask, str) and not os.path.exists(mask):
         path, sign, value = mask.rpartition("#")
         if sign and value.isdigit():
             return path, int(value)

@@ -182,13 +182,13 @@ class TokenStore:
 
 def _entry(line: bytes, path: Path, number: int) -> tuple[str, Entry]:
     """(name, entry) of a line of the index. Raises InputError for another line."""
-    with reading(path, "an index of tokens", advice=ADVICE):
-        row = parse_json(line, path)
+    with reading(path, "an index of tokens", place=f"line {number}", advice=ADVICE):
+        row = parse_json(line)
         name, offset, (rows, columns) = row["name"], row["offset"], row["grid"]
         if not isinstance(name, str) or not all(isinstance(n, int) for n in (offset, rows, columns)):
-            raise InputError("no entry of a token store", file=path, place=f"line {number}", advice=ADVICE)
+            raise InputError("no entry of a token store")
         if not (offset >= 0 and 0 < rows <= MOST_PATCHES and 0 < columns <= MOST_PATCHES):
-            raise InputError("a grid that no picture has", file=path, place=f"line {number}", advice=ADVICE)
+            raise InputError("a grid that no picture has")
         return name, Entry((rows, columns), offset)
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from queue import Empty, Queue
@@ -22,7 +23,7 @@ from clipseg_ws.door.errors import InputError, one_line
 from clipseg_ws.door.errors import reason as said_of
 from clipseg_ws.door.limits import limit
 from clipseg_ws.door.pictures import opened
-from clipseg_ws.door.plain import open_data, read_data
+from clipseg_ws.door.plain import is_file, open_data, read_data
 from clipseg_ws.pictures.objects import is_object_store, read_object
 from clipseg_ws.pictures.sources import Source, check_url, is_url
 
@@ -72,7 +73,7 @@ def stored_size(source: Source | str | Path) -> tuple[tuple[int, int], int] | No
     Raises ImageError for what is no picture. A URL is downloaded for it.
     """
     name = str(source)
-    if not is_url(name) and not Path(name).is_file():
+    if not is_url(name) and not is_file(name):
         return None
     try:
         with BytesIO(read_bytes(name)) if is_url(name) else open_data(name) as file, opened(file) as image:
@@ -107,10 +108,9 @@ def reason(error: Exception) -> str:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # a broken EXIF block must not cost the picture
-        return image
+    with suppress(Exception):  # a broken EXIF block must not cost the picture
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -10,8 +10,9 @@ from typing import Any
 
 import yaml
 
-from clipseg_ws.door import InputError, read_text
 from clipseg_ws.door.documents import parse_json, parse_yaml
+from clipseg_ws.door.errors import InputError
+from clipseg_ws.door.plain import is_file, read_text
 from clipseg_ws.files import write_text
 from clipseg_ws.structures import Vocabulary
 from clipseg_ws.text.class_entries import EXAMPLE
@@ -54,7 +55,7 @@ def looks_like_path(text: str) -> bool:
 
 def read_class_file(path: Path) -> dict[str, Any]:
     """A class file as a document. Raises FileNotFoundError, or ValueError where it is not as documented."""
-    if not path.is_file():
+    if not is_file(path):
         raise FileNotFoundError(f"class file {path} does not exist; give a .yaml or .txt file, or names, {EXAMPLE}")
     kind = path.suffix.lower()
     if kind in (".tsv", ".xml", ".data"):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from clipseg_ws.door.documents import read_mapping
+from clipseg_ws.door.errors import reading
 from clipseg_ws.door.pictures import check_size
 from clipseg_ws.door.runs import decode_runs, draw_polygons
 from clipseg_ws.eval.datasets.files import DatasetError
@@ -35,8 +36,12 @@ def coco_maps(path: Path, *, empty: bool) -> list[tuple[str, Callable[[], np.nda
     file's order, later ones over earlier ones. ``empty``: pictures without annotation too. Annotations that cannot be
     drawn are left out with a warning that names them.
     """
+    with reading(path, "an instances_*.json of COCO", advice="fetch it again"):
+        return _maps(path, read_mapping(path), empty)
+
+
+def _maps(path: Path, content: dict[str, Any], empty: bool) -> list[tuple[str, Callable[[], np.ndarray]]]:
     tool = decoder()
-    content = read_mapping(path)
     for key in ("images", "annotations", "categories"):
         if key not in content:
             raise DatasetError(f"{str(path)!r} holds no {key}; an instances_*.json is needed")
@@ -47,6 +52,10 @@ def coco_maps(path: Path, *, empty: bool) -> list[tuple[str, Callable[[], np.nda
     warn_of([f"{path}, {problem}" for problem in problems], "left out")
 
     def draw(image: dict[str, Any]) -> np.ndarray:
+        with reading(path, "an instances_*.json of COCO", advice="fetch it again"):
+            return drawn(image)
+
+    def drawn(image: dict[str, Any]) -> np.ndarray:
         width, height = check_size(image["width"], image["height"])
         size = (height, width)
         labels = np.zeros(size, np.uint8)

@@ -113,8 +113,12 @@ def _from_mat(path: Path) -> np.ndarray:
 
 
 def _from_json(path: Path) -> tuple[Maps, dict[str, list[str]]]:
+    with reading(path, "PASCAL Context's trainval_merged.json", advice="fetch it again"):
+        return _maps(path, read_mapping(path))
+
+
+def _maps(path: Path, content: dict[str, Any]) -> tuple[Maps, dict[str, list[str]]]:
     tool = decoder()
-    content = read_mapping(path)
     table = context_table()
     by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for item in content["annos_segmentation"]:
@@ -125,7 +129,8 @@ def _from_json(path: Path) -> tuple[Maps, dict[str, list[str]]]:
         size = (height, width)
         labels = np.zeros(size, np.int64)
         for item in by_image[image["image_id"]]:
-            labels[decode(tool, item["segmentation"], size)] = item["category_id"]
+            with reading(path, "PASCAL Context's trainval_merged.json", advice="fetch it again"):
+                labels[decode(tool, item["segmentation"], size)] = item["category_id"]
         return table[labels]
 
     images = sorted(content["images"], key=lambda image: image["file_name"])
