@@ -10,7 +10,7 @@ from typing import Any
 import fuzz_inputs as seed
 import torch
 
-from clipseg_ws.backbones.folder import check_folder_config
+from clipseg_ws.backbones.folder import check_folder_config, embedded_files, load_folder
 from clipseg_ws.backbones.weights import read_weights
 from clipseg_ws.config import parse_settings, resolve
 from clipseg_ws.eval.datasets.coco_instances import coco_maps
@@ -37,6 +37,7 @@ from clipseg_ws.weak.readers.scribbles import read_scribbles
 from clipseg_ws.weak.tags import read_tags
 from clipseg_ws.web.shapes import PAINT_KINDS, paint_mask, parse_shapes, to_weak
 
+NANO, WEIGHTS = embedded_files("nano")[0].parent, "open_clip_model.safetensors"
 NAMES = ("cat", "dog")
 Read = Callable[[Path], Any]
 Group = tuple[str, list[bytes], Read]  # file name, seeds, reader
@@ -98,6 +99,8 @@ def groups() -> dict[str, Group]:
         "token index": ("index.jsonl", [b'{"name": "a", "grid": [1, 2], "offset": 0}\n'], _tokens),
         "run state": ("s.npz", [seed.npz(), seed.zip_bomb()], _state),
         "mask folder": ("settings.json", [seed.plain({"settings": {"refine": "crf"}, "classes": ["cat"]})], _masks),
+        "model folder": ("open_clip_config.json", [(NANO / "open_clip_config.json").read_bytes()], _model),
+        "model weights": ("open_clip_model.safetensors", [(NANO / "nano.safetensors").read_bytes()], _model),
         "model config": ("open_clip_config.json", [seed.plain(seed.CONFIG)], _config),
         "results": ("results.csv", [",".join(COLUMNS).encode() + b"\n" + b",1" * (len(COLUMNS) - 1) + b"\n"], _results),
         "drawing": ("d.json", [seed.plain(seed.SHAPES)], _drawing),
@@ -162,6 +165,13 @@ def _drawing(path: Path) -> None:
 
 def _painting(path: Path) -> None:
     paint_mask(parse_shapes(_text(path), (24, 16), PAINT_KINDS), (24, 16))
+
+
+def _model(path: Path) -> None:
+    for name, source in (("open_clip_config.json", "open_clip_config.json"), (WEIGHTS, "nano.safetensors")):
+        if not (path.parent / name).exists():
+            (path.parent / name).symlink_to(NANO / source)
+    load_folder(path.parent, offline=True)
 
 
 def _setting(path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -80,6 +82,23 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, monkeypatch):
         save_checkpoint({"settings": {}, "step": 2}, path)
     assert load_checkpoint(path, {}, torch.device("cpu"))["step"] == 1
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+@pytest.mark.skipif(shutil.which("mount") is None or not hasattr(os, "geteuid"), reason="no mount here")
+def test_a_disk_that_is_really_full(tmp_path):
+    place = tmp_path / "small"
+    place.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
+    if os.geteuid() or subprocess.run(words, capture_output=True).returncode:
+        pytest.skip("only root may mount a small tmpfs, where the machine allows it")
+    try:
+        save_checkpoint({"settings": {}, "step": 1}, place / "c.pt")
+        with pytest.raises(OSError, match="the one before is whole: make room"):
+            save_checkpoint({"settings": {}, "step": 2, "weights": torch.zeros(200_000)}, place / "c.pt")
+        assert load_checkpoint(place / "c.pt", {}, torch.device("cpu"))["step"] == 1
+        assert [file.name for file in place.iterdir()] == ["c.pt"]
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
 
 
 def test_tokens_behind_the_end_of_the_file_are_made_again(nano, whole, folder):
