@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from clipseg_ws.door.errors import InputError
 
@@ -31,8 +32,11 @@ DAY = 86_400  # seconds after which another machine's leftovers count as left
 
 @cache
 def machine() -> str:
-    """This machine in eight letters."""
-    return hashlib.sha256(socket.gethostname().encode("utf-8", "replace")).hexdigest()[:8]
+    """This machine, or this container in it, whose processes have numbers of their own, in eight letters."""
+    space = ""
+    with suppress(OSError):
+        space = os.readlink("/proc/self/ns/pid")
+    return hashlib.sha256(f"{socket.gethostname()} {space}".encode("utf-8", "replace")).hexdigest()[:8]
 
 
 def owner() -> str:
@@ -123,17 +127,17 @@ def locked(path: str | Path, *, wait: bool = True, what: str = "") -> Iterator[N
         yield
 
 
-def _sign(file: object) -> None:
+def _sign(file: Any) -> None:
     about = {"owner": _user(), "host": socket.gethostname(), "process": os.getpid(), "time": time.strftime("%F %T")}
     with suppress(OSError):
-        file.truncate(0)  # type: ignore[attr-defined]
-        file.write(json.dumps(about).encode() + b"\n")  # type: ignore[attr-defined]
+        file.truncate(0)
+        file.write(json.dumps(about).encode() + b"\n")
 
 
-def _holder(file: object) -> str:
+def _holder(file: Any) -> str:
     try:
-        file.seek(0)  # type: ignore[attr-defined]
-        about = json.loads(file.read(2000))  # type: ignore[attr-defined]
+        file.seek(0)
+        about = json.loads(file.read(2000))
         return f"process {about['process']} of {about['owner']} on {about['host']} since {about['time']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import typer
 
@@ -43,18 +44,19 @@ def stopping() -> Iterator[None]:
             raise
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:
+                signal.signal(number, handler)
     if seen:
         typer.echo(f"clipseg-ws: {ON}", err=True)
         sys.exit(128 + seen[0])
 
 
-def _install(stop: object) -> dict[int, object]:
+def _install(stop: Any) -> dict[int, Any]:
     """Set the handlers; {} outside the main thread, where none can be set."""
-    before: dict[int, object] = {}
+    before: dict[int, Any] = {}
     for number in (signal.SIGTERM, signal.SIGINT):
         try:
-            before[number] = signal.signal(number, stop)  # type: ignore[arg-type]
+            before[number] = signal.signal(number, stop)
         except ValueError:
             break
     return before

@@ -34,7 +34,8 @@ def one_line(text: object, most: int = 600) -> str:
 def reading(
     file: object, what: str = "", *, place: str = "", advice: str = "", kind: type[InputError] = InputError
 ) -> Iterator[None]:
-    """Whatever goes wrong inside becomes a ``kind`` that names ``file``; an ``InputError`` that names one stays.
+    """Whatever goes wrong inside becomes a ``kind`` that names ``file``; an ``InputError`` that names one stays, and
+    so do those of a kind of its own (``DatasetError``, ``ImageError``), whose text names it.
 
     Args:
         file: as the user named it. what: it should be: "JSON", "a picture". place: in it. advice: what to do.
@@ -47,7 +48,7 @@ def reading(
     except (FileNotFoundError, ImportError):
         raise
     except InputError as error:
-        if error.file:
+        if error.file or type(error) is not InputError:
             raise
         more = "" if error.advice else advice
         raise kind(str(error), file=file, place=place, advice=more) from error

@@ -23,6 +23,7 @@ LIMITS: dict[str, Limit] = {
     "pixels": Limit(100_000_000, "pixels of one picture or mask; decoding takes 8 to 16 bytes each"),
     "side": Limit(65_535, "pixels of a side, as in JPEG"),
     "bytes": Limit(2_000_000_000, "bytes of one label file (JSON, XML, CSV, text)"),
+    "unpacked_bytes": Limit(200_000_000, "bytes of a packed table when it is unpacked"),
     "yaml_bytes": Limit(5_000_000, "bytes of a YAML file"),
     "download_bytes": Limit(100_000_000, "bytes of one download"),
     "depth": Limit(100, "levels of nesting in YAML and XML; JSON ends where Python's parser does"),

@@ -13,31 +13,26 @@ from clipseg_ws.door.limits import check
 from clipseg_ws.door.plain import regular
 
 
-def advice(what: str) -> str:
-    """What to do about a file that an earlier run left and that cannot be used."""
-    return f"delete it, then {what}"
-
-
-def read_record(path: str | os.PathLike[str], keys: Iterable[str], redone: str) -> dict[str, Any]:
+def read_record(path: str | os.PathLike[str], keys: Iterable[str], advice: str) -> dict[str, Any]:
     """A JSON mapping that an earlier run wrote, with these keys.
 
     Args:
-        redone: what happens where the file is deleted: "the masks are made again".
+        advice: what to do where it cannot be used: "delete it; the masks are then made again".
 
     Raises:
         FileNotFoundError. InputError: empty, cut, foreign; says what to do.
     """
-    with reading(path, "the record of an earlier run", advice=advice(redone)):
+    with reading(path, "the record of an earlier run", advice=advice):
         try:
             content = read_mapping(path)
         except InputError as error:
             raise InputError(
-                f"empty, cut off or not the record of an earlier run ({error})", file=path, advice=advice(redone)
+                f"empty, cut off or not the record of an earlier run ({error})", file=path, advice=advice
             ) from error
         missing = [key for key in keys if key not in content]
         if missing:
             raise InputError(
-                f"not the record of an earlier run: it has no {', '.join(missing)}", file=path, advice=advice(redone)
+                f"not the record of an earlier run: it has no {', '.join(missing)}", file=path, advice=advice
             )
         return content
 

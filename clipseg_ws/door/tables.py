@@ -28,13 +28,16 @@ def csv_rows(text: str, sign: str = ",", *, strict: bool = True) -> list[tuple[i
 
 
 def read_packed_text(path: str | os.PathLike[str]) -> str:
-    """A UTF-8 text, plain or packed by gzip; unpacking stops at ``limit("bytes")``. Raises as ``read_text``."""
+    """A UTF-8 text, plain or packed by gzip; no more than ``limit("unpacked_bytes")`` are unpacked.
+
+    Raises as ``read_text``.
+    """
     data = read_data(path)
     with reading(path, "a text in UTF-8, plain or packed by gzip"):
         if data[:2] == b"\x1f\x8b":
             with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
-                data = packed.read(limit("bytes") // 10 + 1)
-            check("bytes", 10 * len(data), f"more than {len(data)} unpacked bytes")
+                data = packed.read(limit("unpacked_bytes") + 1)
+            check("unpacked_bytes", len(data), f"{len(data)} bytes or more")
         return data.decode("utf-8-sig")
 
 

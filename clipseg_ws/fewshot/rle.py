@@ -32,7 +32,7 @@ def labels_of(content: Mapping[str, Any], size: tuple[int, int] | None = None) -
             return _of_picture(content, size)
         code = content.get("segmentation", content)
         if isinstance(code, Mapping) and size is not None:
-            _check_aspect(code.get("size"), size)
+            _check_sides(code.get("size"), size)
         return decode_rle(code)
     except RleError:
         raise
@@ -42,8 +42,8 @@ def labels_of(content: Mapping[str, Any], size: tuple[int, int] | None = None) -
         raise RleError(f"its RLE cannot be decoded: {type(error).__name__}: {error}") from error
 
 
-def _check_aspect(given: Any, size: tuple[int, int]) -> None:
-    """Raise RleError for a declared (H, W) of another aspect or much larger than the picture (width, height)."""
+def _check_sides(given: Any, size: tuple[int, int]) -> None:
+    """Raise RleError for a declared (H, W) much larger than the picture (width, height)."""
     if not isinstance(given, (list, tuple)) or len(given) != 2 or not all(map(is_number, given)):
         return  # decoding says what is wrong
     width, height = check_size(given[1], given[0])
@@ -57,7 +57,7 @@ def _of_picture(content: Mapping[str, Any], size: tuple[int, int] | None) -> npt
         raise RleError(f"its COCO json holds {len(images)} pictures; a mask belongs to one")
     width, height = check_size(images[0]["width"], images[0]["height"])
     if size is not None:
-        _check_aspect((height, width), size)
+        _check_sides((height, width), size)
     labels = np.zeros((height, width), np.int32)
     for entry in annotations:
         try:

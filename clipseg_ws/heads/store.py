@@ -59,7 +59,7 @@ class TokenStore:
         made_by["blocks"] = list(spec.resolved(backbone.depth))
         path = self.folder / SPEC
         if path.exists():
-            there = read_record(path, made_by, ADVICE)
+            there = read_record(path, (), ADVICE)
             if differing := sorted(k for k in {*there, *made_by} if there.get(k) != made_by.get(k)):
                 raise ValueError(
                     f"{str(self.folder)!r} holds tokens made with other {', '.join(differing)}; choose another folder "

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from clipseg_ws.door.errors import InputError
 from clipseg_ws.door.state import read_record
 from clipseg_ws.files import remove_unfinished, write_arrays, write_text
 from clipseg_ws.output.datasets import Written, written
@@ -168,7 +169,10 @@ def _claim(directory: Path, names: Sequence[str], settings: dict[str, Any], over
     text = json.dumps({"classes": list(names), "settings": answers}, indent=2, ensure_ascii=False) + "\n"
     path = directory / "settings.json"
     if path.exists() and not overwrite:
-        there = read_record(path, ("settings", "classes"), "or --overwrite to make all masks again")
+        advice = "choose another output folder, or --overwrite to make all again"
+        there = read_record(path, ("settings", "classes"), advice)
+        if not isinstance(there["settings"], dict):
+            raise InputError("its settings are no mapping", file=path, advice=advice)
         now = json.loads(text)
         differing = sorted(
             k for k in {*there["settings"], *answers} if there["settings"].get(k) != now["settings"].get(k)

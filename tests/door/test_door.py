@@ -161,9 +161,9 @@ def test_tables(tmp_path, monkeypatch):
     monkeypatch.setenv("CLIPSEG_WS_MAX_ROWS", "3")
     with pytest.raises(InputError, match="at most 3 rows"):
         csv_rows("a\n" * 5)
-    monkeypatch.setenv("CLIPSEG_WS_MAX_BYTES", "100000")
+    monkeypatch.setenv("CLIPSEG_WS_MAX_UNPACKED_BYTES", "100000")
     (tmp_path / "bomb.csv.gz").write_bytes(gzip.compress(b"0" * 10**7))
-    with pytest.raises(InputError, match="unpacked bytes"):
+    with pytest.raises(InputError, match="when it is unpacked"):
         read_packed_text(tmp_path / "bomb.csv.gz")
 
 

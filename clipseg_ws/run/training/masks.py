@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,7 +90,9 @@ def open_masks(directory: str | Path) -> MaskFolder:
     if len(lines) < 2 or lines[0] != "background":
         raise ValueError(f"{str(listed)!r} must name 'background' first and then a class a line, got {lines[:3]}")
     settings = directory / "settings.json"
-    known = read_record(settings, ["settings"], "give --train threshold=...")["settings"] if settings.is_file() else {}
+    known: Any = {}
+    if settings.is_file():
+        known = read_record(settings, ["settings"], "delete it, and say --threshold")["settings"]
     masks = directory / "masks" if (directory / "masks").is_dir() else directory
     refine = known.get("refine", "") if isinstance(known, Mapping) else ""
     return MaskFolder(masks, tuple(lines[1:]), str(refine))
