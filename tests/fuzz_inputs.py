@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import random
 import re
 import struct
-import zipfile
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -115,18 +113,6 @@ def checkpoint() -> bytes:
     """A training's state."""
     buffer = io.BytesIO()
     torch.save({"settings": {"a": 1}, "step": 3, "weights": torch.zeros(4)}, buffer)
-    return buffer.getvalue()
-
-
-def parquet() -> bytes:
-    """A list of pictures; b"" without pyarrow."""
-    try:
-        import pyarrow
-        from pyarrow import parquet as pq
-    except ImportError:
-        return b"PAR1"
-    buffer = io.BytesIO()
-    pq.write_table(pyarrow.table({"path": ["a.png", "b.png"], "n": [1, 2]}), buffer)
     return buffer.getvalue()
 
 
@@ -246,16 +232,3 @@ def _card(data: bytes, rnd: random.Random) -> bytes:
     except (ValueError, KeyError, AttributeError, IndexError, TypeError, RecursionError):
         header = _structure(header, rnd)
     return struct.pack("<Q", len(header)) + header + data[8 + size :]
-
-
-def packed(data: bytes) -> bytes:
-    """As gzip."""
-    return gzip.compress(data, mtime=0)
-
-
-def zip_bomb() -> bytes:
-    """A small zip of a large array."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("head.npy", b"\x93NUMPY" + b"0" * 50_000_000)
-    return buffer.getvalue()
