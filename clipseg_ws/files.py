@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from clipseg_ws.door.errors import reading
 from clipseg_ws.door.plain import read_text as read_text  # the other direction, for those who read and write
 from clipseg_ws.together import owner, remove, sweep
 
@@ -186,7 +187,8 @@ def _csv_line(cells: Iterable[object]) -> bytes:
 
 
 def _check_header(path: Path, columns: list[str]) -> None:
-    with open(path, encoding="utf-8", errors="replace", newline="") as file:
+    about = reading(path, "a table that a run wrote", advice="move it away")
+    with about, open(path, encoding="utf-8", errors="replace", newline="") as file:
         header = next(csv.reader(file), [])
     if header != columns:
         raise ValueError(f"{str(path)!r} has the columns {', '.join(header)}; the row has {', '.join(columns)}")

@@ -34,7 +34,7 @@ def read_value(text: str, where: str = "") -> Any:
     try:
         value = parse_yaml(text, what="a value")
     except ValueError as error:
-        problem = str(error).removeprefix("not a value: ")
+        problem = str(error).removeprefix("damaged, or ").removeprefix("not a value: ")
         raise InputError(f"{shown} cannot be read ({problem}); put text into quotes") from error
     if isinstance(value, str):
         try:

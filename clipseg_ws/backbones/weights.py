@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clipseg_ws.door import reading
+from clipseg_ws.door import reading, regular
 from clipseg_ws.door.documents import read_json
 
 PICKLED = (".pt", ".pth", ".bin")
@@ -38,16 +38,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
+    with reading(path, "a safetensors file", advice="fetch it again"):
+        regular(path)
         return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no safetensors file ({error}); fetch it again") from error
 
 
 def _read_pickle(path: Path) -> Any:
+    regular(path)
     if _is_torchscript(path):
         raise ValueError(
             f"{path} is a TorchScript archive (as OpenAI published CLIP), a program that is not run here; use the same "

@@ -53,7 +53,7 @@ def reading(
         more = "" if error.advice else advice
         raise kind(str(error), file=file, place=place, advice=more) from error
     except Exception as error:  # decoders and parsers raise anything on foreign bytes
-        wrong = f"not {what}: {reason(error)}" if what else reason(error)
+        wrong = f"damaged, or not {what}: {reason(error)}" if what else reason(error)
         raise kind(wrong, file=file, place=place, advice=advice) from error
 
 

@@ -101,7 +101,7 @@ def reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, InputError) and error.file:
-        return str(error).partition(": ")[2]  # the path is said by the caller
+        return str(error).removeprefix(f"{error.file!r}: ")  # the path is said by the caller
     if isinstance(error, (OSError, ValueError)) and str(error):
         return one_line(error)
     return said_of(error)
