@@ -163,12 +163,13 @@ async def read_body(receive: Receive, most: int) -> tuple[bytes | None, Receive]
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         more = message.get("more_body", False) and message["type"] == "http.request"
-    waiting = [{"type": "http.request", "body": b"".join(parts), "more_body": False}]
+    whole = b"".join(parts)
+    waiting: list[Message] = [{"type": "http.request", "body": whole, "more_body": False}]
 
     async def again() -> Message:
         return waiting.pop() if waiting else await receive()
 
-    return (None if size > most else waiting[0]["body"]), again  # type: ignore[return-value]
+    return (None if size > most else whole), again
 
 
 def names_remote_file(body: bytes) -> bool:
