@@ -12,8 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from clipseg_ws.backbones import DEFAULT_MODEL, load_backbone, load_features
-from clipseg_ws.backbones.features import FeatureBackbone
-from clipseg_ws.backbones.protocol import Backbone
+from clipseg_ws.backbones.protocol import Backbone, PictureModel
 from clipseg_ws.config import flatten, resolve
 from clipseg_ws.fewshot.bank import SupportBank
 from clipseg_ws.output.segmentation import Segmentation
@@ -41,11 +40,12 @@ class Segmenter:
     """Segments pictures with a frozen CLIP: names in, masks out; or image tags in, masks out.
 
     Args:
-        model: "ARCH/PRETRAINED" (open_clip), "hf:REPO", "local-dir:PATH" or "nano"; see ``load_backbone``.
+        model: "ARCH/PRETRAINED" (open_clip), "hf:REPO", "local-dir:PATH", "nano" or "photo"; see ``load_backbone``.
         method: a preset by name, see ``config.METHODS``.
         device, dtype: "auto" or explicit ("cuda", "cpu", ...; "float32", "bfloat16", "float16").
         offline: never touch the network.
-        features: a second vision model ("hf:facebook/dinov2-base", "local-dir:PATH"), see ``backbones.features``.
+        features: a second vision model ("hf:facebook/dinov2-base", "local-dir:PATH", "photo:stem"), see
+            ``load_features``.
         head: a trained head's file (``clipseg-ws train``): it answers alone, without prompts.
         backbone: an already loaded one instead of ``model``.
         **config: any field of ``Config``; unknown ones raise.
@@ -58,7 +58,7 @@ class Segmenter:
 
     def __init__(
         self, model: str = DEFAULT_MODEL, *, method: str = "default", device: str = "auto", dtype: str = "auto",
-        offline: bool = False, features: str | FeatureBackbone | None = None, head: str | Path | None = None,
+        offline: bool = False, features: str | PictureModel | None = None, head: str | Path | None = None,
         backbone: Backbone | None = None, **config: Any,
     ) -> None:  # fmt: skip
         resolve(method, config)  # a misspelt setting should not cost the loading of a model

@@ -62,6 +62,60 @@ def tiny_clip(*, width: int = 64, layers: int = 3, image_size: int = 64, embed: 
     return model.eval()
 
 
+HYBRID_CFG = {
+    "embed_dim": 24,
+    "quick_gelu": False,
+    "vision_cfg": {"image_size": 64, "layers": 3, "width": 32, "head_width": 16, "patch_size": 16,
+                   "stem": "tf_efficientnet_lite0"},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+}  # fmt: skip
+
+
+@torch.no_grad()
+def noisy_stem(stem: torch.nn.Module) -> torch.nn.Module:
+    """The stem with norms that are no ones and zeros, in eval mode.
+
+    Its batch norms have seen noise, so that features depend on the picture; blocks with a shortcut add little to it, as
+    layers of random weights enlarge what rounding leaves.
+    """
+    norms = [part for part in stem.modules() if isinstance(part, torch.nn.BatchNorm2d)]
+    for parameter in stem.parameters():
+        if parameter.ndim == 1:
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    for part in stem.modules():
+        if getattr(part, "has_skip", False):
+            part.bn3.weight.mul_(0.2)
+    for norm in norms:
+        norm.momentum = 1.0
+    stem.train()(torch.randn(4, 3, 64, 96))
+    for norm in norms:
+        norm.momentum = 0.1
+    return stem.eval()
+
+
+def tiny_hybrid():
+    """A small random hybrid CLIP (``HYBRID_CFG``), seeded, float32, eval mode, its stem ``noisy_stem``'s."""
+    from clipseg_ws.backbones.hybrid import empty_hybrid
+
+    torch.manual_seed(0)
+    model = empty_hybrid(HYBRID_CFG)
+    noisy_stem(model.visual.conv1).project.weight.data.mul_(0.3)  # patches about as strong as positions
+    return model.eval()
+
+
+def save_tiny_hybrid(folder: Path, *, dtype: torch.dtype = torch.float32, weights: str = "open_clip_model.safetensors"):
+    """``tiny_hybrid`` in a folder of open_clip's format, without the counters of its batch norms; the saved model."""
+    from safetensors.torch import save_file
+
+    model = tiny_hybrid().to(dtype)
+    state = {key: value for key, value in model.state_dict().items() if value.is_floating_point()}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(state, folder / weights)
+    half = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": HYBRID_CFG, "preprocess_cfg": half}))
+    return model.float()
+
+
 def small_dino():
     """A small random DINOv2 with patches of 14 pixels, as a ``FeatureBackbone``."""
     import transformers as tf

@@ -83,7 +83,7 @@ def patch_features(
     """Patch features [B, C, h', w'] of the other model for the pixels of the CLIP backbone.
 
     Args:
-        source: a ``backbones.features.FeatureBackbone`` (DINO, DINOv2, DINOv3, ... by ``load_features``), or a SAM
+        source: a ``backbones.protocol.PictureModel`` (DINO, DINOv2, DINOv3, ... by ``load_features``), or a SAM
             encoder of ``transformers`` (``last_hidden_state`` [B, C, h', w'], ``config.image_size``).
         pixels: [B, 3, H, W] normalised with ``pixel_mean`` and ``pixel_std``. They are normalised anew for the other
             model and resized bilinearly to a multiple of its patch size (SAM: to its one size).

@@ -3,12 +3,14 @@
 The room from the ground up; each file knows only those in front of it:
 
     protocol, families, errors      what a backbone is, the tables of names, what can go wrong
+    hybrid                          a convolutional stem in front of a ViT
     attention, last_block, walk     one block: its attention, its weights as a value, open_clip's modules
     positions, device               a table of positions on another grid; where weights live and in which dtype
     layout, preprocessing, weights  from a configuration and files to a model, or a refusal
     architecture, custom, words     the same of every other ViT: judged, built, its tokenizer
     tower, tower_backbone           any ViT piece by piece; the adapters are own_tower, timm_tower, transformers_tower
     openclip, convert, features     the backbones: CLIP's layout, transformers' CLIP in it, patches without text
+    stem_features                   a hybrid's stem alone, as a second model
     wrap_openclip, feature_kinds    which of them a model of open_clip gets; vision models that take pictures otherwise
     hub, folder, repos, tags        where weights are: the hub and its cache, a folder, a repository, open_clip's table
     cached, second, blocks          what is in the cache; second models by name; every block's attention
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     import torch
 
     from clipseg_ws.backbones.cached import CachedWeights
-    from clipseg_ws.backbones.features import FeatureBackbone
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -69,7 +70,8 @@ def load_backbone(
 
     Args:
         name: "ARCH/PRETRAINED" (open_clip's table), "hf:REPO" (transformers' or open_clip's files on the hub),
-            "local-dir:PATH" (a folder in either format) or "nano" (embedded in the package); see ``FAMILIES``.
+            "local-dir:PATH" (a folder in either format) or "nano", "photo" (embedded in the package); see
+            ``FAMILIES``.
         device: "auto", "cpu", "cuda", "cuda:N", "mps" or a torch.device.
         dtype: "auto" (bfloat16 where the hardware is fast at it, else float32), "float32", "bfloat16", "float16".
         offline: never use the network; so does HF_HUB_OFFLINE=1. Cached weights are used without it anyway.
@@ -129,26 +131,28 @@ def wrap(model: Any, **settings: Any) -> Backbone:
 
 def load_features(
     name: str, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto", offline: bool = False
-) -> FeatureBackbone:
+) -> PictureModel:
     """A frozen second model by name, which supplies patch features only.
 
     Args:
-        name: "hf:REPO" (transformers' files on the hub) or "local-dir:PATH" (what ``save_pretrained`` wrote), see
-            ``FEATURES``. Of a model with two towers (CLIP, SigLIP, SAM) the vision tower is taken.
+        name: "hf:REPO" (transformers' files on the hub), "local-dir:PATH" (what ``save_pretrained`` wrote) or
+            "MODEL:stem" (the convolutional stem of a hybrid model, "photo:stem"), see ``FEATURES``. Of a model with two
+            towers (CLIP, SigLIP, SAM) the vision tower is taken.
         device, dtype, offline: as for ``load_backbone``.
 
     Raises:
         WeightsNotFound: the files are not here and cannot be fetched. FileNotFoundError: a folder lacks files.
-        UnsupportedBackbone: no vision transformer that transformers knows.
+        UnsupportedBackbone: no vision transformer that transformers knows, or no stem.
         ValueError: an unknown form of name, weights that are not safetensors or do not fit the configuration.
     """
     from clipseg_ws.backbones.device import choose_device, choose_dtype
-    from clipseg_ws.backbones.second import read_folder
 
     target = choose_device(device)
     number = choose_dtype(dtype, target)
     entry, rest = parse_name(name, FEATURES, "features")
-    return read_folder(entry.load()(rest, offline=offline), name, target, number)
+    model: PictureModel = entry.load()(rest, name=name, offline=offline)
+    model.place(target, number)
+    return model
 
 
 def list_models() -> list[str]:

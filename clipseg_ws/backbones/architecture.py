@@ -7,6 +7,7 @@ from typing import Any
 
 from clipseg_ws.backbones.declared import check_declared
 from clipseg_ws.backbones.errors import NEAREST, UnsupportedBackbone
+from clipseg_ws.backbones.hybrid import odd_stem
 from clipseg_ws.backbones.layout import CLIP_VOCABULARY
 
 _ODD_BLOCKS = ("qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc")
@@ -17,7 +18,8 @@ _MOBILE = "use 'MobileCLIP2-B/dfndr2b', the family's ViT"
 def check_architecture(model_cfg: Mapping[str, Any], name: str) -> None:
     """Raise UnsupportedBackbone unless the configuration describes a ViT on a grid and a text tower.
 
-    Training-time settings (``patch_dropout``, ``output_tokens``) do not matter and are accepted.
+    A convolutional stem may stand in front of the ViT, see ``hybrid.py``. Training-time settings
+    (``patch_dropout``, ``output_tokens``) do not matter and are accepted.
     """
     lacking = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in model_cfg]
     if lacking:
@@ -31,7 +33,7 @@ def check_architecture(model_cfg: Mapping[str, Any], name: str) -> None:
     reason, instead = odd_picture_tower(model_cfg["vision_cfg"]), NEAREST
     if reason and "FastViT" in reason:
         instead = _MOBILE
-    reason = reason or _odd_text_tower(model_cfg["text_cfg"])
+    reason = reason or odd_stem(model_cfg) or _odd_text_tower(model_cfg["text_cfg"])
     if reason:
         raise UnsupportedBackbone(f"{name!r} cannot be used: {reason}; {instead}")
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clipseg_ws.backbones.layout import NOT_WEIGHTS, build_clip, check_weights
+from clipseg_ws.backbones.layout import NOT_WEIGHTS, build_clip, fitting
 from clipseg_ws.backbones.words import text_configuration
 
 _POSITION_IDS = ".position_ids"  # a counter that old checkpoints stored
@@ -43,9 +43,7 @@ def build_custom(model_cfg: Mapping[str, Any], state: Mapping[str, Tensor], wher
         WeightsNotFound: the configuration of the text tower is not here and cannot be fetched.
     """
     model = empty_model(model_cfg, where, offline=offline)
-    weights = _open_clip_names(model, state)
-    wanted = {key: value.shape for key, value in model.state_dict().items()}
-    check_weights(wanted, weights, model, where)
+    weights = fitting(model, _open_clip_names(model, state), where)
     model.load_state_dict(weights, strict=True, assign=True)
     fill_buffers(model)
     if any(tensor.is_meta for tensor in chain(model.parameters(), model.buffers())):

@@ -1,15 +1,18 @@
 """The families: how the name of a model is written, and who loads it. Importing this imports no torch.
 
-``about["form"]`` is the notation. "prefix:REST" is recognised by its prefix, a form that is the entry's own name is the
-whole name of a model embedded in the package, and the form without either takes every other name without a colon.
-Each entry's function is called as ``function(rest, offline=...)``; ``rest`` is what follows the prefix, or the name.
+``about["form"]`` is the notation. "prefix:REST" is recognised by its prefix, "REST:suffix" (small letters) by its
+suffix, which comes first; a form that is the entry's own name is the whole name of a model embedded in the package, and
+the form without any of these takes every other name without a colon. Each entry's function is called as
+``function(rest, offline=...)``; ``rest`` is what stands for REST, or the name.
 
 * ``FAMILIES``: -> ``layout.Checkpoint``. ``about["fetch"]``: function(rest) -> files, brought up to date;
-  ``about["names"]``: function() -> every name of the family that needs no path.
+  ``about["names"]``: function() -> every name of the family that needs no path. ``about["hybrid"]``: its models may
+  have a convolutional stem (``hybrid.py``).
 * ``SPEAKERS``: kinds of text-aligned models of transformers (``model_type`` of config.json); ``about["class"]``,
   ``about["context"]`` tokens a text, ``about["mask"]``: padding is masked. function(model, **settings of ``wrap``).
 * ``MODELS``: classes of models that somebody has built already; function(model, **settings of ``wrap``) -> Backbone.
-* ``FEATURES``: second models, which supply patch features only; -> the folder with transformers' files.
+* ``FEATURES``: second models, which supply patch features only; function(rest, name=..., offline=...) -> a
+  ``PictureModel`` on the CPU in float32; ``name`` is what it was asked for by.
 * ``FEATURE_KINDS``: of these the kinds that take pictures in a way of their own, by the beginning of ``model_type``;
   function(model, pixels) -> arguments of the model. ``about["affinity"]``: their attention can spread maps.
 """
@@ -30,11 +33,14 @@ FAMILIES = registry(
                  "names": f"{_ROOM}.tags:tag_names"}),
     Entry("hf", "a repository of the model hub, in transformers' or open_clip's format", f"{_ROOM}.repos:load_repo",
           about={"form": "hf:REPO", "example": "hf:openai/clip-vit-base-patch16",
-                 "fetch": f"{_ROOM}.repos:fetch_repo"}),
+                 "fetch": f"{_ROOM}.repos:fetch_repo", "hybrid": True}),
     Entry("local-dir", "a folder, in transformers' or open_clip's format", f"{_ROOM}.folder:load_local",
-          about={"form": "local-dir:PATH", "example": "local-dir:models/my-clip"}),
+          about={"form": "local-dir:PATH", "example": "local-dir:models/my-clip", "hybrid": True}),
     Entry("nano", "embedded in the package, knows drawn scenes only", f"{_ROOM}.folder:load_embedded",
           about={"form": "nano", "example": "nano", "fetch": f"{_ROOM}.folder:embedded_files"}),
+    Entry("photo", "embedded in the package, knows photos: a hybrid, a ViT behind a convolutional stem",
+          f"{_ROOM}.folder:load_embedded",
+          about={"form": "photo", "example": "photo", "fetch": f"{_ROOM}.folder:embedded_files", "hybrid": True}),
 )  # fmt: skip
 
 def _speaker(name: str, summary: str, kind: str, context: int, mask: bool) -> Entry:
@@ -62,10 +68,12 @@ MODELS = registry(
 )  # fmt: skip
 
 FEATURES = registry(
-    Entry("hf", "transformers' files on the model hub", f"{_ROOM}.second:repo_folder",
+    Entry("hf", "transformers' files on the model hub", f"{_ROOM}.second:load_repo",
           about={"form": "hf:REPO", "example": "hf:facebook/dinov2-base"}),
-    Entry("local-dir", "what transformers' save_pretrained wrote", f"{_ROOM}.second:local_folder",
+    Entry("local-dir", "what transformers' save_pretrained wrote", f"{_ROOM}.second:load_local",
           about={"form": "local-dir:PATH", "example": "local-dir:models/dinov2"}),
+    Entry("stem", "the convolutional stem of a hybrid model, strides 8, 16, 32; no attention: set affinity=false",
+          f"{_ROOM}.stem_features:load_stem", about={"form": "MODEL:stem", "example": "photo:stem"}),
 )  # fmt: skip
 
 
@@ -117,10 +125,21 @@ def _is_embedded(entry: Entry) -> bool:
     return bool(entry.about["form"] == entry.name)
 
 
+def _suffix(entry: Entry) -> str:
+    """":stem" of "MODEL:stem", "" for every other form."""
+    _, colon, last = entry.about["form"].rpartition(":")
+    return colon + last if last.islower() and colon else ""
+
+
 def _rest(entry: Entry, name: str, table: Registry) -> str | None:
     """What is left of a name that is written in the entry's form, or None."""
     if _is_embedded(entry):
         return name if name == entry.name else None
+    suffix = _suffix(entry)
+    if suffix:
+        return name.removesuffix(suffix) or None if name.endswith(suffix) else None
+    if any(_suffix(other) and name.endswith(_suffix(other)) for other in table.values()):
+        return None
     prefix, colon, _ = entry.about["form"].partition(":")
     if colon:
         return name.removeprefix(prefix + colon) or None if name.startswith(prefix + colon) else None

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clipseg_ws.backbones.common import check_layers, check_pixels
 from clipseg_ws.backbones.errors import UnsupportedBackbone
 from clipseg_ws.backbones.feature_kinds import inputs_of, kind_of, one_size
 from clipseg_ws.backbones.preprocessing import IMAGENET_MEAN, IMAGENET_STD
@@ -80,6 +81,10 @@ class FeatureBackbone:
             digest.update(activation.encode())
         return digest.hexdigest()
 
+    def place(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move all weights to ``device`` in ``dtype``."""
+        self.model.to(device=device, dtype=dtype)
+
     @torch.no_grad()
     def encode(self, pixels: Tensor, *, attention_blocks: int = 8, keep_layers: Sequence[int] = ()) -> Tokens:
         """Features and attention of pictures.
@@ -98,7 +103,8 @@ class FeatureBackbone:
         Raises:
             ValueError: sizes or indices out of range, or an output without the patch grid.
         """
-        self._check(pixels, keep_layers)
+        check_pixels(pixels, self.patch_size, f" of {self.name}")
+        check_layers(keep_layers, self.depth, f" of {self.name}")
         if self.one_size is not None:
             pixels = F.interpolate(pixels.float(), size=self.one_size, mode="bilinear", align_corners=False)
         kind = kind_of(self.model)
@@ -140,18 +146,6 @@ class FeatureBackbone:
                 f"{type(self.model).__name__} does not take pictures {tuple(pixels.shape)} as a ViT does "
                 f"({str(error)[:160]}); use for example transformers.Dinov2Model or 'hf:facebook/dinov2-base'"
             ) from error
-
-    def _check(self, pixels: Tensor, keep_layers: Sequence[int]) -> None:
-        p = self.patch_size
-        if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.shape[2] % p or pixels.shape[3] % p:
-            raise ValueError(
-                f"pixels have shape {tuple(pixels.shape)}; [B, 3, H, W] with H and W multiples of the patch size {p} "
-                f"of {self.name} is needed, for example [1, 3, {24 * p}, {32 * p}]"
-            )
-        if any(not 0 <= i < self.depth for i in keep_layers):
-            raise ValueError(
-                f"keep_layers={tuple(keep_layers)}; indices 0 to {self.depth - 1} of {self.name} can be kept"
-            )
 
 
 def _patch_size(model: Any) -> int:

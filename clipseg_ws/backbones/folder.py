@@ -63,16 +63,19 @@ def load_local(path: str, *, offline: bool = False) -> Checkpoint:
 
 def load_embedded(name: str, *, offline: bool = False) -> Checkpoint:
     """The embedded model of that name. Raises as ``embedded_files``. ``offline`` changes nothing."""
-    return load_folder(embedded_files(name)[0].parent)
+    (weights,) = embedded_files(name)
+    return _load_open_clip(weights.parent, weights, offline=True)
 
 
 def embedded_files(name: str) -> list[Path]:
     """The weights of an embedded model. Raises FileNotFoundError where the package came without its data files."""
     folder = EMBEDDED / name
     weights = folder / f"{name}.safetensors"
-    if not (folder / OPEN_CLIP_CONFIG).is_file() or not weights.is_file():
+    lacking = [file.name for file in (folder / OPEN_CLIP_CONFIG, weights) if not file.is_file()]
+    if lacking:
         raise FileNotFoundError(
-            f"the embedded model is not in {folder} ({OPEN_CLIP_CONFIG}, {weights.name}); install clipseg_ws again"
+            f"the embedded model {name!r} cannot be loaded: {folder} lacks {', '.join(lacking)}; install clipseg_ws "
+            "again, with its data files"
         )
     return [weights]
 

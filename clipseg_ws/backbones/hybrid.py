@@ -21,6 +21,7 @@ STEMS = {
     "tf_efficientnet_lite2": ((2, 4), (48, 120, 1280)),
 }
 STRIDES = (8, 16, 32)
+PATCH = 16
 
 
 class ConvStem(nn.Module):
@@ -75,7 +76,21 @@ class ConvStem(nn.Module):
 
 def is_hybrid(model_cfg: Mapping[str, Any]) -> bool:
     """Whether open_clip's configuration names a stem (``vision_cfg.stem``), which open_clip itself does not know."""
-    return bool(model_cfg["vision_cfg"].get("stem"))
+    return model_cfg["vision_cfg"].get("stem") is not None
+
+
+def odd_stem(model_cfg: Mapping[str, Any]) -> str | None:
+    """Why the stem that a configuration names cannot be built, or None; also None where it names none."""
+    vision, text = model_cfg["vision_cfg"], model_cfg["text_cfg"]
+    if not is_hybrid(model_cfg):
+        return None
+    if vision["stem"] not in tuple(STEMS):
+        return f"its convolutional stem {vision['stem']!r} is unknown; known are {', '.join(STEMS)}"
+    if vision.get("patch_size", PATCH) != PATCH:
+        return f"its patches are of {vision['patch_size']} pixels; a convolutional stem makes patches of {PATCH}"
+    if vision.get("timm_model_name") or text.get("hf_model_name") or "multimodal_cfg" in model_cfg:
+        return f"its stem {vision['stem']!r} is not followed by open_clip's own vision transformer and text tower"
+    return None
 
 
 def plain_configuration(model_cfg: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,13 +103,13 @@ def empty_hybrid(model_cfg: Mapping[str, Any]) -> Any:
     """An ``open_clip.CLIP`` whose patch embedding is the stem, with random weights (on the meta device inside one).
 
     Raises:
-        ValueError: an unknown stem; patches that are not of 16 pixels.
+        ValueError: see ``odd_stem``.
     """
     from open_clip.model import CLIP
 
-    vision = model_cfg["vision_cfg"]
-    if vision.get("patch_size") != 16:
-        raise ValueError(f"vision_cfg.patch_size={vision.get('patch_size')}; a stem makes patches of 16 pixels")
+    reason = odd_stem(model_cfg)
+    if reason:
+        raise ValueError(f"this hybrid model cannot be built: {reason}")
     model = CLIP(**plain_configuration(model_cfg))
-    model.visual.conv1 = ConvStem(vision["stem"], int(vision["width"]))
+    model.visual.conv1 = ConvStem(model_cfg["vision_cfg"]["stem"], model.visual.conv1.out_channels)
     return model

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from clipseg_ws.backbones.errors import NEAREST, UnsupportedBackbone
+from clipseg_ws.backbones.hybrid import empty_hybrid, is_hybrid, plain_configuration
 
 CLIP_VOCABULARY = 49408
 CLIP_END_OF_TEXT = 49407
 # entries of OpenAI's and of old open_clip's files that are no weights
 NOT_WEIGHTS = {"input_resolution", "context_length", "vocab_size", "attn_mask"}
+COUNTER = ".num_batches_tracked"  # of batch norms: steps of training, which change no answer; a file may leave them out
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,8 @@ class Checkpoint:
 def build_clip(model_cfg: Mapping[str, Any], state: Mapping[str, Tensor], where: str) -> Any:
     """An ``open_clip.CLIP`` that holds the given weights (the tensors are taken over, not copied).
 
-    The module is built on the meta device: no time and no random numbers are spent on weights that are replaced.
+    The module is built on the meta device: no time and no random numbers are spent on weights that are replaced. Where
+    the configuration names a convolutional stem it stands in place of the patch embedding, see ``hybrid.py``.
 
     Args:
         model_cfg: open_clip's configuration, already checked by ``architecture.check_architecture``.
@@ -60,15 +63,14 @@ def build_clip(model_cfg: Mapping[str, Any], state: Mapping[str, Tensor], where:
     settings["vision_cfg"] = {**model_cfg["vision_cfg"], "output_tokens": False}
     try:
         with torch.device("meta"):
-            model = CLIP(**settings)
+            model = empty_hybrid(settings) if is_hybrid(settings) else CLIP(**plain_configuration(settings))
     except (TypeError, AssertionError) as error:
         raise ValueError(f"{where}: this open_clip cannot build the configuration: {error}") from error
     # open_clip's CustomTextCLIP keeps the same text tower under "text."
     weights = {key.removeprefix("text."): value for key, value in state.items() if key not in NOT_WEIGHTS}
     if "logit_scale" in weights:  # a number in some files, a vector of one in others
         weights["logit_scale"] = weights["logit_scale"].reshape(model.logit_scale.shape)
-    check_weights({key: value.shape for key, value in model.state_dict().items()}, weights, model, where)
-    model.load_state_dict(weights, strict=True, assign=True)
+    model.load_state_dict(fitting(model, weights, where), strict=True, assign=True)
     if model.attn_mask is not None:  # not in the state dict: text token i sees tokens 0..i
         size = model.context_length
         model.attn_mask = torch.full((size, size), float("-inf")).triu_(1)
@@ -77,7 +79,19 @@ def build_clip(model_cfg: Mapping[str, Any], state: Mapping[str, Tensor], where:
     return model.eval()
 
 
-def check_weights(wanted: Mapping[str, torch.Size], found: Mapping[str, Tensor], model: Any, where: str) -> None:
+def fitting(model: Any, state: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """The weights for a strict ``load_state_dict`` of ``model`` (on the meta device or not): counters are set to 0.
+
+    Raises ValueError with the first differences between wanted and found weights.
+    """
+    wanted = {key: value.shape for key, value in model.state_dict().items()}
+    counters = {key: torch.zeros(wanted[key], dtype=torch.int64) for key in wanted if key.endswith(COUNTER)}
+    weights = {key: value for key, value in state.items() if key not in counters}
+    _check_weights({key: shape for key, shape in wanted.items() if key not in counters}, weights, model, where)
+    return weights | counters
+
+
+def _check_weights(wanted: Mapping[str, torch.Size], found: Mapping[str, Tensor], model: Any, where: str) -> None:
     """Raise ValueError with the first differences between wanted and found weights."""
     key = "visual.positional_embedding"
     if key in found and found[key].shape != wanted[key]:

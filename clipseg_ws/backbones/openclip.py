@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from clipseg_ws.backbones.common import check_request, embed_texts, weights_digest
+from clipseg_ws.backbones.common import cast, check_request, embed_texts, weights_digest
 from clipseg_ws.backbones.last_block import LastBlockWeights
 from clipseg_ws.backbones.layout import check_layout
 from clipseg_ws.backbones.positions import check_interpolation, positions
 from clipseg_ws.backbones.preprocessing import CLIP_MEAN, CLIP_STD
+from clipseg_ws.backbones.short_texts import causal_tower, encode_short, end_places
 from clipseg_ws.backbones.tower_backbone import trained_bias
 from clipseg_ws.backbones.walk import RunBlock, block_qkv, compiled_block, forward_block, last_block_weights
 from clipseg_ws.structures import Tokens
@@ -24,8 +25,8 @@ class OpenClipBackbone:
     """A frozen CLIP in open_clip's layout, a ``protocol.Backbone``.
 
     Args:
-        model: an ``open_clip.CLIP`` (vision transformer with a class token, pooled by that token). It is put into eval
-            mode and frozen, not copied.
+        model: an ``open_clip.CLIP`` (vision transformer with a class token, pooled by that token; behind a patch
+            embedding or a ``hybrid.ConvStem``). It is put into eval mode and frozen, not copied.
         position_interpolation: how the position table follows the patch grid, see ``positions.positions``.
         name: the name it was loaded by. mean, std: RGB normalisation of pixels in [0, 1].
         tokenizer: list of T strings -> [T, context] int64; by default CLIP's BPE from open_clip.
@@ -112,7 +113,7 @@ class OpenClipBackbone:
         self.model.to(device, torch.float32)
         if dtype != torch.float32:
             _ = self.weights_sha256  # before the cast: the same weights have one name in every dtype
-            self.visual.to(dtype)  # names are encoded once and cached: the text tower keeps its precision
+            cast(self.visual, dtype)  # names are encoded once and cached: the text tower keeps its precision
 
     # ---- the walk --------------------------------------------------------------------------------------------------
 
@@ -156,11 +157,10 @@ class OpenClipBackbone:
     @torch.no_grad()
     def embed_text(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
         """T strings -> [T, E] float32 unit vectors on the model's device. Raises ValueError for an empty list."""
-        def embed(part: list[str]) -> Tensor:
-            embedding: Tensor = self.model.encode_text(self.tokenizer(part).to(self.device), normalize=False)
-            return embedding
-
-        return embed_texts(texts, embed, batch_size)
+        tower = causal_tower(self.model)
+        encode = self.model.encode_text if tower is None else partial(encode_short, tower)
+        ends = None if tower is None else partial(end_places, tower)
+        return embed_texts(texts, self.tokenizer, encode, batch_size, self.device, ends)
 
     def block_qkv(
         self, index: int, tokens: Tensor, grid: tuple[int, int] | None = None

@@ -20,7 +20,7 @@ POSITION_INTERPOLATIONS = ("bicubic", "bilinear", "bicubic-offset")  # see posit
 
 
 class PictureModel(Protocol):
-    """A frozen vision transformer that turns pictures into patch tokens: all that matching pictures needs.
+    """A frozen network that turns pictures into patch tokens: all that matching pictures needs.
 
     Attributes:
         name: what it was loaded by. mean, std: RGB normalisation of pixels in [0, 1], three numbers each.
@@ -61,6 +61,10 @@ class PictureModel(Protocol):
         Raises:
             ValueError: sizes or indices out of range.
         """
+        ...
+
+    def place(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move all weights to ``device``; the vision tower gets ``dtype``, a text tower float32."""
         ...
 
 
@@ -116,10 +120,6 @@ class Backbone(PictureModel, Protocol):
 
     def with_positions(self, position_interpolation: str, *, compile: bool = False) -> Backbone:
         """The same weights with another position interpolation, blocks compiled or not; nothing is copied."""
-        ...
-
-    def place(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move all weights to ``device``; the vision tower gets ``dtype``, the text tower float32."""
         ...
 
 

@@ -1,12 +1,10 @@
-"""Second models, which supply patch features: from transformers' files to a ``FeatureBackbone``."""
+"""Second models of transformers, which supply patch features: from their files to a ``FeatureBackbone``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from clipseg_ws.backbones.errors import UnsupportedBackbone, WeightsNotFound
 from clipseg_ws.backbones.features import FeatureBackbone
@@ -17,8 +15,18 @@ from clipseg_ws.door import user_path
 _FILES = ["config.json", *PROCESSOR_FILES, "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
 
 
-def read_folder(folder: Path, name: str, device: torch.device, dtype: torch.dtype) -> FeatureBackbone:
-    """The model in a folder as ``save_pretrained`` wrote it. ``name`` is what it was asked for by.
+def load_repo(repo: str, *, name: str, offline: bool = False) -> FeatureBackbone:
+    """The model of ``hf:REPO``. Raises as ``repo_folder`` and ``read_folder``."""
+    return read_folder(repo_folder(repo, offline=offline), name)
+
+
+def load_local(path: str, *, name: str, offline: bool = False) -> FeatureBackbone:
+    """The model of ``local-dir:PATH``. Raises as ``local_folder`` and ``read_folder``. ``offline`` changes nothing."""
+    return read_folder(local_folder(path), name)
+
+
+def read_folder(folder: Path, name: str) -> FeatureBackbone:
+    """The model in a folder as ``save_pretrained`` wrote it, float32. ``name`` is what it was asked for by.
 
     Raises:
         UnsupportedBackbone: no vision transformer that transformers knows.
@@ -26,11 +34,12 @@ def read_folder(folder: Path, name: str, device: torch.device, dtype: torch.dtyp
     """
     model = _load_model(folder, name)
     mean, std = _mean_std(folder)
-    return FeatureBackbone(model.to(device=device, dtype=dtype), name=name, mean=mean, std=std)
+    return FeatureBackbone(model, name=name, mean=mean, std=std)
 
 
 def _load_model(folder: Path, name: str) -> Any:
     """The vision tower in a folder, read strictly from safetensors."""
+    import torch
     from transformers import AutoModel
 
     try:
@@ -81,14 +90,14 @@ def repo_folder(repo: str, *, offline: bool = False) -> Path:
     return folder
 
 
-def local_folder(path: str, *, offline: bool = False) -> Path:
-    """A folder with a configuration and weights. Raises FileNotFoundError. ``offline`` changes nothing."""
+def local_folder(path: str) -> Path:
+    """A folder with a configuration and weights. Raises FileNotFoundError."""
     folder = user_path(path)
     if not folder.is_dir() or not _complete(folder):
         found = ", ".join(sorted(f.name for f in folder.iterdir())[:8]) if folder.is_dir() else "no such folder"
         raise FileNotFoundError(
             f"local-dir:{path}: {found or 'nothing there'}; expected is what transformers' save_pretrained writes: "
-            "config.json, model.safetensors, preprocessor_config.json"
+            "config.json, model.safetensors, preprocessor_config.json; or a hybrid model's folder and ':stem' behind it"
         )
     return folder
 

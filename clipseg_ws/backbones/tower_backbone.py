@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clipseg_ws.backbones.common import check_request, embed_texts, weights_digest
+from clipseg_ws.backbones.common import cast, check_request, embed_texts, weights_digest
 from clipseg_ws.backbones.last_block import LastBlockParts
 from clipseg_ws.backbones.positions import check_interpolation
 from clipseg_ws.backbones.preprocessing import CLIP_MEAN, CLIP_STD
@@ -28,12 +28,14 @@ class Speech:
     Attributes:
         encode: [T, context] int64 -> [T, E]. tokenizer: list of T strings -> [T, context] int64.
         logit_scale: factor of the cosine. logit_bias: see ``protocol.Backbone``.
+        ends: token rows -> [T] where they end, of a tower that computes no further; None for one that reads all.
     """
 
     encode: Callable[[Tensor], Tensor]
     tokenizer: Callable[[list[str]], Tensor]
     logit_scale: float
     logit_bias: float | None = None
+    ends: Callable[[Tensor], Tensor] | None = None
 
 
 class TowerBackbone:
@@ -103,7 +105,7 @@ class TowerBackbone:
         self.model.to(device, torch.float32)
         if dtype != torch.float32:
             _ = self.weights_sha256  # before the cast: the same weights have one name in every dtype
-            self.tower.module.to(dtype)
+            cast(self.tower.module, dtype)
 
     @torch.no_grad()
     def encode(self, pixels: Tensor, *, attention_blocks: int = 8, keep_layers: Sequence[int] = ()) -> Tokens:
@@ -141,8 +143,8 @@ class TowerBackbone:
     @torch.no_grad()
     def embed_text(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
         """T strings -> [T, E] float32 unit vectors on the model's device. Raises ValueError for an empty list."""
-        encode = self.speech.encode
-        return embed_texts(texts, lambda part: encode(self.tokenizer(part).to(self.device)), batch_size)
+        speech = self.speech
+        return embed_texts(texts, self.tokenizer, speech.encode, batch_size, self.device, speech.ends)
 
     def block_qkv(
         self, index: int, tokens: Tensor, grid: tuple[int, int] | None = None

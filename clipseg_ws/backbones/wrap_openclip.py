@@ -13,6 +13,7 @@ from clipseg_ws.backbones.layout import CLIP_VOCABULARY, odd_layout
 from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.backbones.own_tower import OwnTower
 from clipseg_ws.backbones.protocol import Backbone
+from clipseg_ws.backbones.short_texts import causal_tower, encode_short, end_places
 from clipseg_ws.backbones.tower import Tower
 from clipseg_ws.backbones.tower_backbone import Speech, TowerBackbone, trained_bias, trained_scale
 
@@ -36,7 +37,10 @@ def wrap_open_clip(model: Any, **settings: Any) -> Backbone:
     if tower is None:
         return OpenClipBackbone(model, **settings)
     tokenizer = settings.pop("tokenizer", None) or _clip_tokenizer(model)
-    speech = Speech(partial(_encode_text, model), tokenizer, trained_scale(model), trained_bias(model))
+    texts = causal_tower(model)
+    encode = partial(_encode_text, model) if texts is None else partial(encode_short, texts)
+    ends = None if texts is None else partial(end_places, texts)
+    speech = Speech(encode, tokenizer, trained_scale(model), trained_bias(model), ends)
     return TowerBackbone(model, tower, speech, **settings)
 
 

@@ -55,6 +55,7 @@ class Config:
     stride: int = 0  # step of the window; 0: half of it
     pad_windows: bool = False  # pad windows to whole patches (ClearCLIP) instead of cutting the rest
     # refinement on the picture
+    max_pixels: int = 1_048_576  # larger pictures are refined and decided at so many pixels, then enlarged; 0: no limit
     refine: str = "none"  # a refiner, with parameters as in "pamr(iterations=5)": ``refine.REFINERS``
     # decision
     background_rule: str = "power"  # "power", "constant" or "prompts"
@@ -114,6 +115,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 _EXAMPLES = {"short_side": 336, "long_side": 2048, "fusion": "max", "logit_scale": 100.0}  # of fields that may be None
 _LEAST = {"batch_size": 1, "max_patches": 1, "attention_blocks": 0, "cache_mb": 0, "window": 0, "stride": 0}
+_LEAST |= {"max_pixels": 0}
 _LEAST |= {"short_side": 1, "long_side": 1}
 _MOST = {"batch_size": 65_536, "max_patches": 1_000_000, "attention_blocks": 1_000, "cache_mb": 10_000_000}
 _MOST |= dict.fromkeys(("short_side", "long_side", "window", "stride"), 65_535)

@@ -13,15 +13,16 @@ from clipseg_ws.heads.base import Head
 from clipseg_ws.heads.course import Course
 from clipseg_ws.heads.data import HeadData, Joined, Retargeted, Targets
 from clipseg_ws.heads.estimator import SegmentationHead
+from clipseg_ws.stored import is_sure, to_bytes, to_labels
 from clipseg_ws.structures import IGNORE
 
 
 def agreement(scores: Sequence[Tensor], threshold: float) -> tuple[Tensor, Tensor]:
     """Where teachers agree: each [B, K, H, W] -> labels [B, H, W] int64 (255 where arg-maxes differ or the mean
-    probability of the winner is below ``threshold``) and that mean probability [B, H, W]."""
+    probability of the winner, as it is stored, is below ``threshold``) and that mean probability [B, H, W]."""
     winners = torch.stack([s.argmax(1) for s in scores])
     best, labels = torch.stack(list(scores)).mean(0).max(1)
-    agreed = (winners == labels).all(0) & (best >= threshold)
+    agreed = (winners == labels).all(0) & is_sure(best, threshold)
     return labels.masked_fill(~agreed, IGNORE), best
 
 
@@ -30,8 +31,7 @@ def teach(teachers: Sequence[Head], data: HeadData, size: float, threshold: floa
     new: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for i, scores in answers(teachers, data, lambda i: tuple(round(side * size) for side in data.grids[i]), "teach"):
         found, best = agreement([each[None] for each in scores], threshold)
-        level = np.rint(best[0].cpu().numpy() * 255)
-        new[i] = (found[0].cpu().numpy().astype(np.uint8), level.astype(np.uint8))
+        new[i] = (to_labels(found[0].cpu().numpy()), to_bytes(best[0].cpu().numpy().clip(0, 1)))
     return Targets([new[i][0] for i in range(len(new))], [new[i][1] for i in range(len(new))])
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clipseg_ws.pictures.loading import grouped
-from clipseg_ws.stored import is_sure
+from clipseg_ws.stored import is_sure, to_bytes, to_labels
 from clipseg_ws.structures import IGNORE
 
 
@@ -93,18 +93,15 @@ class ArrayData:
         labels: [B, H, W] integer (numpy or tensor) or a sequence of [H, W]. confidence: likewise in [0, 1]; None: 1.
 
     Raises:
-        ValueError: unequal numbers of pictures.
+        ValueError: unequal numbers of pictures, labels outside 0 to 255, confidence outside [0, 1].
     """
 
     def __init__(
         self, features: Tensor | Sequence[Tensor], labels: Sequence[Any], confidence: Sequence[Any] | None = None
     ) -> None:
         self.features = list(features)
-        masks = [np.asarray(m).astype(np.uint8) for m in labels]
-        if confidence is None:
-            sure = [np.full_like(m, 255) for m in masks]
-        else:
-            sure = [np.rint(np.asarray(c, np.float64) * 255).astype(np.uint8) for c in confidence]
+        masks = [to_labels(m) for m in labels]
+        sure = [np.full_like(m, 255) for m in masks] if confidence is None else [to_bytes(c) for c in confidence]
         if not len(self.features) == len(masks) == len(sure) or not masks:
             raise ValueError(
                 f"{len(self.features)} pictures' features, {len(masks)} label maps, {len(sure)} confidence maps; equal "

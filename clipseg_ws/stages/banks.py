@@ -11,8 +11,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from clipseg_ws.backbones.features import FeatureBackbone
-from clipseg_ws.backbones.protocol import Backbone
+from clipseg_ws.backbones.protocol import PictureModel
 from clipseg_ws.config import Config
 from clipseg_ws.fewshot.bank import BankError, SupportBank, load_bank
 from clipseg_ws.fewshot.encoding import encode_bank, support_name
@@ -28,7 +27,7 @@ Segment = Callable[[Sequence[Any], Sequence[str]], Sequence[Segmentation]]  # pi
 
 
 def make_bank(
-    supports: Any, backbone: Backbone | FeatureBackbone, config: Config, segment: Segment,
+    supports: Any, backbone: PictureModel, config: Config, segment: Segment,
     encode: Callable[[Sequence[Any]], Tokens] | None = None,
 ) -> SupportBank:  # fmt: skip
     """A bank of ``backbone`` from supports, a folder of them, a saved bank, or a bank (checked).

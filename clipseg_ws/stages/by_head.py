@@ -159,6 +159,7 @@ class ByHead:
 def head_reads(config: Config) -> frozenset[str]:
     """Keys of settings that a head reads in this configuration."""
     reads = set(COMMON) | {"head_affinity", "head_presence", "background_rule", "background_threshold", "min_area"}
+    reads |= {"max_pixels"}
     return frozenset(reads | {"decision"} | step_keys(config, "head"))
 
 

@@ -97,6 +97,7 @@ def maps_reads(config: Config) -> frozenset[str]:
     """Keys of settings that maps of names and examples read in this configuration."""
     reads = set(COMMON | NAMES | _FEW) | step_keys(config, "maps")
     reads |= {"presence", "presence_threshold", "activation", "pool", "background_rule", "min_area", "cache_mb"}
+    reads |= {"max_pixels"}
     reads |= {"attention_blocks"} if config.presence else set()  # presence is smoothed along the attention
     reads |= {"decision"}
     reads |= {"alpha"} if config.background_rule == "power" else set()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from clipseg_ws.config import Config
@@ -19,7 +20,8 @@ from clipseg_ws.refine.picture import refine_picture
 from clipseg_ws.stages.classmaps import ClassMaps
 from clipseg_ws.stages.constrain import apply_constraints, box_maps, constrained_label, spread_seeds
 from clipseg_ws.stages.instances import instances
-from clipseg_ws.stages.labels import label, spread_labels, with_background
+from clipseg_ws.stages.labels import drop_small, label, spread_labels, with_background
+from clipseg_ws.stages.large import enlarged_labels, working_size
 from clipseg_ws.weak.constraints import Constraints
 
 CELLS = 2**26  # channels times pixels that are decided together: 256 MiB in float32
@@ -69,13 +71,16 @@ def decide_maps(
 ) -> list[Decision]:
     """Maps of B pictures: enlarged, background put in front, refined, arg-max that respects the marks.
 
-    Pictures of one size are decided together, as many as ``CELLS`` allows; those with marks one by one.
+    Pictures of one size are decided together, as many as ``CELLS`` allows; those with marks one by one. Those of more
+    than ``max_pixels`` are refined and decided at a working size and then enlarged, see ``large``.
     """
     answers: dict[int, Decision] = {}
     channels = 1 + maps.classes.shape[1]
     for size_group in grouped([picture.size for picture in pictures]):
-        height, width = pictures[size_group[0]].size
-        most = 1 if marks is not None else max(1, CELLS // (channels * height * width))
+        size = pictures[size_group[0]].size
+        height, width = working_size(size, config.max_pixels)
+        cells = max(channels * height * width, size[0] * size[1])
+        most = 1 if marks is not None else max(1, CELLS // cells)
         for start in range(0, len(size_group), most):
             rows = size_group[start : start + most]
             mark = None if marks is None else marks[rows[0]]
@@ -98,7 +103,9 @@ def _decide_size(
     pictures: Sequence[Picture], maps: ClassMaps, config: Config, marks: Constraints | None
 ) -> list[Decision]:
     """Pictures of one size; with ``marks`` there is one of them."""
-    size = pictures[0].size
+    whole = pictures[0].size
+    full = marks is not None or config.keep_maps or config.instances  # these are asked for at every pixel
+    size = whole if full else working_size(whole, config.max_pixels)
     if marks is not None:
         own = [c for c in maps.classes[0].tolist() if c >= 0]
         marks = marks.select(own)
@@ -114,8 +121,12 @@ def _decide_size(
         seen = image_batch(pictures, scores)[0]
         scores = apply_constraints(spread_seeds(scores[0], seen, marks)[None], marks)
     scores = refined(scores, pictures, config)
-    labels, confidence = _labelled(scores, marks, config.min_area)
-    return _on_host(spread_labels(labels, maps.classes), confidence, scores, maps, config, marks)
+    if size != whole:
+        labels, confidence = enlarged_labels(drop_small(scores, config.min_area), whole, maps.classes)
+    else:
+        labels, confidence = _labelled(scores, marks, config.min_area)
+        labels = spread_labels(labels, maps.classes)
+    return _on_host(labels, confidence, scores, maps, config, marks)
 
 
 def _on_host(
@@ -155,8 +166,10 @@ def refined(scores: Tensor, pictures: Sequence[Picture], config: Config, channel
 
 
 def image_batch(pictures: Sequence[Picture], like: Tensor) -> Tensor:
-    """uint8 [B, 3, H, W] of pictures of one size, on the device of ``like``."""
-    return torch.stack([torch.from_numpy(np.array(p.image)).permute(2, 0, 1) for p in pictures]).to(like.device)
+    """uint8 [B, 3, H, W] of pictures of one size, as large and on the device of ``like`` [B, C, H, W]."""
+    size = (like.shape[-1], like.shape[-2])
+    images = [p.image if p.image.size == size else p.image.resize(size, Image.Resampling.BOX) for p in pictures]
+    return torch.stack([torch.from_numpy(np.array(i)).permute(2, 0, 1) for i in images]).to(like.device)
 
 
 def _labelled(scores: Tensor, marks: Constraints | None, min_area: float) -> tuple[Tensor, Tensor]:

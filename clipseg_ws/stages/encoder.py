@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 
 from clipseg_ws.activations import layers_needed
-from clipseg_ws.backbones.features import FeatureBackbone
 from clipseg_ws.backbones.protocol import Backbone, PictureModel
 from clipseg_ws.config import Config
 from clipseg_ws.pictures.images import to_image, to_pixels
@@ -32,7 +31,7 @@ class Encoder:
     """
 
     def __init__(
-        self, backbone: Backbone, features: FeatureBackbone | None, config: Config, cache: TokenCache, *,
+        self, backbone: Backbone, features: PictureModel | None, config: Config, cache: TokenCache, *,
         whole: bool = True,
     ) -> None:  # fmt: skip
         self.backbone, self.features, self.config, self._cache = backbone, features, config, cache

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from clipseg_ws.activations.combine import combine
 from clipseg_ws.activations.featuremaps import feature_maps
-from clipseg_ws.backbones.features import FeatureBackbone
-from clipseg_ws.backbones.protocol import Backbone
+from clipseg_ws.backbones.protocol import Backbone, PictureModel
 from clipseg_ws.config import Config
 from clipseg_ws.fewshot.labels import VALUES, rivals
 from clipseg_ws.fewshot.matcher import FewShotMaps
@@ -29,7 +28,7 @@ class Query:
 
     backbone: Backbone
     tokens: Tokens | None
-    matched_by: Backbone | FeatureBackbone
+    matched_by: PictureModel
     matched: Tokens
     proxy: Tensor | None = None  # ``class_maps``'s, for the names
 

@@ -67,15 +67,21 @@ def label(scores: Tensor, *, min_area: float = 0.0) -> tuple[Tensor, Tensor]:
     """
     if not 0 <= min_area < 1:
         raise ValueError(f"min_area={min_area}; a share of the picture in [0, 1) is needed, for example 0.005")
+    scores = drop_small(scores, min_area)
     best, labels = scores.max(1)
-    if min_area > 0:
-        counts = torch.stack([(labels == c).flatten(1).sum(1) for c in range(scores.shape[1])], 1)  # [B, 1+K]
-        small = counts < min_area * labels[0].numel()
-        small[:, 0] = False
-        scores = scores.masked_fill(small[:, :, None, None], 0)
-        best, labels = scores.max(1)
     total = scores.float().sum(1)
     return labels, torch.where(total > 0, best.float() / total.clamp_min(1e-12), torch.zeros_like(total))
+
+
+def drop_small(scores: Tensor, min_area: float) -> Tensor:
+    """Scores [B, 1+K, h, w], zero for classes that win less than this share of the picture (never the background)."""
+    if min_area <= 0:
+        return scores
+    labels = scores.argmax(1)
+    counts = torch.stack([(labels == c).flatten(1).sum(1) for c in range(scores.shape[1])], 1)  # [B, 1+K]
+    small = counts < min_area * labels[0].numel()
+    small[:, 0] = False
+    return scores.masked_fill(small[:, :, None, None], 0)
 
 
 def label_words(probabilities: Tensor, threshold: float, area_threshold: float = 0.0) -> tuple[Tensor, Tensor]:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from clipseg_ws.backbones.families import FEATURE_KINDS, SPEAKERS
+from clipseg_ws.backbones.hybrid import STEMS
 from clipseg_ws.backbones.last_block import LastBlockWeights
 from clipseg_ws.eval.experiments.families import shares
-from clipseg_ws.eval.experiments.small_models import small_backbone
+from clipseg_ws.eval.experiments.small_models import HYBRID, small_backbone
 
 TABLE = Path("eval/results/families.csv")  # in a checkout
 FAMILIES = {  # family -> (architecture of the small model, a name to load)
@@ -25,6 +26,7 @@ FAMILIES = {  # family -> (architecture of the small model, a name to load)
     "PE-Core": ("PE-Core-T-16-384", "PE-Core-B-16/meta"),
     "MobileCLIP-B, MobileCLIP2-B and -L-14": ("MobileCLIP2-B", "MobileCLIP2-B/dfndr2b"),
     "ViTamin": ("ViTamin-S", "ViTamin-S/datacomp1b"),
+    "hybrid: a convolutional stem, then CLIP's ViT": (HYBRID, "photo"),
 }
 HEADINGS = ("family", "example", "class token", "GradCAM through", "its gradient", "dense maps", "affinity", "words")
 CLASS, MEAN, HEAD = "class token, or mean patch (`pool`)", "mean of the patches", "attention head"
@@ -56,6 +58,13 @@ The list is [`families.csv`](../eval/results/families.csv), made by
 * **positions**: `bicubic` is the library's own resizing (antialiased in open_clip and timm, not in transformers,
   bilinear in NaFlex); rotary positions are scaled to the grid of training as timm does.
 
+## Hybrid models
+
+A folder in open_clip's format whose `open_clip_config.json` names a `stem` in its `vision_cfg`, one of
+{stems}: timm's network takes the place of the patch embedding. Patches are of 16 pixels, pictures of any size. Its
+weights are part of the model's own file, under `visual.conv1`; timm's pretrained ones are never asked for. In half
+precision its batch norms stay float32.
+
 ## What cannot work
 
 ResNets and ConvNeXts have no attention between patches; in FastViT (MobileCLIP-S*, MobileCLIP2-S*) convolutions follow
@@ -65,7 +74,11 @@ keys shared between heads are refused too. NaN in the maps (an overflow in half 
 
 ## Second models (`--features`)
 
-Any vision transformer of transformers whose patches lie on a grid. Kinds that take pictures in a way of their own:
+`MODEL:stem` (`photo:stem`, `local-dir:PATH:stem`) is the convolutional stem of a hybrid model alone, an ImageNet CNN:
+features of strides 8, 16 and 32 on patches of 16 pixels, each of unit length, joined. `fewshot.kinds=[layer:0]`,
+`[layer:1]` and `[layer:2]` are the single strides. It has no attention: set `affinity=false`.
+
+Else any vision transformer of transformers whose patches lie on a grid. Kinds that take pictures in a way of their own:
 
 {kinds}
 """
@@ -82,7 +95,8 @@ def page(table: Path = TABLE) -> str:
     with table.open(encoding="utf-8", newline="") as file:
         listed: list[dict[str, Any]] = [{**line, "vit": line["vit"] == "True"} for line in csv.DictReader(file)]
     text = f"Of `open_clip.list_pretrained()` {shares(listed)}"
-    return TEXT.format(shares=text, table=markdown(rows), kinds=markdown(kinds))
+    stems = ", ".join(f"`{name}`" for name in STEMS)
+    return TEXT.format(shares=text, table=markdown(rows), kinds=markdown(kinds), stems=stems)
 
 
 def row(family: str, example: str, backbone: Any) -> list[str]:

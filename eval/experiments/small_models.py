@@ -17,9 +17,11 @@ import torch
 
 from clipseg_ws.backbones import wrap
 from clipseg_ws.backbones.custom import empty_model, fill_buffers, is_custom
+from clipseg_ws.backbones.hybrid import empty_hybrid, is_hybrid
 
 LENGTH = 12  # tokens of a text in the models with a vocabulary of their own
 WORDS = 300
+HYBRID = "hybrid"  # no architecture of open_clip: its ViT-B-16 behind a convolutional stem, see ``backbones.hybrid``
 
 
 def tokenize(texts: list[str]) -> torch.Tensor:
@@ -33,8 +35,11 @@ def small_config(architecture: str, blocks: int = 2, width: int | None = None) -
 
     ``width``: of towers of open_clip's own, with heads of 32 and 8 queries of a pooler, to be fast.
     """
-    cfg: dict[str, Any] = copy.deepcopy(open_clip.get_model_config(architecture))
+    plain = "ViT-B-16" if architecture == HYBRID else architecture
+    cfg: dict[str, Any] = copy.deepcopy(open_clip.get_model_config(plain))
     vision, text = cfg["vision_cfg"], cfg["text_cfg"]
+    if architecture == HYBRID:
+        vision["stem"] = "tf_efficientnet_lite0"
     if not vision.get("timm_model_name"):
         vision["layers"] = blocks
         if width is not None:
@@ -61,8 +66,9 @@ def random_model(cfg: dict[str, Any], name: str) -> Any:
     if is_custom(cfg):
         model = empty_model(cfg, name)
     else:
+        build = empty_hybrid if is_hybrid(cfg) else lambda settings: open_clip.model.CLIP(**settings)
         with torch.device("meta"):
-            model = open_clip.model.CLIP(**{key: value for key, value in cfg.items() if key != "custom_text"})
+            model = build({key: value for key, value in cfg.items() if key != "custom_text"})
     trunk = getattr(model.visual, "trunk", None)
     if trunk is not None:
         trunk.blocks = type(trunk.blocks)(*_ends(trunk)) if _is_sequence(trunk) else torch.nn.ModuleList(_ends(trunk))

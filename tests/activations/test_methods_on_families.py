@@ -16,7 +16,7 @@ from clipseg_ws.activations.gradient import autograd_mean_gradient, mean_pooled_
 from clipseg_ws.activations.last_block import forward_last_block, pool_embedding
 from clipseg_ws.activations.proxy import proxy_embeddings
 from clipseg_ws.backbones.last_block import LastBlockWeights
-from clipseg_ws.eval.experiments.small_models import small_backbone
+from clipseg_ws.eval.experiments.small_models import HYBRID, small_backbone
 from clipseg_ws.refine.affinity import class_aware_affinity
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +29,7 @@ FAMILIES = {
     "vitamin": "ViTamin-S",
     "coca": "coca_ViT-B-32",
     "clipa": "ViT-L-14-CLIPA",
+    "hybrid": HYBRID,
 }
 HEADS = ("siglip", "pe-core", "coca")  # pooled by attention
 
@@ -66,7 +67,7 @@ def test_the_gradient_is_that_of_the_probability(family, pool):
         got = gradient(backbone, block, d, pool)
         assert torch.allclose(got, want, rtol=1e-3, atol=2e-3 * scale) and scale > 0
     by_hand = isinstance(last, LastBlockWeights)
-    assert by_hand == (family in ("clip", "mobileclip", "clipa"))
+    assert by_hand == (family in ("clip", "mobileclip", "clipa", "hybrid"))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -77,7 +78,7 @@ def test_maps_of_a_batch_and_alone(family):
     assert maps.shape == (2, 2, 3, 4) and maps.min() >= 0 and maps.max() <= 1 and maps[1, 1].abs().max() == 0
     spread = class_aware_affinity(maps, tokens.attention)
     assert spread.shape == maps.shape and spread.isfinite().all()
-    if family not in ("clip", "clipa", "mobileclip"):  # the same without what encode kept
+    if family not in ("clip", "clipa", "mobileclip", "hybrid"):  # the same without what encode kept
         bare = softmax_gradcam(backbone, tokens_of(backbone, 0), text, targets)
         torch.testing.assert_close(bare, maps, atol=2e-3, rtol=0)
 
@@ -119,7 +120,7 @@ def test_the_value_path_of_a_pooling_head(family):
     torch.testing.assert_close(backbone.last_block.embed(rows), want, atol=1e-5 * float(want.abs().max()), rtol=1e-4)
 
 
-@pytest.mark.parametrize("family", ["siglip", "eva02"])
+@pytest.mark.parametrize("family", ["siglip", "eva02", "hybrid"])
 def test_a_segmenter_with_every_method(family):
     from PIL import Image
 

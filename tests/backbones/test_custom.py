@@ -13,6 +13,7 @@ from test_speakers import LETTERS, save_tokenizer
 
 from clipseg_ws.backbones import WeightsNotFound, load_backbone
 from clipseg_ws.backbones.custom import empty_model, fill_buffers
+from clipseg_ws.backbones.layout import COUNTER, fitting
 from clipseg_ws.eval.experiments.small_models import random_model, small_config, tokenize
 
 TEXTS = ["cat", "a dog"]
@@ -53,6 +54,18 @@ def test_a_folder_with_timms_tower(tmp_path):
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": broken, "preprocess_cfg": {}}))
     with pytest.raises(ValueError, match="do not fit the configuration"):
         load_backbone(f"local-dir:{tmp_path}", device="cpu", offline=True)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_counters_of_batch_norms_are_no_weights(kept):
+    """MobileCLIP's files hold int64 counters of its convolutional stem, others do not: both fit, counters are 0."""
+    model = empty_model(small_config("MobileCLIP2-B"), "test")
+    state = {key: value for key, value in model.state_dict().items() if kept or not key.endswith(COUNTER)}
+    fitted = fitting(model, state, "file")
+    counters = [key for key in fitted if key.endswith(COUNTER)]
+    assert counters and all(int(fitted[key]) == 0 for key in counters) and set(fitted) == set(model.state_dict())
+    with pytest.raises(ValueError, match=r"no visual.*running_mean"):
+        fitting(model, {key: value for key, value in state.items() if not key.endswith("running_mean")}, "file")
 
 
 def test_a_tokenizer_of_its_own(tmp_path):

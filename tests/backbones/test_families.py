@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_clip
+from conftest import save_tiny_hybrid, tiny_clip
 from safetensors.torch import save_file
 
 from clipseg_ws.backbones import FAMILIES, Backbone, load_backbone, tags
 from clipseg_ws.backbones.families import FEATURES, embedded, forms, parse_name
 from clipseg_ws.backbones.features import FeatureBackbone
+from clipseg_ws.backbones.folder import EMBEDDED
 from clipseg_ws.backbones.protocol import PictureModel, speaks
 from clipseg_ws.registry import Entry
 
@@ -80,18 +81,25 @@ def save_folder(tmp_path: Path, monkeypatch) -> str:
     return f"local-dir:{tmp_path / 'model'}"
 
 
+def save_hybrid(tmp_path: Path, monkeypatch) -> str:
+    save_tiny_hybrid(tmp_path / "hybrid", dtype=torch.float16)
+    return f"local-dir:{tmp_path / 'hybrid'}"
+
+
 # family -> how a small random model of it is saved and what it is then called; the embedded ones are taken as they are
-SAVE = {"open_clip": save_tag, "hf": save_repo, "local-dir": save_folder}
+SAVE = {"open_clip": save_tag, "hf": save_repo, "local-dir": save_folder, "hybrid": save_hybrid}
 
 
-@pytest.fixture(params=list(FAMILIES))
+@pytest.fixture(params=[*FAMILIES, "hybrid"])
 def backbone(request, tmp_path, monkeypatch) -> Backbone:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     family = request.param
+    if family in embedded() and not (EMBEDDED / family / f"{family}.safetensors").is_file():
+        pytest.skip(f"the weights of {family} are not in this checkout")
     name = family if family in embedded() else SAVE[family](tmp_path, monkeypatch)
-    assert parse_name(name)[0].name == family
+    assert parse_name(name)[0].name == {"hybrid": "local-dir"}.get(family, family)
     return load_backbone(name, device="cpu", dtype="float32", offline=True)
 
 
@@ -192,10 +200,28 @@ def test_other_positions_share_the_weights(backbone):
 def test_the_forms_come_from_the_table():
     *most, last = (repr(entry.about["form"]) for entry in FAMILIES.values())
     assert forms() == f"{', '.join(most)} or {last}" and "'hf:REPO', 'local-dir:PATH'" in forms()
-    assert forms(FEATURES) == "'hf:REPO' or 'local-dir:PATH'"
+    assert forms(FEATURES) == "'hf:REPO', 'local-dir:PATH' or 'MODEL:stem'"
     assert "'hf:REPO'" not in forms(without="hf") and "'local-dir:PATH'" in forms(without="hf")
-    with pytest.raises(ValueError, match=r"features name 'nano' is not understood.*'hf:REPO' or 'local-dir:PATH'"):
+    with pytest.raises(ValueError, match=r"features name 'nano' is not understood.*'hf:REPO', 'local-dir:PATH' or"):
         parse_name("nano", FEATURES, "features")
+
+
+@pytest.mark.parametrize(
+    ("name", "parsed"),
+    [
+        ("photo:stem", ("stem", "photo")),
+        ("local-dir:/a:b/c:stem", ("stem", "local-dir:/a:b/c")),
+        ("local-dir:/a/stem", ("local-dir", "/a/stem")),
+        ("hf:a/b:stem", ("stem", "hf:a/b")),
+        ("hf:a/b", ("hf", "a/b")),
+    ],
+)
+def test_a_suffix_comes_before_a_prefix(name, parsed):
+    entry, rest = parse_name(name, FEATURES, "features")
+    assert (entry.name, rest) == parsed
+    if name.endswith(":stem"):
+        with pytest.raises(ValueError, match="not understood"):
+            parse_name(":stem", FEATURES, "features")
 
 
 def test_a_new_family_is_one_line():

@@ -117,6 +117,7 @@ def test_every_function_of_the_registries_exists(entry):
     ("name", "parsed"),
     [
         ("nano", ("nano", "nano")),
+        ("photo", ("photo", "photo")),
         ("ViT-B-16-quickgelu/openai", ("open_clip", "ViT-B-16-quickgelu/openai")),
         ("hf:openai/clip-vit-base-patch16", ("hf", "openai/clip-vit-base-patch16")),
         ("local-dir:/a:b/c", ("local-dir", "/a:b/c")),

@@ -11,6 +11,7 @@ from clipseg_ws.backbones.openclip import OpenClipBackbone
 from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.backbones.tower_backbone import TowerBackbone
 from clipseg_ws.eval.experiments.small_models import (
+    HYBRID,
     LENGTH,
     WORDS,
     random_model,
@@ -29,6 +30,7 @@ FAMILIES = {
     "vitamin": ("ViTamin-S", False),
     "coca": ("coca_ViT-B-32", False),
     "clipa": ("ViT-L-14-CLIPA", True),
+    "hybrid": (HYBRID, True),
 }
 SLOW = {
     "metaclip2": ("ViT-H-14-worldwide-quickgelu", True),

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from clipseg_ws.embedded.nano.data import Batch
 from clipseg_ws.embedded.losses import (
     Walk,
     activation_maps,
@@ -23,6 +22,7 @@ from clipseg_ws.embedded.losses import (
     text_walk,
     vision_walk,
 )
+from clipseg_ws.embedded.nano.data import Batch
 from clipseg_ws.embedded.nano.recipe import Weights
 from clipseg_ws.embedded.nano.scenes import KINDS
 

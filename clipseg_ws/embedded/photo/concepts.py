@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-VOC = ("aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant "
-       "sheep sofa train tvmonitor").split()  # fmt: skip
+VOC = [
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+]  # fmt: skip
 PERSON = VOC.index("person")
 BACKGROUND_FOLDER = "BACKGROUND_Google"
 # folders of the object photos that show a VOC class and nothing else of a name of its own

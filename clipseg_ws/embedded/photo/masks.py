@@ -1,4 +1,4 @@
-"""Pseudo masks of VOC's training pictures from their image labels: the model's own dense maps, refined by the picture."""
+"""Pseudo masks of the training pictures from their image labels: the model's own dense maps, refined by the picture."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from clipseg_ws.embedded.losses import Walk
 from clipseg_ws.embedded.photo.concepts import VOC
 from clipseg_ws.embedded.photo.data import UNKNOWN, Pool
 from clipseg_ws.embedded.photo.objective import Words
-from clipseg_ws.refine.par import par
+from clipseg_ws.refine.picture import refine_picture
 
-SHAPES = ((3, 4), (4, 3), (1, 1), (2, 3), (3, 2))  # height to width; a picture is brought to the nearest
+SHAPES = ((3, 4), (4, 3), (1, 1))  # height to width; a picture is brought to the nearest
+WORKING_SIDE = 250  # longer side of the picture that refines
 CERTAIN = 0.6  # a pixel whose best share is lower stays unknown
 Look = Callable[[Tensor], Walk]  # pixels [B, 3, H, W] in [0, 1] -> walk of the averaged model
 
@@ -64,7 +65,7 @@ def make_mask(picture: Image.Image, logits: Sequence[Tensor], present: list[int]
     maps = [F.interpolate(one[rows][None], size=size, mode="bilinear", align_corners=False) for one in logits]
     shares = torch.stack(maps).mean(0).softmax(1)
     image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
-    best, place = par(shares, image)[0].max(0)
+    best, place = refine_picture("par", shares, image, max_side=WORKING_SIDE)[0].max(0)
     labels = rows[place].to(torch.uint8)
     labels[best < CERTAIN] = UNKNOWN
     return np.asarray(labels.numpy())

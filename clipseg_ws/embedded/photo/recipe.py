@@ -49,8 +49,8 @@ class Stage:
 
 STAGES = (
     Stage("labels", 1700, 224, 1.2e-3, Weights(teacher=0.4), crop=0.5, teacher_from=0.33, warmup=200),
-    Stage("masks", 1000, 320, 7e-4, MASKED, masks=(320,)),
-    Stage("again", 600, 320, 5e-4, MASKED, masks=(320, 448)),
+    Stage("masks", 800, 320, 7e-4, MASKED, masks=(320,)),
+    Stage("again", 400, 320, 5e-4, MASKED, masks=(320, 448)),
 )
 
 

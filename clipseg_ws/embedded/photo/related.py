@@ -1,4 +1,4 @@
-"""Which of ImageNet's names may be said of a thing of VOC: "beagle" is no mistake on a dog, nor "jersey" on a person."""
+"""Which of ImageNet's names may be said of a thing of VOC: a dog may be a beagle, a person may wear a jersey."""
 
 from __future__ import annotations
 

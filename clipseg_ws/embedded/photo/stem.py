@@ -51,10 +51,12 @@ def fast_features(stem: ConvStem, *, compile: bool) -> Callable[[Tensor], Featur
     inner: Any = copy.deepcopy(stem).eval().requires_grad_(False).to(torch.bfloat16, memory_format=torch.channels_last)
     features = inner.features
     if compile:
+        import torch._dynamo.config as dynamo
         import torch._inductor.config as inductor
 
         inductor.freezing = True
-        features = torch.compile(features)
+        dynamo.recompile_limit = 64  # one graph for every size: those with open sizes are slower
+        features = torch.compile(features, dynamic=False)
 
     @torch.no_grad()
     def run(pixels: Tensor) -> Features:

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import argparse
 import csv
-import math
 import os
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from clipseg_ws.embedded.photo.data import Pool, load_pool

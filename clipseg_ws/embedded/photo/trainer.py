@@ -200,7 +200,7 @@ class Trainer:
         its = json.loads(json.dumps(state["config"] | {"device": "", "names": state["names"]}))
         if mine != its:
             differ = sorted(key for key in mine if its.get(key) != mine[key])
-            raise ValueError(f"{path} was made with another recipe or other data ({', '.join(differ)}); use another OUT")
+            raise ValueError(f"{path} was made with another recipe or data ({', '.join(differ)}); use another OUT")
         self.visual.load_state_dict(state["visual"])
         self.mean_visual.load_state_dict(state["mean_visual"])
         with torch.no_grad():

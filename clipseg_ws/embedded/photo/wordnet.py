@@ -1,4 +1,4 @@
-"""WordNet 3.0's nouns (Debian's ``wordnet-base``): names, synonyms and what they are kinds of. At training time only."""
+"""WordNet 3.0: nouns, synonyms, what they are kinds of (Debian's ``wordnet-base``). For training only."""
 
 from __future__ import annotations
 
