@@ -143,8 +143,8 @@ def _checked(config: Config) -> dict[str, Any]:
     for key, low in _LEAST.items():
         if values[key] is not None and values[key] < low:
             raise ValueError(f"{key}={values[key]}; a whole number of at least {low} is needed")
-        if values[key] is not None and values[key] > _MOST[key]:
-            raise ValueError(f"{key}={values[key]}; at most {_MOST[key]} is taken")
+        if values[key] is not None and values[key] > (most := _MOST.get(key, 10**9)):
+            raise ValueError(f"{key}={values[key]}; at most {most} is taken")
     for key in _SHARES:
         if not 0 <= values[key] <= 1:
             raise ValueError(f"{key}={values[key]}; a number in [0, 1] is needed, for example 0.4")
