@@ -14,7 +14,8 @@ DOOR_ONLY = {
     "Image.open": (), "ElementTree.fromstring": (), "ElementTree.parse": (), "yaml.load": (),
     "yaml.safe_load": ("text/lists.py",),  # the package's own prompts
     "np.load": ("run/state.py",),  # after checked_archive
-    "gzip.decompress": (), "gzip.open": (), "pickle.load": (), "pickle.loads": (), "pd.read_json": (),
+    "gzip.decompress": (), "gzip.open": (), "pickle.load": (), "pd.read_json": (),
+    "pickle.loads": ("run/ray_pool.py",),  # between the run's own processes
     "pd.read_pickle": (), "np.loadtxt": (), "np.genfromtxt": (), "np.fromfile": (), "parquet.read_table": (),
     "json.load": (),
 }  # fmt: skip
