@@ -2,45 +2,43 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from clipseg_ws.backbones import DEFAULT_MODEL, load_backbone, load_features
+from clipseg_ws.backbones import choose_model, load_backbone, load_features, model_card
 from clipseg_ws.backbones.protocol import Backbone, PictureModel
-from clipseg_ws.config import flatten, resolve
+from clipseg_ws.config import Config, check_advice, flatten
 from clipseg_ws.fewshot.bank import SupportBank
 from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.batching import Batching
 from clipseg_ws.pictures.picture import Picture
-from clipseg_ws.stages.answerer import Answerer, check_read
-from clipseg_ws.stages.asking import Asking
+from clipseg_ws.pictures.sources import Source
+from clipseg_ws.stages.answering import answered
 from clipseg_ws.stages.banks import Matchers, make_bank
-from clipseg_ws.stages.by_head import ByHead, TrainedHead
-from clipseg_ws.stages.by_maps import ByMaps, question_reads, without_examples
-from clipseg_ws.stages.by_words import ByWords
+from clipseg_ws.stages.by_head import TrainedHead
+from clipseg_ws.stages.by_maps import without_examples
 from clipseg_ws.stages.cache import TokenCache
-from clipseg_ws.stages.decide import Decision
+from clipseg_ws.stages.calling import Calling
+from clipseg_ws.stages.dense import check_second_model
 from clipseg_ws.stages.embeddings import image_embeddings, picture_patches, support_tokens
-from clipseg_ws.stages.encoder import Encoder
 from clipseg_ws.stages.question import Question, known_of
-from clipseg_ws.stages.results import make_result, resolved_record, setting_of
+from clipseg_ws.stages.setups import Models, Setups, check_possible
 from clipseg_ws.stages.texts import Texts
 from clipseg_ws.structures import TextEmbeddings, Vocabulary, WeakLabels
-from clipseg_ws.weak.given import per_image_tags, weak_list
-from clipseg_ws.weak.marks import mark_names
 
 
-class Segmenter:
+class Segmenter(Calling):
     """Segments pictures with a frozen CLIP: names in, masks out; or image tags in, masks out.
 
     Args:
-        model: "ARCH/PRETRAINED" (open_clip), "hf:REPO", "local-dir:PATH", "nano" or "photo"; see ``load_backbone``.
+        model: see ``load_backbone``. Left out: the head's, else what ``choose_model`` takes, which fetches nothing.
         method: a preset by name, see ``config.METHODS``.
         device, dtype: "auto" or explicit ("cuda", "cpu", ...; "float32", "bfloat16", "float16").
         offline: never touch the network.
@@ -48,6 +46,7 @@ class Segmenter:
             ``load_features``.
         head: a trained head's file (``clipseg-ws train``): it answers alone, without prompts.
         backbone: an already loaded one instead of ``model``.
+        settings_of: what counts where no setting is given: "model" (what it recommends), "default" (``Config``'s).
         **config: any field of ``Config``; unknown ones raise.
 
     Example:
@@ -57,92 +56,74 @@ class Segmenter:
     """
 
     def __init__(
-        self, model: str = DEFAULT_MODEL, *, method: str = "default", device: str = "auto", dtype: str = "auto",
+        self, model: str | None = None, *, method: str = "default", device: str = "auto", dtype: str = "auto",
         offline: bool = False, features: str | PictureModel | None = None, head: str | Path | None = None,
-        backbone: Backbone | None = None, **config: Any,
+        backbone: Backbone | None = None, settings_of: str = "model", **config: Any,
     ) -> None:  # fmt: skip
-        resolve(method, config)  # a misspelt setting should not cost the loading of a model
+        trained = None if head is None else TrainedHead(head)
+        if backbone is None and model is None:
+            model = choose_model(warnings.warn) if trained is None else trained.card.backbone
         recipe = {"model": model, "device": device, "offline": offline, "features": features, "backbone": backbone}
-        backbone = load_backbone(model, device=device, dtype=dtype, offline=offline) if backbone is None else backbone
+        card = model_card(str(model)) if backbone is None else backbone.card
+        # a misspelt setting or a second model that is missing should not cost the loading of a model
+        check_possible(method, config, card.recommended, features, head)
+        if backbone is None:
+            backbone = load_backbone(str(model), device=device, dtype=dtype, offline=offline)
+        check_advice(backbone.recommended, backbone.card.file)
         self.recipe = recipe | {"dtype": str(backbone.dtype).removeprefix("torch."), "head": head}
         if isinstance(features, str):
             features = load_features(features, backbone.device, dtype, offline)
-        self.features = features
-        self.head = None if head is None else TrainedHead(head).attach(backbone)
-        self._texts, self._tokens, self._matchers = Texts(backbone), TokenCache(), Matchers()
-        self._configure(backbone, method, flatten(config))
+        trained = None if trained is None else trained.attach(backbone)
+        self._models = Models(backbone, features, trained, Texts(backbone), TokenCache(), Matchers())
+        self._configure(method, flatten(config), settings_of)
 
-    def _configure(self, backbone: Backbone, method: str, given: dict[str, Any]) -> None:
+    def _configure(self, method: str, given: dict[str, Any], settings_of: str) -> None:
         """Everything that follows from the settings."""
-        advice = dict(backbone.recommended) | (self.head.card.settings() if self.head else {})
-        self._given, self.config = given, resolve(method, given, advice)
-        self.backbone = backbone.with_positions(self.config.position_interpolation, compile=self.config.compile)
-        words = self.head is None and self.config.decision == "words"
-        models = (self.backbone, self.features, self.config, self._tokens)
-        self._whole = Encoder(*models)  # whole patches of a picture; words cut windows themselves
-        self.answerer: Answerer = ByWords(Encoder(*models, whole=False)) if words else ByMaps(self._whole)
-        if self.head is not None:
-            self.answerer = ByHead(self.head, self._whole)
-        check_read(self.answerer, self.config, given)
-        self._asking = Asking(self.backbone, self.config, self._texts, self._matchers, self.head)
+        self.method, self.settings_of, self._given = method, settings_of, given
+        self._setups = Setups(self._models, method, given, settings_of)
+        first = self._setups.first
+        self.config, self.backbone, self.answerer = first.config, first.backbone, first.answerer
+        check_second_model(self.config, self.features, self.head)
         self._batching = Batching(self.config.batch_size)
+
+    @property
+    def features(self) -> PictureModel | None:
+        """The second vision model."""
+        return self._models.features
+
+    @property
+    def head(self) -> TrainedHead | None:
+        """The trained head, which answers alone."""
+        return self._models.head
+
+    def config_of(self, setting: str) -> Config:
+        """What answers in a setting ("zero", "weak", "few", "weak-few", "head"); ``config`` is that of "zero"."""
+        return self._setups.of(setting).config
 
     def with_head(self, head: str | Path | None) -> Segmenter:
         """The same weights and settings with another head, or none."""
-        twin = self._twin()
+        trained = None if head is None else TrainedHead(head).attach(self._models.backbone)
+        twin = self._twin(replace(self._models, head=trained))
         twin.recipe = self.recipe | {"head": head}
-        twin.head = None if head is None else TrainedHead(head).attach(self.backbone)
-        twin._configure(self.backbone, self.config.method, self._given)
+        twin._configure(self.method, self._given, self.settings_of)
         return twin
 
-    def variant(self, method: str | None = None, **config: Any) -> Segmenter:
+    def variant(self, method: str | None = None, settings_of: str | None = None, **config: Any) -> Segmenter:
         """Another method or setting on the same weights; text embeddings and cached tokens are shared."""
-        twin = self._twin()
+        twin = self._twin(self._models)
         given = (self._given if method is None else {}) | flatten(config)
-        twin._configure(self.backbone, method or self.config.method, given)
+        twin._configure(method or self.method, given, settings_of or self.settings_of)
         return twin
 
-    def _twin(self) -> Segmenter:
+    def _twin(self, models: Models) -> Segmenter:
         twin = object.__new__(Segmenter)
-        twin.recipe, twin.head, twin.features = self.recipe, self.head, self.features
-        twin._texts, twin._tokens, twin._matchers = self._texts, self._tokens, self._matchers
+        twin.recipe, twin._models = self.recipe, models
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as what it was made from, not as weights: a worker process loads the same model on its own device."""
-        return _remake, (self.recipe | {"method": self.config.method} | self._given, self._texts.on_cpu())
-
-    def __call__(
-        self, images: Any, classes: Any = None, *, background: str | Sequence[str] | None = None,
-        tags: Sequence[Any] | None = None, supports: Any = None,
-        weak: WeakLabels | Sequence[WeakLabels] | None = None,
-    ) -> Segmentation | list[Segmentation]:  # fmt: skip
-        """Segment one picture or a list of pictures.
-
-        Args:
-            images: path, URL, PIL image or uint8 array [H, W, 3]; or a list of these.
-            classes: "cat; person, people" (``;`` between classes, ``,`` between synonyms), a list, a ``Vocabulary``, a
-                class file, or a name from ``prompts/``. May be left out with ``tags`` or a model that knows its own.
-            background: words that compete as background; the class file's own, else the configuration's, by default.
-            tags: the weak setting: the classes that are in the picture (a list of lists for several pictures).
-            supports: the few setting: ``Support(image, mask, label)`` or a list of these, a folder
-                ``label/picture.jpg`` + ``label/picture.png``, a bank (``Segmenter.bank``) or the file of one. Without
-                ``classes`` the supports' labels are looked for, by the examples alone; with ``classes`` names and
-                examples count together. A support without a mask gets one by the weak setting first.
-            weak: the weak setting with boxes, points and scribbles (one ``WeakLabels`` per picture); the answer never
-                contradicts them. Which classes are there is decided as without them where they name no class (a mark
-                of the background alone, say). Not together with ``tags``, which are a field of it.
-
-        Returns one ``Segmentation`` for one picture, a list for a list. Raises ValueError as ``ask`` and ``answer``.
-        """
-        single = not isinstance(images, (list, tuple))
-        listed = [images] if single else list(images)
-        named = per_image_tags(tags, len(listed), single)
-        marks = None if weak is None else weak_list(weak, len(listed), tags)
-        spoken = named if marks is None else [sorted(mark_names(labels)) for labels in marks]
-        question = self.ask(classes, background, supports=supports, tags=spoken)
-        results = self.answer(question, listed, tags=named, marks=marks)
-        return results[0] if single else results
+        how = {"method": self.method, "settings_of": self.settings_of}
+        return _remake, (self.recipe | how | self._given, self._models.texts.on_cpu())
 
     def ask(
         self, classes: Any = None, background: Any = None, *, supports: Any = None,
@@ -163,10 +144,10 @@ class Segmenter:
             >>> results = segment.answer(question, ["a.png", "b.png"])
         """
         bank = None if supports is None else self.bank(supports)
-        question = self._asking.question(classes, background, tags, bank)
-        if self.answerer.name == "maps":
-            reads = question_reads(self.answerer.reads, question)
-            check_read(self.answerer, self.config, self._given, reads, question.kind)
+        setup = self._setups.first if bank is None else self._setups.of("few")
+        question = setup.asking.question(classes, background, tags, bank)
+        setting = "few" if bank is not None else None if tags is None else "weak"
+        self._setups.check_question(question, setting)
         return question
 
     def answer(
@@ -184,60 +165,50 @@ class Segmenter:
         """
         ready = [self.prepare(picture) for picture in pictures]
         known = known_of(question.vocabulary, [picture.size for picture in ready], tags, marks)
-        question, device = question.to(self.backbone.device), self.backbone.device
-
-        def decide(rows: Sequence[int]) -> list[Decision]:
-            return self.answerer.decide([ready[i] for i in rows], question, known.rows(rows, device))
-
-        decided = self._batching.run_grouped([(p.grid, known.kind(row)) for row, p in enumerate(ready)], decide)
-        record = resolved_record(self.config, self.backbone, self.features, question, self.head)
-        settings = [setting_of(question, known.kind(row)[0], self.head is not None) for row in range(len(ready))]
-        made = zip(ready, decided, settings, strict=True)
-        return [make_result(picture, one, question, setting, record, self.config) for picture, one, setting in made]
+        return answered(self._setups, self._batching, question.to(self.backbone.device), ready, known)
 
     def vocabulary(
         self, classes: Any = None, background: Any = None, tags: Iterable[Sequence[str]] | None = None
     ) -> Vocabulary:
         """The resolved vocabulary: classes, background words ("auto": by similarity to the classes), templates."""
-        return self._asking.vocabulary(classes, background, tags)
+        return self._setups.first.asking.vocabulary(classes, background, tags)
 
     def bank(self, supports: Any) -> SupportBank:
         """Supports encoded once for many calls, see ``supports`` there; ``.save(path)``, ``.merge(other)``."""
-        backbone = self.features or self.backbone
-        encode = partial(support_tokens, self._whole) if self.features is None else None
-        return make_bank(supports, backbone, self.config, self._by_tag, encode)
+        setup = self._setups.of("few")
+        encode = partial(support_tokens, setup.whole) if self.features is None else None
+        return make_bank(supports, self.features or setup.backbone, setup.config, self._by_tag, encode)
 
     @property
     def encoder_runs(self) -> int:
-        """Batches that CLIP has encoded so far, here and in all variants; with ``cache_mb`` those that were not in the
-        cache. Passes of a trained head and of a second vision model are not counted."""
-        return self._tokens.runs
+        """Batches that CLIP has encoded so far, variants included, cached ones not; heads and second models neither."""
+        return self._models.tokens.runs
 
     def prepare(self, image: Any, source: str | None = None) -> Picture:
         """The picture loaded and resized for the network, in a worker thread for example, to be segmented later.
 
         Another Segmenter may segment it too: one with other sizes resizes it again.
         """
-        if source is None and not isinstance(image, (Picture, Image.Image, np.ndarray)):
+        if source is None and isinstance(image, (str, Path, Source)):
             source = str(image)
         return self.answerer.picture(image, source)
 
     def embed_images(self, pictures: Sequence[Any]) -> Tensor:
         """Pooled image embeddings [B, E] float32 (not normalised) of pictures that share one grid."""
-        return image_embeddings(self._whole, pictures)
+        return image_embeddings(self._setups.first.whole, pictures)
 
     def embed_patches(self, pictures: Sequence[Any]) -> Tensor:
         """Unit patch embeddings [B, h, w, E] float32 of pictures that share one grid, in the space of the names."""
-        return picture_patches(self._whole, pictures)
+        return picture_patches(self._setups.first.whole, pictures)
 
     def embed_names(self, vocabulary: Vocabulary) -> TextEmbeddings:
         """The vocabulary's text embeddings on the model's device; made once (and kept on disk), pickled with it."""
-        return self._texts.of(vocabulary)
+        return self._models.texts.of(vocabulary)
 
     def _by_tag(self, pictures: Sequence[Image.Image], labels: Sequence[str]) -> list[Segmentation]:
         """The weak setting with one tag a picture, for supports without a mask."""
-        ask = self._twin()
-        ask._configure(self.backbone, self.config.method, without_examples(self._given) | {"keep_maps": True})
+        ask = self._twin(self._models)
+        ask._configure(self.method, without_examples(self._given) | {"keep_maps": True}, self.settings_of)
         pairs = zip(labels, pictures, strict=True)
         return [ask.answer(ask.ask([label]), [picture], tags=[[label]])[0] for label, picture in pairs]
 
@@ -245,5 +216,5 @@ class Segmenter:
 def _remake(arguments: dict[str, Any], texts: dict[Vocabulary, TextEmbeddings]) -> Segmenter:
     """The Segmenter that ``Segmenter.__reduce__`` wrote down."""
     made = Segmenter(**arguments)
-    made._texts.add(texts)
+    made._models.texts.add(texts)
     return made

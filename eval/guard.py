@@ -50,6 +50,11 @@ class Setting:
         return KINDS[self.kind]
 
     @property
+    def answered(self) -> str:
+        """The setting as a Segmenter calls it: "zero", "weak" or "few"."""
+        return "few" if self.shots else "weak" if self.reads and self.kind != "oracle" else "zero"
+
+    @property
     def supports(self) -> str:
         """What is known of the support pictures: "support masks", "support tags" or ""."""
         return {"few": "support masks", "weak-few": "support tags"}.get(self.kind, "")

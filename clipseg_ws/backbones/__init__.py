@@ -3,6 +3,7 @@
 The room from the ground up; each file knows only those in front of it:
 
     protocol, families, errors      what a backbone is, the tables of names, what can go wrong
+    card                            what a model says of itself: settings that suit it, names that it knows
     hybrid                          a convolutional stem in front of a ViT
     attention, last_block, walk     one block: its attention, its weights as a value, open_clip's modules
     positions, device               a table of positions on another grid; where weights live and in which dtype
@@ -13,7 +14,7 @@ The room from the ground up; each file knows only those in front of it:
     stem_features                   a hybrid's stem alone, as a second model
     wrap_openclip, feature_kinds    which of them a model of open_clip gets; vision models that take pictures otherwise
     hub, folder, repos, tags        where weights are: the hub and its cache, a folder, a repository, open_clip's table
-    cached, second, blocks          what is in the cache; second models by name; every block's attention
+    cached, choice, second, blocks  what is in the cache; which model is taken unnamed; second models; attention
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipseg_ws.backbones.card import ModelCard
+from clipseg_ws.backbones.choice import choose_model
 from clipseg_ws.backbones.errors import UnsupportedBackbone, WeightsNotFound
 from clipseg_ws.backbones.families import (
     DEFAULT_MODEL,
@@ -45,15 +48,18 @@ __all__ = [
     "FEATURES",
     "MODELS",
     "Backbone",
+    "ModelCard",
     "OpenClipBackbone",
     "PictureModel",
     "UnsupportedBackbone",
     "WeightsNotFound",
     "cached_weights",
+    "choose_model",
     "download",
     "list_models",
     "load_backbone",
     "load_features",
+    "model_card",
     "parse_name",
     "wrap",
 ]
@@ -108,9 +114,9 @@ def wrap(model: Any, **settings: Any) -> Backbone:
 
     Args:
         model: see ``MODELS``. It is put into eval mode and frozen; weights are shared where the layout allows.
-        settings: ``name``, ``mean``, ``std``, ``tokenizer``, ``position_interpolation``, ``recommended`` and
-            ``known_classes`` as ``openclip.OpenClipBackbone`` takes them; by default mean and std are what open_clip
-            noted in the model, else CLIP's.
+        settings: ``name``, ``mean``, ``std``, ``tokenizer``, ``position_interpolation`` and ``card`` (a ``ModelCard``:
+            recommended settings, known names) as ``openclip.OpenClipBackbone`` takes them; by default mean and std are
+            what open_clip noted in the model, else CLIP's.
 
     Raises:
         UnsupportedBackbone: a class that no family reads, a tower without attention between patches, or a text tower
@@ -153,6 +159,19 @@ def load_features(
     model: PictureModel = entry.load()(rest, name=name, offline=offline)
     model.place(target, number)
     return model
+
+
+def model_card(name: str) -> ModelCard:
+    """What a model says of itself, read without its weights and without the network; empty where it says nothing.
+
+    Raises ValueError for an unknown name or a card that cannot be, FileNotFoundError as ``load_backbone``.
+    """
+    from clipseg_ws.backbones import folder
+
+    entry, rest = parse_name(name)
+    read = folder.embedded_card if entry.name in embedded() else further(entry, "card")
+    card: ModelCard = ModelCard() if read is None else read(rest)
+    return card
 
 
 def list_models() -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clipseg_ws.backbones.architecture import check_architecture
+from clipseg_ws.backbones.card import ModelCard, read_card
 from clipseg_ws.backbones.convert import convert_clip
 from clipseg_ws.backbones.custom import build_model
 from clipseg_ws.backbones.errors import UnsupportedBackbone
@@ -53,12 +54,16 @@ def load_local(path: str, *, offline: bool = False) -> Checkpoint:
         UnsupportedBackbone: the model is no CLIP ViT.
         ValueError: damaged or unsafe files, weights or preprocessing that contradict the configuration.
     """
+    return load_folder(_local_folder(path), offline=offline)
+
+
+def _local_folder(path: str) -> Path:
     folder = user_path(path)
     if folder.is_file():
         raise FileNotFoundError(f"local-dir:{path} is a file; name the folder that holds it: {_TREE}")
     if not path or not folder.is_dir():
         raise FileNotFoundError(f"local-dir:{path} is no folder; expected is a folder with {_TREE}")
-    return load_folder(folder, offline=offline)
+    return folder
 
 
 def load_embedded(name: str, *, offline: bool = False) -> Checkpoint:
@@ -144,16 +149,30 @@ def _load_open_clip(folder: Path, weights: Path, offline: bool) -> Checkpoint:
     if not (text.get("hf_tokenizer_name") or text.get("hf_model_name")):
         check_tokenizer(folder)
     mean, std = from_open_clip(read_json(folder / OPEN_CLIP_CONFIG), model_cfg, folder / OPEN_CLIP_CONFIG)
+    card = folder_card(folder)
     model = build_model(model_cfg, read_weights(weights), str(weights), offline=offline)
-    ours = read_json(folder / OPEN_CLIP_CONFIG).get("clipseg_ws", {})  # settings that suit these weights, see nano
-    return Checkpoint(
-        model,
-        mean,
-        std,
-        make_tokenizer(text, folder=folder, offline=offline),
-        recommended=ours.get("recommended", {}),
-        known_classes=tuple(ours.get("known_classes", ())),
-    )
+    return Checkpoint(model, mean, std, make_tokenizer(text, folder=folder, offline=offline), card)
+
+
+def local_card(path: str) -> ModelCard:
+    """The card of ``local-dir:PATH``. Raises FileNotFoundError for no folder, ValueError as ``folder_card``."""
+    return folder_card(_local_folder(path))
+
+
+def embedded_card(name: str) -> ModelCard:
+    """The card of an embedded model. Raises as ``embedded_files`` where it is not there."""
+    if not (EMBEDDED / name / OPEN_CLIP_CONFIG).is_file():
+        embedded_files(name)
+    return folder_card(EMBEDDED / name)
+
+
+def folder_card(folder: Path) -> ModelCard:
+    """What the model in a folder says of itself; nothing where there is no configuration of open_clip's.
+
+    Raises ValueError for a part "clipseg_ws" that is not as ``card.read_card`` reads it.
+    """
+    file = folder / OPEN_CLIP_CONFIG
+    return read_card(read_json(file).get("clipseg_ws"), str(file)) if file.is_file() else ModelCard()
 
 
 def _kind(folder: Path) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clipseg_ws.backbones.card import ModelCard
 from clipseg_ws.backbones.errors import NEAREST, UnsupportedBackbone
 from clipseg_ws.backbones.hybrid import empty_hybrid, is_hybrid, plain_configuration
 
@@ -28,15 +29,14 @@ class Checkpoint:
         model: of open_clip or transformers, as ``backbones.wrap`` takes it; weights in the dtype of the file.
         mean, std: RGB normalisation of pixels in [0, 1] that the weights were trained with.
         tokenizer: list of T strings -> [T, context] int64.
-        recommended, known_classes: see ``protocol.Backbone``.
+        card: what the model says of itself.
     """
 
     model: Any
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     tokenizer: Callable[[list[str]], Tensor]
-    recommended: Mapping[str, Any] = field(default_factory=dict)
-    known_classes: tuple[str, ...] = ()
+    card: ModelCard = field(default_factory=ModelCard)
 
     def settings(self) -> dict[str, Any]:
         """All but the model, as ``backbones.wrap`` takes them."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from clipseg_ws.backbones.card import ModelCard
 from clipseg_ws.backbones.common import cast, check_request, embed_texts, weights_digest
 from clipseg_ws.backbones.last_block import LastBlockWeights
 from clipseg_ws.backbones.layout import check_layout
@@ -30,7 +31,7 @@ class OpenClipBackbone:
         position_interpolation: how the position table follows the patch grid, see ``positions.positions``.
         name: the name it was loaded by. mean, std: RGB normalisation of pixels in [0, 1].
         tokenizer: list of T strings -> [T, context] int64; by default CLIP's BPE from open_clip.
-        recommended, known_classes: see ``protocol.Backbone``.
+        card: what the model says of itself; by default nothing.
 
     Raises:
         UnsupportedBackbone: a tower without the CLIP layout.
@@ -46,8 +47,7 @@ class OpenClipBackbone:
         mean: Sequence[float] = CLIP_MEAN,
         std: Sequence[float] = CLIP_STD,
         tokenizer: Callable[[list[str]], Tensor] | None = None,
-        recommended: Mapping[str, Any] | None = None,
-        known_classes: Sequence[str] = (),
+        card: ModelCard | None = None,
     ) -> None:
         self.position_interpolation = check_interpolation(position_interpolation)
         check_layout(model)
@@ -56,8 +56,8 @@ class OpenClipBackbone:
         self.name = name
         self.mean = tuple(float(v) for v in mean)
         self.std = tuple(float(v) for v in std)
-        self.recommended = dict(recommended or {})
-        self.known_classes = tuple(known_classes)
+        self.card = card or ModelCard()
+        self.recommended, self.known_classes = self.card.recommended, self.card.known_classes
         self._tokenizer = tokenizer
         self._run_block: RunBlock = forward_block
         self.blocks: list[Any] = list(self.visual.transformer.resblocks)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from clipseg_ws.backbones.card import ModelCard
     from clipseg_ws.backbones.last_block import LastBlockParts
     from clipseg_ws.structures import Tokens
 
@@ -76,9 +77,7 @@ class Backbone(PictureModel, Protocol):
         logit_scale: factor of the cosine that the model was trained with. logit_bias: of models trained with a sigmoid
             for every pair (SigLIP), whose probability is sigmoid(logit_scale cosine + logit_bias); None: by a softmax.
         tokenizer: list of T strings -> [T, context] int64.
-        recommended: settings that suit these weights better than the general defaults (``Config``'s keys;
-            "methods": {name: settings} for single methods). known_classes: what weights that know only certain things
-            know; empty otherwise.
+        card: what the model says of itself; recommended, known_classes: of it.
         last_block: the weights of the last block and of what follows it, as they are now.
     """
 
@@ -94,6 +93,8 @@ class Backbone(PictureModel, Protocol):
     def logit_bias(self) -> float | None: ...
     @property
     def tokenizer(self) -> Callable[[list[str]], Tensor]: ...
+    @property
+    def card(self) -> ModelCard: ...
     @property
     def recommended(self) -> Mapping[str, Any]: ...
     @property

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipseg_ws.backbones import hub
+from clipseg_ws.backbones.card import ModelCard
 from clipseg_ws.backbones.errors import UnsupportedBackbone, WeightsNotFound
 from clipseg_ws.backbones.folder import (
     OPEN_CLIP_CONFIG,
@@ -15,6 +16,7 @@ from clipseg_ws.backbones.folder import (
     TRANSFORMERS_WEIGHTS,
     check_folder_config,
     find_weights,
+    folder_card,
     load_folder,
 )
 from clipseg_ws.backbones.layout import Checkpoint
@@ -36,6 +38,12 @@ def load_repo(repo: str, *, offline: bool = False) -> Checkpoint:
 def fetch_repo(repo: str) -> list[Path]:
     """The repository's folder, brought up to date. Raises as ``repo_folder``."""
     return [repo_folder(repo, refresh=True)]
+
+
+def repo_card(repo: str) -> ModelCard:
+    """The card of ``hf:REPO`` where it is cached, an empty one where it is not; nothing is fetched."""
+    folder = cached_snapshot(repo)
+    return ModelCard() if folder is None else folder_card(folder)
 
 
 def repo_folder(repo: str, *, offline: bool = False, refresh: bool = False) -> Path:

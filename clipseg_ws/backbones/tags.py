@@ -14,6 +14,7 @@ from open_clip.pretrained import get_pretrained_cfg
 
 from clipseg_ws.backbones import hub
 from clipseg_ws.backbones.architecture import check_architecture
+from clipseg_ws.backbones.card import ModelCard
 from clipseg_ws.backbones.custom import build_model
 from clipseg_ws.backbones.errors import UnsupportedBackbone, WeightsNotFound
 from clipseg_ws.backbones.families import forms
@@ -64,6 +65,12 @@ def fetch_tag(name: str) -> list[Path]:
     if text.get("hf_model_name"):
         files.append(text_configuration(text["hf_model_name"]) / "config.json")
     return files
+
+
+def tag_card(name: str) -> ModelCard:
+    """An empty card: the table says nothing of what its models know. Raises as ``resolve_tag``."""
+    resolve_tag(name)
+    return ModelCard()
 
 
 def tag_names() -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clipseg_ws.backbones.card import ModelCard
 from clipseg_ws.backbones.common import cast, check_request, embed_texts, weights_digest
 from clipseg_ws.backbones.last_block import LastBlockParts
 from clipseg_ws.backbones.positions import check_interpolation
@@ -43,7 +44,7 @@ class TowerBackbone:
 
     Args:
         model: the whole model; put into eval mode and frozen, not copied. tower: its vision tower. speech: its texts.
-        position_interpolation, name, mean, std, recommended, known_classes: as ``openclip.OpenClipBackbone``.
+        position_interpolation, name, mean, std, card: as ``openclip.OpenClipBackbone``.
 
     Where the tower has no class token ``Tokens.last_input`` begins with the mean patch, which stands for one.
     """
@@ -58,14 +59,14 @@ class TowerBackbone:
         name: str = "custom",
         mean: Sequence[float] = CLIP_MEAN,
         std: Sequence[float] = CLIP_STD,
-        recommended: Mapping[str, Any] | None = None,
-        known_classes: Sequence[str] = (),
+        card: ModelCard | None = None,
     ) -> None:
         self.position_interpolation = check_interpolation(position_interpolation)
         self.model = model.eval().requires_grad_(False)
         self.tower, self.speech, self.name = tower, speech, name
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
-        self.recommended, self.known_classes = dict(recommended or {}), tuple(known_classes)
+        self.card = card or ModelCard()
+        self.recommended, self.known_classes = self.card.recommended, self.card.known_classes
         self.patch_size, self.native_grid = tower.patch_size, tower.native_grid
         self.width, self.embed_dim, self.depth = tower.width, tower.embed_dim, len(tower.blocks)
         self.heads = tower.blocks[-1].heads

@@ -38,9 +38,9 @@ def read_labels(sources: Sequence[Source], names: NameOptions, weak: WeakOptions
     from clipseg_ws.text.vocabulary import parse_classes
     from clipseg_ws.weak.label_files import read_label_files
 
+    wanted = None if names.classes is None else parse_classes(names.classes)  # before any model is loaded
     if not weak.given:
         return None
-    wanted = None if names.classes is None else parse_classes(names.classes)
     labels = read_label_files(weak.tags, weak.marks or (), sources, wanted)
     for line in labels.report:
         typer.echo(line, err=True)

@@ -1,10 +1,11 @@
-"""The command ``doctor``: versions, devices, cached weights, one picture through the embedded model."""
+"""The command ``doctor``: versions, devices, weights that are here, one picture through each embedded model."""
 
 from __future__ import annotations
 
 import platform
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 
 import typer
@@ -12,17 +13,11 @@ import typer
 from clipseg_ws.cli.options import Device, Dtype
 
 PACKAGES = ("torch", "open_clip_torch", "transformers", "numpy", "pillow", "pandas", "scipy", "safetensors")
-EXTRAS = {
-    "crf": "pydensecrf2",
-    "superpixels": "scikit-image",
-    "coco": "pycocotools",
-    "plots": "matplotlib",
-    "demo": "gradio",
-}
+REQUIRED = re.compile(r"([A-Za-z0-9._-]+).*;.*extra\s*==\s*['\"]([^'\"]+)['\"]")
 
 
 def doctor(device: Device = "auto", dtype: Dtype = "auto") -> None:
-    """Versions, devices, cached weights, and one picture through the embedded model."""
+    """Versions, devices, weights that are here, and one picture through each embedded model."""
     healthy = True
     for line, good in examine(device, dtype):
         typer.echo(line)
@@ -39,13 +34,29 @@ def examine(device: str = "auto", dtype: str = "auto") -> Iterator[tuple[str, bo
     )
     for package in PACKAGES:
         yield _version(package)
-    for extra, package in EXTRAS.items():
-        found = _installed(package)
-        missing = f'not installed (pip install ".[{extra}]")'
-        yield f"extra [{extra}]: {package} {found or missing}", True
+    for extra, packages in extras().items():
+        yield _extra(extra, packages), True
     yield from _devices()
     yield from _weights()
-    yield from _self_test(device, dtype)
+    for model in SELF_TESTS:
+        yield from _self_test(model, device, dtype)
+
+
+def extras() -> dict[str, list[str]]:
+    """Every extra of the installed package -> the packages that it asks for."""
+    found: dict[str, list[str]] = {}
+    for line in metadata.requires("clipseg_ws") or ():
+        if match := REQUIRED.fullmatch(line):
+            found.setdefault(match[2], []).append(match[1])
+    return found
+
+
+def _extra(extra: str, packages: list[str]) -> str:
+    """ "extra [crf]: pydensecrf2 1.1", or what is missing and how to get it."""
+    here = [f"{package} {version}" for package in packages if (version := _installed(package))]
+    missing = [package for package in packages if not _installed(package)]
+    lack = f'{", ".join(missing)} not installed (pip install "clipseg_ws[{extra}]")' if missing else ""
+    return f"extra [{extra}]: {'; '.join(filter(None, (', '.join(here), lack)))}"
 
 
 def _installed(package: str) -> str | None:
@@ -75,7 +86,14 @@ def _devices() -> Iterator[tuple[str, bool]]:
 
 def _weights() -> Iterator[tuple[str, bool]]:
     from clipseg_ws.backbones import cached_weights
+    from clipseg_ws.backbones.folder import embedded_files
 
+    for name in SELF_TESTS:
+        try:
+            (path,) = embedded_files(name)
+            yield f"embedded model: {name} ({path.stat().st_size / 2**20:.0f} MiB) {path}", True
+        except OSError as error:
+            yield f"embedded model: {name} MISSING: {error}", False
     found = cached_weights()
     for name, path, size in found:
         yield f"cached weights: {name} ({size / 2**20:.0f} MiB) {path}", True
@@ -83,23 +101,47 @@ def _weights() -> Iterator[tuple[str, bool]]:
         yield "cached weights: none; clipseg-ws download ViT-B-16-quickgelu/openai fetches the default model", True
 
 
-def _self_test(device: str, dtype: str) -> Iterator[tuple[str, bool]]:
-    """One drawn scene by its tags: at least half of its pixels must be right."""
+def _self_test(model: str, device: str, dtype: str) -> Iterator[tuple[str, bool]]:
+    """One picture through an embedded model: what it finds must fit the truth, see ``SELF_TESTS``."""
+    what, look = SELF_TESTS[model]
+    start = time.perf_counter()
+    try:
+        right = look(model, device, dtype)
+    except Exception as error:  # a doctor reports, whatever it is
+        yield f"self-test of {model} FAILED: {type(error).__name__}: {error}", False
+        return
+    seconds = time.perf_counter() - start
+    verdict = "passed" if right >= 0.5 else "FAILED"
+    yield f"self-test of {model} {verdict}: {what.format(right)}, {seconds:.1f} s with loading", right >= 0.5
+
+
+def _scene(model: str, device: str, dtype: str) -> float:
+    """A drawn scene by its tags: the share of its pixels that are right."""
     from PIL import Image
 
     from clipseg_ws.embedded.nano.scenes import KINDS, draw_scene
     from clipseg_ws.segmenter import Segmenter
 
-    start = time.perf_counter()
-    try:
-        scene = draw_scene(10_000_007, 224)
-        segmenter = Segmenter("nano", device=device, dtype=dtype)
-        result = segmenter(Image.fromarray(scene.image), classes=list(KINDS), tags=list(scene.tags))
-        assert not isinstance(result, list)
-        right = float((result.labels == scene.labels).mean())
-    except Exception as error:  # a doctor reports, whatever it is
-        yield f"self-test FAILED: {type(error).__name__}: {error}", False
-        return
-    seconds = time.perf_counter() - start
-    verdict = "self-test passed" if right >= 0.5 else "self-test FAILED"
-    yield f"{verdict}: {right:.0%} of the pixels of a drawn scene are right, {seconds:.1f} s with loading", right >= 0.5
+    scene = draw_scene(10_000_007, 224)
+    segmenter = Segmenter(model, device=device, dtype=dtype)
+    (result,) = segmenter.answer(segmenter.ask(list(KINDS)), [Image.fromarray(scene.image)], tags=[list(scene.tags)])
+    return float((result.labels == scene.labels).mean())
+
+
+def _photo(model: str, device: str, dtype: str) -> float:
+    """The photo of a cat by names: the cat's IoU with its outline."""
+    from clipseg_ws.embedded.photos import PHOTOS
+    from clipseg_ws.segmenter import Segmenter
+
+    cat = PHOTOS["chelsea"]
+    segmenter = Segmenter(model, device=device, dtype=dtype)
+    (result,) = segmenter.answer(segmenter.ask("cat; dog; person; sofa"), [cat.path])
+    got, truth = result.mask("cat"), cat.mask()
+    return float((got & truth).sum() / (got | truth).sum())
+
+
+# embedded model -> (what the number says, function(model, device, dtype) -> a number in [0, 1], half of it is enough)
+SELF_TESTS: dict[str, tuple[str, Callable[[str, str, str], float]]] = {
+    "photo": ("a cat in a photo is found by its name with an IoU of {:.2f}", _photo),
+    "nano": ("{:.0%} of the pixels of a drawn scene are right", _scene),
+}

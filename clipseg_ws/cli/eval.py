@@ -17,7 +17,7 @@ from clipseg_ws.cli.options import (
     Engine,
     Features,
     Limit,
-    Model,
+    NamedModel,
     Offline,
     Overwrite,
     Root,
@@ -52,6 +52,10 @@ Methods = Annotated[
     ),
 ]
 Protocol = Annotated[str, option("--protocol", help=f"Preset of a paper, {some_of(PROTOCOLS)}.")]
+SettingsOf = Annotated[
+    str,
+    option("--settings-of", help="What counts where no setting is given: model, what it recommends, or default."),
+]
 Fold = Annotated[int | None, option("--fold", help="Few-shot: fold 0 to 3.")]
 Count = Annotated[int | None, option("--count", help="Scenes, or episodes to draw.")]
 Task = Annotated[str, typer.Argument(help=f"{some_of(PREPARATIONS).capitalize()}.")]
@@ -67,7 +71,7 @@ class EvalOptions:
     output: Tables = Path("results")
     split: Annotated[str | None, option("--split", help="Official split; val, for weak VOC train, by default.")] = None
     protocol: Protocol = "default"
-    model: Model = ""  # the data set's own
+    model: NamedModel = None  # the data set's own
     features: Features = None
     prompts: Annotated[
         str | None, option("--prompts", help="Vocabulary name or class file in place of the data set's.")
@@ -92,6 +96,7 @@ class EvalOptions:
     offline: Offline = False
     overwrite: Overwrite = False
     engine: Engine = "local"
+    settings_of: SettingsOf = "model"
     set_: Setting = None
 
 

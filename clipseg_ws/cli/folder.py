@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from clipseg_ws.cli.options import Engine, Formats, Limit, Overwrite, Results, Shard, Workers
+from clipseg_ws.cli.options import Engine, Formats, Limit, Overwrite, Results, Shard, Sheet, Workers
 from clipseg_ws.output.formats import split_formats
-from clipseg_ws.registry import find
+from clipseg_ws.registry import find, split_outside
 from clipseg_ws.run import ENGINES
 from clipseg_ws.run.shards import parse_shard, shard_of
 
@@ -28,6 +28,7 @@ class FolderOptions:
 
     output: Results = Path("clipseg_ws_out")
     format: Formats = "png,overlay,json"
+    sheet: Sheet = False
     limit: Limit = None
     shard: Shard = "1/1"
     workers: Workers = 2
@@ -36,6 +37,8 @@ class FolderOptions:
 
     def __post_init__(self) -> None:
         parse_shard(self.shard)
+        if self.sheet and not any(text.partition("(")[0] == "sheet" for text in split_outside(self.format, ",")):
+            object.__setattr__(self, "format", f"{self.format},sheet")
         split_formats(self.format)
         find(ENGINES, self.engine, "engine").check_installed()
 

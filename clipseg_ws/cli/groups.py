@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from clipseg_ws.backbones import DEFAULT_MODEL
+import typer
+
+from clipseg_ws.backbones import choose_model
 from clipseg_ws.cli.options import (
     Background,
     Bank,
@@ -35,22 +38,20 @@ if TYPE_CHECKING:
 class ModelOptions:
     """Which weights, where."""
 
-    model: Model = DEFAULT_MODEL
+    model: Model = None
     device: Device = "auto"
     dtype: Dtype = "auto"
     offline: Offline = False
     settings: Setting = None
 
     def segmenter(self, **config: Any) -> Segmenter:
-        """A Segmenter of these options; None means "not given"."""
+        """A Segmenter of these options; None means "not given". A model that nobody named is said on stderr."""
         from clipseg_ws.segmenter import Segmenter
 
         given = {key: value for key, value in config.items() if value is not None} | parse_settings(self.settings)
         model = self.model
-        if given.get("head") is not None and model == DEFAULT_MODEL:  # a head names the model that it belongs to
-            from clipseg_ws.heads.file import load_head
-
-            model = load_head(given["head"])[1].backbone
+        if model is None and given.get("head") is None:  # a head names the model that it belongs to
+            model = choose_model(partial(typer.echo, err=True))
         return Segmenter(model, device=self.device, dtype=self.dtype, offline=self.offline, **given)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
 
-from clipseg_ws.cli.options import option
+from clipseg_ws.backbones import choose_model, model_card
+from clipseg_ws.cli.options import Model, option
 from clipseg_ws.cli.tables import Rows, aligned, markdown, without_empty
 from clipseg_ws.registry import Entry, Registry, Spec, find, registry
 
@@ -42,17 +44,40 @@ KINDS = registry(
     _kind("templates", "text.tables:templates", "--set templates=..., prompts round a name"),
     _kind("backgrounds", "text.tables:backgrounds", "--background, words that compete as background"),
 )
-EVERYTHING = "all"
+EVERYTHING, NAMES = "all", "names"
 Kind = Annotated[
-    str | None, typer.Argument(help=f"{', '.join(KINDS)}; or {EVERYTHING}, one after the other. Without: the kinds.")
+    str | None,
+    typer.Argument(
+        help=f"{', '.join(KINDS)}; {EVERYTHING}, one after the other; or {NAMES}, what a --model knows. Without: the "
+        "kinds."
+    ),
 ]
 Markdown = Annotated[bool, option("--markdown", help="As a table for documentation.")]
 
 
-def list_kind(kind: Kind = None, as_markdown: Markdown = False) -> None:
+def list_kind(kind: Kind = None, model: Model = None, as_markdown: Markdown = False) -> None:
     """What can be chosen by name: its parameters with their defaults, the paper, whether it is installed."""
+    if model is not None and kind != NAMES:
+        raise ValueError(f"--model is for the kind {NAMES}; write clipseg-ws list {NAMES} --model {model}")
+    if kind == NAMES:
+        if as_markdown:
+            raise ValueError(f"{NAMES} are a list, no table; leave out --markdown")
+        for line in known_names(model or choose_model(partial(typer.echo, err=True))):
+            typer.echo(line)
+        return
     for line in page(as_markdown) if kind == EVERYTHING else lines_of(kind, as_markdown):
         typer.echo(line)
+
+
+def known_names(model: str) -> Iterator[str]:
+    """A line a thing that a model knows, or one that says that it knows no list. Loads no weights.
+
+    Raises ValueError, FileNotFoundError as ``backbones.model_card``.
+    """
+    card = model_card(model)
+    if not card.known_classes:
+        yield f"{model} knows no list: it takes any words, and knows those well that its training texts used often"
+    yield from card.known_classes
 
 
 def lines_of(kind: str | None, as_markdown: bool) -> Iterable[str]:

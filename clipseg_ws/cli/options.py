@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from clipseg_ws.backbones.families import FAMILIES, FEATURES, forms
+from clipseg_ws.backbones.choice import WITHOUT_DOWNLOAD
+from clipseg_ws.backbones.families import DEFAULT_MODEL, FAMILIES, FEATURES, forms
 from clipseg_ws.config import METHODS
 from clipseg_ws.output.formats import names_of
 from clipseg_ws.refine import REFINERS
@@ -82,7 +83,15 @@ Bank = Annotated[
 ]
 
 # ---- who looks ------------------------------------------------------------------------------------------------------
-Model = Annotated[str, option("--model", help=f"{forms(FAMILIES)}.")]
+Model = Annotated[
+    str | None,
+    option(
+        "--model",
+        help=f"{forms(FAMILIES)}. By default {DEFAULT_MODEL} where it is on this machine, else "
+        f"{WITHOUT_DOWNLOAD}; nothing is fetched.",
+    ),
+]
+NamedModel = Annotated[str | None, option("--model", help=f"{forms(FAMILIES)}.")]
 Features = Annotated[
     str | None,
     option(
@@ -123,8 +132,12 @@ Formats = Annotated[
     option(
         "--format",
         help=f"Files to write, commas between. For each picture: {', '.join(names_of('picture'))}; for the whole "
-        f"folder: {', '.join(names_of('dataset'))}; parameters as in coco(style=polygons).",
+        f"folder: {', '.join(names_of('dataset'))}; parameters as in coco(style=polygons), overlay(alpha=0.3, "
+        "outline=0, palette=voc, legend=inside).",
     ),
+]
+Sheet = Annotated[
+    bool, option("--sheet", help="Write the picture and its overlay side by side too, as --format sheet.")
 ]
 Limit = Annotated[int | None, option("--limit", min=1, help="The first pictures only.")]
 Shard = Annotated[

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipseg_ws.backbones import DEFAULT_MODEL
-from clipseg_ws.cli.options import Background, BatchSize, Device, Dtype, Model, Offline, Setting
+from clipseg_ws.backbones.choice import WITHOUT_DOWNLOAD
+from clipseg_ws.cli.options import Background, BatchSize, Device, Dtype, NamedModel, Offline, Setting
 from clipseg_ws.heads import HEADS, SCHEMES, WEIGHTINGS
 from clipseg_ws.heads.options import TrainConfig
 from clipseg_ws.registry import parse_spec
@@ -81,7 +82,7 @@ def train(
     from_tags: FromTags = None,
     classes: TagClasses = None,
     background: Background = None,
-    model: Model = DEFAULT_MODEL,
+    model: NamedModel = None,
     kind: Kind = "decoder",
     blocks: Blocks = "-3,-2,-1",
     more_scales: MoreScales = "",
@@ -107,13 +108,27 @@ def train(
     train_set: TrainSet = None,
     settings: Setting = None,
 ) -> None:
-    """Train a head on masks (or straight from tags); a killed run goes on where it was. See README, Heads."""
+    """Train a head on masks (or straight from tags); a killed run goes on where it was. See docs/heads.md."""
     recipe = _recipe(kind, blocks, more_scales, scheme, validation, augment, views, paste, detail, add_to)
     given = _given(steps, lr, seed, weighting, threshold, train_set)
     work = output.with_name(output.stem + "_training") if work is None else work
-    workers, segmenter = _open(model, device, dtype, offline, batch_size, settings)
+    workers, segmenter = _open(_named(model, places, images, from_tags), device, dtype, offline, batch_size, settings)
     pictures, masks = _masks(segmenter, workers, places, images, from_tags, classes, background, work)
     _fit(segmenter, workers, pictures, masks, unlabelled or [], recipe, given, output, work, tokens)
+
+
+def _named(model: str | None, places: list[str], images: list[str] | None, from_tags: str | None) -> str:
+    """The model; ValueError where it, or masks with pictures or tags, were not given, before anything is loaded."""
+    if from_tags is None and (len(places) != 1 or not images):
+        raise ValueError(
+            "train needs one folder of masks and its pictures: clipseg-ws train masks/ --images photos/, or "
+            "clipseg-ws train --from-tags tags.csv photos/"
+        )
+    if model is None:  # what a head was trained on should not hang on what is on a machine
+        raise ValueError(
+            f"train needs a model: --model {DEFAULT_MODEL}, or --model {WITHOUT_DOWNLOAD}, which came with the package"
+        )
+    return model
 
 
 def _recipe(
@@ -166,13 +181,8 @@ def _masks(
     if from_tags is not None:
         pictures, folder = list_sources(places), work / "pseudo"
         _make_masks(segmenter, pictures, from_tags, classes, background, folder, workers)
-    elif len(places) != 1 or not images:
-        raise ValueError(
-            "train needs one folder of masks and its pictures: clipseg-ws train masks/ --images photos/, or "
-            "clipseg-ws train --from-tags tags.csv photos/"
-        )
     else:
-        pictures, folder = list_sources(images), Path(places[0])
+        pictures, folder = list_sources(images or []), Path(places[0])
     return pictures, open_masks(folder)
 
 

@@ -196,7 +196,7 @@ def _check_steps(values: Mapping[str, Any]) -> None:
     given = {spec.name: spec.resolved(STEPS) for spec in values["steps"]}
     for name, parameters in given.items():
         for key, value in parameters.items():
-            _check_parameter(f"{name}.{key}", value)
+            check_parameter(f"{name}.{key}", value)
     if "looks" in given and not all(0.25 <= s <= 4 for s in given["looks"]["scales"] or (0,)):
         raise ValueError(f"looks.scales={given['looks']['scales']}; numbers from 0.25 to 4 are needed, e.g. [1, 1.5]")
     if values["dense_mode"] == "proxy" and {"correlation", "layer_fusion"} & set(given):
@@ -212,7 +212,8 @@ def _check_steps(values: Mapping[str, Any]) -> None:
         raise ValueError("the step structure is read by affinity and saliency, and none of them runs; add affinity")
 
 
-def _check_parameter(key: str, value: Any) -> None:
+def check_parameter(key: str, value: Any) -> None:
+    """Raise ValueError where a step's parameter, "affinity.threshold", is out of its range."""
     if key in _RANGES and value not in _RANGES[key]:
         raise ValueError(f"{key}={value!r} is unknown; choose one of {', '.join(_RANGES[key])}")
     if key in _INSIDE:

@@ -14,12 +14,16 @@ from clipseg_ws.fewshot.options import FewShotConfig, make_config
 from clipseg_ws.registry import Spec, checked_spec, find, parse_specs
 from clipseg_ws.values import read_value
 
+DEFAULT_METHOD = "default"
+SETTINGS = ("zero", "weak", "few")  # what a model may recommend settings for
 _FEWSHOT = "fewshot"
 _OFF: tuple[Any, ...] = (False, None, "none", 0, ())
 
 
-def resolve(method: str, given: Mapping[str, Any], recommended: Mapping[str, Any] | None = None) -> Config:
-    """Defaults, then the method's settings, then what the model's own directory recommends, then what was given.
+def resolve(
+    method: str, given: Mapping[str, Any], recommended: Mapping[str, Any] | None = None, setting: str | None = None
+) -> Config:
+    """Defaults, then the method's settings, then what the model recommends, then what was given.
 
     A step is switched by its name: ``saliency=true`` adds it, ``affinity=false`` takes it away, ``competition=0.3``
     adds it with its first parameter, ``affinity.threshold=0.7`` sets a parameter of a step that runs, and ``steps``
@@ -27,16 +31,22 @@ def resolve(method: str, given: Mapping[str, Any], recommended: Mapping[str, Any
 
     Args:
         method: a key of ``METHODS``. given: keyword arguments of the user.
-        recommended: ``backbone.recommended``; its key "methods" holds settings for single methods, which go first.
+        recommended: ``backbone.recommended``, checked by ``advice.check_advice``: settings for whatever is asked; under
+            "methods" those for single methods, which go before them; under "settings" those for "zero", "weak" and
+            "few", which go before both where the method is "default". There "method" names another one that
+            "default" stands for.
+        setting: "zero", "weak" or "few"; None where it does not matter.
 
     Raises:
         ValueError: an unknown method, key, step or choice; a parameter of a step that does not run; says what is
             allowed.
     """
     advice = dict(recommended or {})
-    of_method = advice.pop("methods", {}).get(method, {})
+    of_methods, of_settings = advice.pop("methods", {}), advice.pop("settings", {})
+    of_setting = dict(of_settings.get(setting, {})) if method == DEFAULT_METHOD else {}
+    method = of_setting.pop("method", method)
     merged = _Merged()
-    for layer in (find(METHODS, method, "method").parameters, advice, of_method):
+    for layer in (find(METHODS, method, "method").parameters, advice, of_methods.get(method, {}), of_setting):
         merged.add(layer, strict=False)
     merged.add(given, strict=True)
     inner = {k.removeprefix(f"{_FEWSHOT}."): v for k, v in merged.plain.items() if k.startswith(f"{_FEWSHOT}.")}

@@ -34,7 +34,7 @@ REFITS = registry(
 
 @dataclass(frozen=True)
 class FewShotConfig:
-    """Every setting of the few-shot matching. The defaults were chosen by measurement (fewshot_ablation.csv).
+    """Every setting of the few-shot matching. What suits a model better stands in its card.
 
     Raises:
         ValueError: a value that is not possible; says what is.
@@ -42,8 +42,8 @@ class FewShotConfig:
 
     kinds: tuple[str, ...] = ("input",)  # features compared together; see activations/featuremaps.py
     scale: float = 20.0  # factor of the cosine (PANet)
-    prior: float = 0.3  # share of the dense nearest-cell similarity (PFENet) in the score, the rest is the prototypes'
-    refit: Spec | str = "prototypes"  # query-side refit, of ``REFITS``, with parameters as in "prototypes(rounds=1)"
+    prior: float = 0.0  # share of the dense nearest-cell similarity (PFENet) in the score, the rest is the prototypes'
+    refit: Spec | str = "none"  # query-side refit, of ``REFITS``, with parameters as in "prototypes(rounds=1)"
     presence_threshold: float = 0.4  # of ``FewShotMaps.presence``: below it a class counts as absent
     text_weight: float = 0.7  # of the names beside the examples, where both are given; 0: the examples alone
     steps: tuple[Spec, ...] = field(default=(), repr=False)  # the method's steps of kind "matching", put in by it

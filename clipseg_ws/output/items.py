@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from clipseg_ws.output.palette import ignored_label
 
@@ -50,6 +51,22 @@ def class_masks(labels: Labels, names: Sequence[str]) -> Iterator[tuple[int, Mas
     for value in np.unique(labels).tolist():
         if 0 < value <= len(names):
             yield value, labels == value
+
+
+def parts_of(mask: Mask, instances: Labels | None = None, components: bool = False) -> Iterator[Mask]:
+    """Bool masks [H, W] of what counts as one thing in the mask of a class.
+
+    Args:
+        instances: [H, W] integer, 0 for none: a part an instance (pixels without one make one more).
+        components: without instances: a part a 4-connected region; else the whole mask is one part.
+    """
+    if instances is not None:
+        yield from (mask & (instances == number) for number in np.unique(instances[mask]))
+    elif components:
+        numbers, count = ndimage.label(mask)
+        yield from (numbers == number for number in range(1, count + 1))
+    else:
+        yield mask
 
 
 def stems_and_labels(items: Items) -> Iterator[tuple[str, Labels]]:

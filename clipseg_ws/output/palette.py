@@ -1,104 +1,98 @@
-"""Colours of labels and the overlay picture: arrays in, arrays and PIL pictures out, no files."""
+"""Colours of labels: VOC's, which label PNGs keep, and others for looking at, which colour-blind people tell apart."""
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+import numpy.typing as npt
 
 from clipseg_ws.structures import IGNORE
+from clipseg_ws.values import near_miss
 
-# Pillow's built-in font knows ASCII only; for other names the first of these that the system has
-_WIDE_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "arial.ttf")
+Colours = npt.NDArray[np.uint8]
+PALETTES = ("safe", "voc")
+# Okabe and Ito, "Color Universal Design", 2008, without black
+_FIRST = (
+    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167),
+)  # fmt: skip
+# linear RGB as people without long, middle and short cones see it: Machado et al., IEEE TVCG 2009, severity 1
+_SEEN = np.array([
+    np.eye(3),
+    [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+])  # fmt: skip
+_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+_STEPS = (0, 48, 96, 144, 192, 240)  # values of a channel among which further colours are looked for
 
 
-def voc_palette(size: int = 256) -> np.ndarray:
+def colours(palette: str = "safe", size: int = 256) -> Colours:
+    """[size, 3] uint8, one colour a label, by the palette's name. Raises ValueError for an unknown name."""
+    check_palette(palette)
+    return safe_palette(size) if palette == "safe" else voc_palette(size)
+
+
+def check_palette(palette: str) -> None:
+    """Raise ValueError for a name that is none of ``PALETTES``."""
+    if palette not in PALETTES:
+        hint = near_miss(palette, PALETTES)
+        raise ValueError(f"palette {palette!r} is unknown; {hint}choose one of {', '.join(PALETTES)}")
+
+
+def voc_palette(size: int = 256) -> Colours:
     """[size, 3] uint8 colours of PASCAL VOC: the bits of the label, three at a time, fill R, G, B from the top bit.
 
     Label 0 is black, 1 (128, 0, 0), 255 (224, 224, 192). The first 256 are the official palette; the same rule goes on
     behind them.
     """
     labels = np.arange(size)
-    colours = np.zeros((size, 3), dtype=np.uint8)
+    made = np.zeros((size, 3), dtype=np.uint8)
     for step in range(8):
         for channel in range(3):
             bit = (labels >> (3 * step + channel)) & 1
-            colours[:, channel] |= (bit << (7 - step)).astype(np.uint8)
-    return colours
+            made[:, channel] |= (bit << (7 - step)).astype(np.uint8)
+    return made
 
 
-def draw_overlay(
-    picture: Image.Image, labels: np.ndarray, entries: Sequence[tuple[int, str]], alpha: float = 0.5
-) -> Image.Image:
-    """Picture with coloured labels, outlined regions and a legend below it.
+def safe_palette(size: int = 256) -> Colours:
+    """[size, 3] uint8: black, the seven colours of Okabe and Ito, then each the farthest from all before it.
 
-    Args:
-        picture: RGB, W x H.
-        labels: [H, W] integer, 0 is left as it is.
-        entries: (label, text) for each line of the legend; the label gives the colour.
-        alpha: share of the colour inside a region, 0 to 1; outlines are always opaque.
-
-    Returns:
-        RGB; at least as wide as the picture, as high as picture and legend together.
+    Far as people with normal vision and without one kind of cones see it, whoever sees it worst. After some 220 colours
+    they come again.
     """
-    colours = voc_palette(max(256, int(labels.max()) + 1))
-    painted = Image.fromarray(colours[labels])
-    inside = Image.fromarray((labels != 0).astype(np.uint8) * 255)
-    result = picture.copy()
-    result.paste(Image.blend(picture, painted, alpha), mask=inside)
-    width = max(1, round(min(picture.size) / 300))
-    near, edge = _edges(labels, 2 * width), _edges(labels, width)
-    shade = Image.fromarray((near & (labels == 0)).astype(np.uint8) * 160)
-    result.paste((255, 255, 255), mask=shade)  # a light rim outside, so that dark colours end visibly on dark ground
-    result.paste(painted, mask=Image.fromarray((edge & (labels != 0)).astype(np.uint8) * 255))
-    return _with_legend(result, [(tuple(int(v) for v in colours[label]), text) for label, text in entries])
+    made = _far_apart()
+    return np.concatenate([made[:1], made[1:][np.arange(max(size - 1, 0)) % (len(made) - 1)]])[:size]
 
 
-def _edges(labels: np.ndarray, reach: int) -> np.ndarray:
-    """[H, W] bool: another label lies at most ``reach`` pixels away along a row or column."""
-    edge = np.zeros(labels.shape, dtype=bool)
-    for step in range(1, reach + 1):
-        rows, columns = labels[step:] != labels[:-step], labels[:, step:] != labels[:, :-step]
-        edge[step:] |= rows
-        edge[:-step] |= rows
-        edge[:, step:] |= columns
-        edge[:, :-step] |= columns
-    return edge
+@cache
+def _far_apart() -> Colours:
+    """Black, then all colours of ``_FIRST`` and of the grid of ``_STEPS``, in the order of ``safe_palette``."""
+    grid = np.stack(np.meshgrid(_STEPS, _STEPS, _STEPS, indexing="ij"), -1).reshape(-1, 3)
+    pool = np.concatenate([[(0, 0, 0)], _FIRST, grid[1:]]).astype(np.uint8)
+    seen = seen_by(pool)
+    order = list(range(1 + len(_FIRST)))
+    nearest = np.stack([_distance(seen, place) for place in order]).min(0)
+    while nearest.max() > 0:
+        order.append(int(nearest.argmax()))
+        nearest = np.minimum(nearest, _distance(seen, order[-1]))
+    return pool[order]
 
 
-def _with_legend(picture: Image.Image, entries: Sequence[tuple[tuple[int, ...], str]]) -> Image.Image:
-    """The picture on a white sheet, swatches and texts in as many columns as its width holds."""
-    size = max(12, round((picture.width * picture.height) ** 0.5 / 32))
-    font, texts = _font_for([text for _, text in entries], size)
-    pad, line = size // 2, round(size * 1.5)
-    cell = max((round(font.getlength(text)) for text in texts), default=0) + line + 2 * pad
-    columns = max(1, min(len(texts), (picture.width - pad) // cell))
-    rows = -(-len(texts) // columns)
-    sheet_size = (max(picture.width, cell + pad), picture.height + rows * line + pad)
-    sheet = Image.new("RGB", sheet_size, "white")
-    sheet.paste(picture, ((sheet.width - picture.width) // 2, 0))
-    draw = ImageDraw.Draw(sheet)
-    for index, ((colour, _), text) in enumerate(zip(entries, texts, strict=True)):
-        left = pad + index // rows * cell  # column by column
-        top = picture.height + pad // 2 + index % rows * line
-        draw.rectangle((left, top + size // 5, left + size, top + size // 5 + size), fill=colour, outline="black")
-        draw.text((left + line, top + line // 2), text, fill="black", font=font, anchor="lm")
-    return sheet
+def seen_by(rgb: Colours) -> npt.NDArray[np.float64]:
+    """[4, n, 3] CIE L*a*b* of [n, 3] sRGB as seen with normal vision, and without long, middle and short cones."""
+    share = rgb / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    xyz = np.clip(linear @ _SEEN.transpose(0, 2, 1), 0, 1) @ _XYZ.T / _XYZ.sum(1)
+    root = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    x, y, z = root[..., 0], root[..., 1], root[..., 2]
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
 
 
-def _font_for(texts: list[str], size: int) -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, list[str]]:
-    """A font of that many pixels and the texts as it can show them."""
-    if all(text.isascii() for text in texts):
-        return ImageFont.load_default(size=size), texts
-    for name in _WIDE_FONTS:
-        try:
-            return ImageFont.truetype(name, size), texts
-        except OSError:
-            continue
-    plain = [unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode() or "?" for text in texts]
-    return ImageFont.load_default(size=size), plain
+def _distance(seen: npt.NDArray[np.float64], place: int) -> npt.NDArray[np.float64]:
+    """[n]: how far one colour lies from all, for the eyes that tell them apart worst."""
+    distance: npt.NDArray[np.float64] = np.linalg.norm(seen - seen[:, place : place + 1], axis=-1).min(0)
+    return distance
 
 
 def ignored_label(classes: int) -> int | None:

@@ -17,7 +17,7 @@ from clipseg_ws.files import atomic_write
 from clipseg_ws.output.formats.confidence import read_confidence
 from clipseg_ws.output.formats.png import read_label_png
 from clipseg_ws.output.items import Labels
-from clipseg_ws.output.palette import ignored_label, voc_palette
+from clipseg_ws.output.palette import ignored_label, safe_palette
 from clipseg_ws.pictures.reading import read_image
 
 WIDTH = 320  # pixels of a picture on the page
@@ -79,7 +79,7 @@ def _figure(value: float, picture: Reviewed, names: Sequence[str]) -> str:
 
 def _painted(photo: Image.Image, labels: Labels, names: Sequence[str]) -> Image.Image:
     """Classes at half strength over the picture, ignored pixels nearly white."""
-    colours = voc_palette(max(256, len(names) + 1)).astype(np.float32)
+    colours = safe_palette(max(256, len(names) + 1)).astype(np.float32)
     strength = np.where(labels == 0, 0.0, 0.5)
     ignored = ignored_label(len(names))
     if ignored is not None:
@@ -91,7 +91,7 @@ def _painted(photo: Image.Image, labels: Labels, names: Sequence[str]) -> Image.
 
 
 def _legend(labels: Labels, names: Sequence[str]) -> str:
-    colours = voc_palette(max(256, len(names) + 1))
+    colours = safe_palette(max(256, len(names) + 1))
     parts = []
     for label in np.unique(labels).tolist():
         name = "(left open)" if label == ignored_label(len(names)) else "background" if label == 0 else names[label - 1]

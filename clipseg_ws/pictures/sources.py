@@ -13,6 +13,7 @@ from clipseg_ws.pictures.naming import Source, check_url, distinct, identity, is
 from clipseg_ws.pictures.objects import is_object_store, list_objects, read_paths
 from clipseg_ws.pictures.suffixes import IMAGE_SUFFIXES, readable, unreadable
 from clipseg_ws.pictures.written import MARKER, in_output, is_output, own_files, was_written
+from clipseg_ws.values import near_miss
 
 __all__ = ["IMAGE_SUFFIXES", "Source", "check_url", "is_url", "list_sources", "source_name"]
 _ALLOWED = (
@@ -73,7 +74,15 @@ def _expand(spec: str | Path | Source, output: str | Path | None) -> list[Source
         return _list_file(path) if path.suffix.lower() == ".txt" else [_below(path, path.parent)]
     if glob.has_magic(str(path)) and (sources := _glob(path, output)):
         return sources
-    raise FileNotFoundError(f"no picture at {str(spec)!r}; allowed: {_ALLOWED}")
+    raise FileNotFoundError(f"no picture at {str(spec)!r}; {_near_file(path)}allowed: {_ALLOWED}")
+
+
+def _near_file(path: Path) -> str:
+    """ "did you mean 'photo.jpg'? " where the folder holds a name like it; "" otherwise, and for globs."""
+    if glob.has_magic(str(path)) or not path.parent.is_dir():
+        return ""
+    hint = near_miss(path.name, sorted(entry.name for entry in os.scandir(path.parent) if entry.name[0] != "."))
+    return hint.replace("did you mean '", f"did you mean '{path.parent}/") if hint and path.parent.name else hint
 
 
 def _objects(uri: str) -> list[Source]:

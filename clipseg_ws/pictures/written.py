@@ -19,7 +19,7 @@ MARKER = ".written_by_clipseg_ws"  # a file of this name makes a folder an outpu
 NOTE = b"Software\x00clipseg_ws"  # PNG text chunk of a result
 FOLDER_ENDINGS = ("_masks", "_cutout")  # formats that make a folder for each picture
 # what output.formats.FORMATS put between a stem and a suffix; a test compares them
-OUTPUT_ENDINGS = ("_overlay", "_confidence", "_rle", "_polygons", *FOLDER_ENDINGS)
+OUTPUT_ENDINGS = ("_overlay", "_sheet", "_confidence", "_rle", "_polygons", *FOLDER_ENDINGS)
 _ENDING = re.compile(rf"({'|'.join(OUTPUT_ENDINGS)})+$")
 
 

@@ -22,7 +22,7 @@ REFINERS: dict[str, Entry] = registry(
         "par",
         "as pamr with more distances and a term for nearness",
         home="clipseg_ws.refine.par:par",
-        parameters={"iterations": 20, "dilations": (1, 2, 4, 8, 12, 24), "normalise": True},
+        parameters={"iterations": 20, "dilations": (1, 2, 4, 8, 12, 24), "normalise": True, "max_side": 0},
         paper="Ru et al., CVPR 2022, arXiv 2203.02664",
     ),
     Entry(

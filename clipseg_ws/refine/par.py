@@ -20,6 +20,7 @@ from clipseg_ws.refine.neighbours import (
     squared_deviations,
     working_float,
 )
+from clipseg_ws.refine.working import resized, working_size
 
 EPSILON = 1e-8
 WIDTH = 0.3  # of the Gaussians, in local standard deviations
@@ -33,6 +34,7 @@ def par(
     iterations: int = 20,
     dilations: Sequence[int] = (1, 2, 4, 8, 12, 24),
     normalise: bool = True,
+    max_side: int = 0,
 ) -> Tensor:
     """Average every pixel's scores ``iterations`` times with its neighbours, weighted by colour and distance.
 
@@ -43,14 +45,21 @@ def par(
         dilations: distances in pixels of the 8 neighbours.
         normalise: divide the published weights, which sum to 1.01, by their sum: scores in [0, 1] stay in [0, 1], the
             arg-max is the same. False keeps them, so that the scores grow by 1.01 ** iterations.
+        max_side: work on a picture whose longer side has at most so many pixels, so that the neighbours reach further,
+            and enlarge the result; 0: full size.
 
     Returns:
         [B, C, h, w] in the dtype of ``scores``, computed in float32 (float64 stays float64).
 
     Raises:
-        ValueError: as for ``pamr``.
+        ValueError: as for ``pamr``; a negative ``max_side``.
     """
     check_inputs(scores, image, iterations)
+    small = working_size(scores.shape[-2:], max_side or None)
+    if small is not None:
+        parts = resized(scores, small), resized(image, small)
+        found = par(*parts, iterations=iterations, dilations=dilations, normalise=normalise)
+        return resized(found, scores.shape[-2:]).to(scores.dtype)
     offsets = neighbour_offsets(dilations)
     maps = working_float(scores)
     picture = image.to(maps.dtype)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from clipseg_ws.refine import REFINERS
 from clipseg_ws.refine.neighbours import check_inputs
+from clipseg_ws.refine.working import resized, working_size
 from clipseg_ws.registry import Spec, checked_spec, parse_spec
 
 Run = Callable[[Tensor, Tensor], Tensor]  # (scores, image) -> scores
@@ -52,7 +52,7 @@ def refine_picture(
     run, parameters = REFINERS[spec.name].load(), dict(spec.parameters)
     check_inputs(scores, image, same_size=True)
     _check_range(image)
-    small = _working_size(scores.shape[-2:], max_side)
+    small = working_size(scores.shape[-2:], max_side)
     whole = partial(_sized, partial(run, **parameters), small)
     if REFINERS[spec.name].about.get("channels") == "together":
         return _one_by_one(whole, scores, image, _chosen_channels(scores, channels))
@@ -65,7 +65,7 @@ def _sized(run: Run, small: tuple[int, int] | None, scores: Tensor, image: Tenso
     """The refiner at full size, or at a smaller one and enlarged."""
     if small is None:
         return run(scores, image)
-    return _resize(run(_resize(scores, small), _resize(image, small)), scores.shape[-2:])
+    return resized(run(resized(scores, small), resized(image, small)), scores.shape[-2:])
 
 
 def _one_by_one(run: Run, scores: Tensor, image: Tensor, chosen: Tensor) -> Tensor:
@@ -108,22 +108,3 @@ def _check_range(image: Tensor) -> None:
             f"the picture's values run from {low:.3g} to {high:.3g}; allowed: uint8, or floating point RGB in [0, 1], "
             "e.g. bytes / 255 (not CLIP-normalised)"
         )
-
-
-def _working_size(size: torch.Size, max_side: int | None) -> tuple[int, int] | None:
-    """(h, w) with the longer side at ``max_side``; None where the picture is small enough."""
-    if max_side is not None and max_side < 1:
-        raise ValueError(f"max_side={max_side}; allowed: None or a number of pixels >= 1, e.g. 512")
-    longest = max(size)
-    if max_side is None or longest <= max_side:
-        return None
-    height, width = (max(1, round(side * max_side / longest)) for side in size)
-    return height, width
-
-
-def _resize(maps: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Bilinear, antialiased, in at least float32; a uint8 picture becomes RGB in [0, 1]."""
-    if maps.dtype == torch.uint8:
-        maps = maps.float() / 255
-    maps = maps if maps.dtype == torch.float64 else maps.float()
-    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False, antialias=True)

@@ -13,6 +13,7 @@ from clipseg_ws.pictures.sources import Source
 from clipseg_ws.registry import find
 from clipseg_ws.run import ENGINES
 from clipseg_ws.run.job import Asked, Finish, Job, OnResult, Outcome, Summary, Tags, Weak
+from clipseg_ws.run.made_with import MadeWith
 from clipseg_ws.segmenter import Segmenter
 
 
@@ -39,7 +40,8 @@ def run_folder(
         engine: a name of ``ENGINES``: same files, same resume.
 
     Raises:
-        ValueError: formats that are wrong for every picture, an unknown engine. ImportError: no Ray here.
+        ValueError: formats that are wrong for every picture, an unknown engine, results there of another model (see
+            ``made_with``). ImportError: no Ray here.
     """
     run = find(ENGINES, engine, "engine").load()
     directory = Path(directory).absolute()
@@ -47,20 +49,29 @@ def run_folder(
     remove_unfinished(directory)
     start = time.perf_counter()
     todo = [source for source in sources if overwrite or not job.is_done(source)]
+    made = MadeWith(directory, segmenter.backbone)
+    again = set(todo)
+    made.check(source for source in sources if source not in again)
     summary = Summary(total=len(sources), skipped=len(sources) - len(todo))
-    _count(summary, run(job, todo, workers, on_result), len(todo), errors_file or directory / "errors.csv")
+    outcomes = run(job, todo, workers, on_result)
+    _count(summary, outcomes, len(todo), errors_file or directory / "errors.csv", made)
     summary.seconds = time.perf_counter() - start
     return summary
 
 
-def _count(summary: Summary, outcomes: Iterable[Outcome], total: int, errors_file: str | Path) -> None:
-    """Add up what becomes of the pictures, list failures in a file that is begun anew, show progress."""
+def _count(
+    summary: Summary, outcomes: Iterable[Outcome], total: int, errors_file: str | Path, made: MadeWith
+) -> None:  # fmt: skip
+    """Add up what becomes of the pictures, note who made them, list failures in a file begun anew, show progress."""
+    if total:
+        made.begin()
     Path(errors_file).unlink(missing_ok=True)
     errors = ErrorsCsv(errors_file)
     with tqdm(total=total, unit="img", disable=None) as bar:
         for outcome in outcomes:
             if outcome.error is None:
                 summary.add(outcome)
+                made.add(str(outcome.source.relative))
             else:
                 errors.add_line(outcome.source, *outcome.error)
             bar.update()

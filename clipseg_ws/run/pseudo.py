@@ -32,6 +32,7 @@ from clipseg_ws.run.job import Summary, Weak
 from clipseg_ws.run.shards import WHOLE, shard_of
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.question import Question
+from clipseg_ws.stages.results import setting_of
 from clipseg_ws.stored import is_sure
 from clipseg_ws.structures import IGNORE
 
@@ -160,7 +161,8 @@ def _settings(segmenter: Segmenter, question: Question, confidence: float) -> di
     made |= {"min_confidence": confidence, "background_words": list(question.vocabulary.background or ())}
     if examples is not None:
         made["supports"] = examples.matcher.source.shots()
-    return segmenter.config.as_dict() | made
+    config = segmenter.config_of(setting_of(question, True, segmenter.head is not None))
+    return config.as_dict() | made
 
 
 def _claim(directory: Path, names: Sequence[str], settings: dict[str, Any], overwrite: bool) -> None:

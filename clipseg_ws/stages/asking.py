@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from clipseg_ws.backbones.protocol import Backbone
@@ -14,6 +16,7 @@ from clipseg_ws.stages.names import resolve_names
 from clipseg_ws.stages.question import Question
 from clipseg_ws.stages.texts import Texts
 from clipseg_ws.structures import Vocabulary
+from clipseg_ws.text.known_names import UnknownNameWarning, describe_unknown, unknown_names
 
 Names = Iterable[Sequence[str]] | None
 
@@ -37,7 +40,17 @@ class Asking:
         return resolve_names(self.backbone, self.config, classes, background, tags)
 
     def question(self, classes: Any, background: Any, tags: Names, bank: SupportBank | None) -> Question:
-        """See ``Segmenter.ask``."""
+        """See ``Segmenter.ask``. Warns of classes that the model does not know, where their names count."""
+        question = self._question(classes, background, tags, bank)
+        card = self.backbone.card
+        unknown = {} if question.text is None else unknown_names(question.vocabulary, card.known_words)
+        if not unknown:
+            return question
+        text = describe_unknown(unknown, self.backbone.name, len(card.known_classes))
+        warnings.warn(text, UnknownNameWarning, stacklevel=4)
+        return replace(question, unknown=unknown)
+
+    def _question(self, classes: Any, background: Any, tags: Names, bank: SupportBank | None) -> Question:
         if self.head is not None and bank is not None:
             raise ValueError(f"the head {self.head.path!r} answers alone, it takes no supports; leave one of them out")
         if bank is not None:

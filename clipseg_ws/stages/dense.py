@@ -46,6 +46,23 @@ def repaired(tokens: Tokens, config: Config) -> Tokens:
     return tokens
 
 
+def check_second_model(config: Config, features: Any, head: Any = None) -> None:
+    """Raise ValueError where the dense maps take their attention from a second model and there is none.
+
+    Called before anything is loaded. ``head``: a trained head makes no dense maps.
+    """
+    dense = config.decision == "words" or config.activation != "gradcam"
+    if config.dense_mode == "proxy" and features is None and head is None and dense:
+        raise _no_second_model(config)
+
+
+def _no_second_model(config: Config) -> ValueError:
+    return ValueError(
+        f"method {config.method!r} reads a second vision model; give one, for example "
+        "Segmenter(..., features='hf:facebook/dinov2-base') or --features hf:facebook/dinov2-base"
+    )
+
+
 def proxy_features(backbone: Any, features: Any, pixels: Tensor, config: Config) -> Tensor | None:
     """Patch features [B, C, h', w'] of the second model for ``pixels`` [B, 3, H, W]; None where they are not used.
 
@@ -55,10 +72,7 @@ def proxy_features(backbone: Any, features: Any, pixels: Tensor, config: Config)
     if config.dense_mode != "proxy":
         return None
     if features is None:
-        raise ValueError(
-            f"method {config.method!r} reads a second vision model; give one, for example "
-            "Segmenter(..., features='hf:facebook/dinov2-base') or --features hf:facebook/dinov2-base"
-        )
+        raise _no_second_model(config)
     return patch_features(features, pixels, pixel_mean=backbone.mean, pixel_std=backbone.std)
 
 

@@ -26,7 +26,8 @@ def resolve_names(
 ) -> Vocabulary:
     """Classes, background words (those that are classes left out; "auto": chosen by similarity), templates.
 
-    Without ``classes`` those that the model knows are taken (nano), else those that the ``tags`` name.
+    Without ``classes``: all that the model knows (nano), unless its card has default classes (photo); these where no
+    ``tags`` name any, else those that the tags name.
 
     Raises:
         ValueError: neither classes nor tags, or a class file that cannot be read.
@@ -51,10 +52,13 @@ def resolve_names(
 
 
 def _default_classes(backbone: Backbone, tags: Iterable[Sequence[str]] | None) -> list[str]:
-    if backbone.known_classes:
-        return list(backbone.known_classes)
+    card = backbone.card
+    if card.known_classes and not card.default_classes:
+        return list(card.known_classes)
     groups = same_classes(sorted({tag for image in tags or () for tag in image}))
     named = [", ".join(label_words(", ".join(group))) for group in groups]  # spellings and synonyms of one class
+    if not named and card.default_classes:
+        return list(card.default_classes)
     if not named:
         raise ValueError(
             "no classes were given; pass classes='cat; person, people' or a class file, or tags=['cat'] for "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -54,11 +54,13 @@ class Question:
         vocabulary: names, synonyms, background words (a tuple: () for none), templates.
         text: its embeddings on the model's device; None where examples answer alone, or a head.
         examples: the examples that take part; None: names alone.
+        unknown: classes whose words the model does not know -> the nearest word that it knows, or None.
     """
 
     vocabulary: Vocabulary
     text: TextEmbeddings | None = None
     examples: Examples | None = None
+    unknown: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -83,7 +85,7 @@ class Question:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled with its tensors on the CPU."""
-        return Question, (self.vocabulary, moved(self.text, "cpu"), self.examples)
+        return Question, (self.vocabulary, moved(self.text, "cpu"), self.examples, dict(self.unknown))
 
 
 def moved(text: TextEmbeddings | None, device: Any) -> Any:

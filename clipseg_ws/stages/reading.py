@@ -18,15 +18,19 @@ def reads_of(config: Config, head: bool = False) -> frozenset[str]:
     return words_reads(config) if config.decision == "words" else maps_reads(config)
 
 
-def readable(method: str, settings: Mapping[str, Any], head: bool = False) -> dict[str, Any]:
+def readable(
+    method: str, settings: Mapping[str, Any], head: bool = False, recommended: Mapping[str, Any] | None = None,
+    setting: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Those of ``settings`` that the method reads, for what one list of settings is given to several methods.
 
-    Raises ValueError as ``config.resolve``.
+    ``recommended``, ``setting``: as for ``config.resolve``. Raises ValueError as it does.
     """
     flat = flatten(settings)
-    runs = {spec.name for spec in resolve(method, {k: v for k, v in flat.items() if "." not in k}).steps}
+    plain = {key: value for key, value in flat.items() if "." not in key}
+    runs = {spec.name for spec in resolve(method, plain, recommended, setting).steps}
     flat = {key: value for key, value in flat.items() if "." not in key or _of_step(key) in (None, *runs)}
-    reads = reads_of(resolve(method, flat), head)
+    reads = reads_of(resolve(method, flat, recommended, setting), head)
     return {key: value for key, value in flat.items() if key in reads}
 
 

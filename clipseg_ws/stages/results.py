@@ -60,6 +60,7 @@ def resolved_record(
         "features": None if features is None else features.name,
         "features_sha256": None if features is None else features.weights_sha256,
         "vocabulary": asdict(question.vocabulary),
+        "unknown_names": dict(question.unknown),
         "supports": None if examples is None else examples.matcher.source.shots(),
         "clipseg_ws": __version__,
     }

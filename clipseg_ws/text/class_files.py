@@ -17,6 +17,7 @@ from clipseg_ws.files import write_text
 from clipseg_ws.structures import Vocabulary
 from clipseg_ws.text.class_entries import EXAMPLE
 from clipseg_ws.text.lists import list_vocabularies, nfc
+from clipseg_ws.values import near_miss
 
 
 def known_name(text: str) -> str | None:
@@ -31,8 +32,8 @@ def known_name(text: str) -> str | None:
     if code_like or slip or any(known.startswith(f"{name}-") for known in names):
         choices = ", ".join(names)
         raise ValueError(
-            f"unknown vocabulary {text!r}; choices are {choices}; for a class of that name use [{text!r}], or on the "
-            f"command line '{text.strip()};'"
+            f"unknown vocabulary {text!r}; choices are {choices}; {near_miss(name, names)}for a class of that name use "
+            f"[{text!r}], or on the command line '{text.strip()};'"
         )
     return None
 

@@ -126,9 +126,10 @@ def _stages(
     """The maps before the steps, before picture refinement, and at the end; the network's tokens are cached."""
     # the list of steps stands in place of single ones, of which some are left out here
     own = {key: value for key, value in flatten(ask.settings).items() if key.partition(".")[0] not in STEPS}
-    own |= {"steps": chosen.config.steps, "keep_maps": True}
+    config = chosen.config_of(result.setting)
+    own |= {"steps": config.steps, "keep_maps": True}
     stages = []
-    for title, changed in stage_settings(chosen.config, bool(ask.supports), ask.classes is not None):
+    for title, changed in stage_settings(config, bool(ask.supports), ask.classes is not None):
         same = result
         if changed:
             same = _one(_variant(chosen, ask, **(own | changed)), question, picture, weak)

@@ -147,11 +147,6 @@ def drawn_support(label: str, number: int) -> tuple[Picture, NDArray[np.uint8]]:
     return Picture(Image.fromarray(scene.image), note, SCENE_SIZE[::-1]), (scene.labels > 0).astype(np.uint8)
 
 
-def default_names(known: Sequence[str]) -> str:
-    """What stands in the names box at first."""
-    return "; ".join(known)
-
-
 def slider_values(chosen: Segmenter) -> Mapping[str, tuple[float, bool]]:
     """Slider -> (the method's own value, whether the method of ``chosen`` reads it)."""
     config, used = chosen.config, relevant(chosen)

@@ -14,6 +14,8 @@ from clipseg_ws.refine import REFINERS
 from clipseg_ws.registry import Entry
 from clipseg_ws.segmenter import Segmenter
 
+EMBEDDED = ("photo", "nano")  # models that the package brings
+MOST_KNOWN = 30  # names of a model that are told one by one
 CACHE_MB = 400  # tokens of the last pictures and examples, so that a moved slider does not run the network again
 
 
@@ -22,13 +24,13 @@ class Engine:
 
     Args:
         model: loaded at once; any model name. device, dtype, offline: as for ``Segmenter``.
-        others: names that may be chosen besides; None: the embedded one and those in this machine's cache.
+        others: names that may be chosen besides and the embedded ones; None: those in this machine's cache.
         load: what turns a name into a backbone, for tests.
     """
 
     def __init__(
         self,
-        model: str = "nano",
+        model: str = "photo",
         *,
         device: str = "auto",
         dtype: str = "auto",
@@ -41,7 +43,7 @@ class Engine:
         self.model = model
         self._segmenter = self._fetch(model)
         others = [entry.name for entry in cached_weights()] if others is None else others
-        self.models: tuple[str, ...] = tuple(dict.fromkeys([model, "nano", *others]))
+        self.models: tuple[str, ...] = tuple(dict.fromkeys([model, *EMBEDDED, *others]))
 
     def segmenter(self, model: str | None = None) -> Segmenter:
         """The Segmenter of ``model`` (by default the loaded one), loading it in place of the other where needed.
@@ -63,14 +65,18 @@ class Engine:
         """Which model is loaded and what it knows, as Markdown."""
         b = self.backbone
         facts = f"patches of {b.patch_size} px, {b.depth} blocks, width {b.width}, on {b.device}"
-        known = ", ".join(b.known_classes)
         if self.model == "nano":
             return (
-                f"**Model `nano`** (embedded; {facts}). It knows twelve kinds of *drawn* things: {known}. It has never "
-                "seen a photo: **photos are out of its world**, and what it says about them means nothing."
+                f"**Model `nano`** (embedded; {facts}). It knows twelve kinds of *drawn* things: {known_in_words(b)}. "
+                "It has never seen a photo: **photos are out of its world**, and what it says about them means nothing."
             )
-        if known:
-            return f"**Model `{self.model}`** ({facts}). By its own account it knows: {known}."
+        if self.model == "photo":
+            return (
+                f"**Model `photo`** (embedded; {facts}). It learned from photos and the names of what they show, never "
+                f"from a mask. It knows {known_in_words(b)}. **Of other words it knows nothing**, nor of drawings."
+            )
+        if b.known_classes:
+            return f"**Model `{self.model}`** ({facts}). By its own account it knows {known_in_words(b)}."
         return (
             f"**Model `{self.model}`** ({facts}). It has no list of classes: it takes any words, and knows those well "
             "that its training texts used often. What it never saw, it still answers with something."
@@ -90,6 +96,15 @@ class Engine:
             self._segmenter = self._fetch(self.model)
             raise
         self.model = model
+
+
+def known_in_words(backbone: Backbone) -> str:
+    """The names that a model knows: all of a short list, the first of a long one and how many there are."""
+    known = backbone.known_classes
+    if len(known) <= MOST_KNOWN:
+        return ", ".join(known)
+    first = ", ".join(known[:20])
+    return f"{len(known):,} names, among them {first} (all: `clipseg-ws list names --model {backbone.name}`)"
 
 
 def methods() -> list[str]:

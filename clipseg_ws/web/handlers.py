@@ -32,6 +32,7 @@ from clipseg_ws.web.controls import (
 )
 from clipseg_ws.web.engine import Engine
 from clipseg_ws.web.names import comma_hint, parse_names
+from clipseg_ws.web.opening import is_offered, opening, photo_names, photo_picture, scene_names
 from clipseg_ws.web.pictures import MAX_PIXELS, Picture, load_picture
 from clipseg_ws.web.recipe import command_call, python_call, write_files
 from clipseg_ws.web.render import (
@@ -69,12 +70,31 @@ class Handlers:
 
     # ---- pictures: each gives (picture, board, note) -------------------------------------------------------------
 
-    def draw(self, seed: float | None) -> Updates:
-        """A drawn scene as the picture."""
+    def open(self, model: str) -> Updates:
+        """What the page opens with, for the model that it opened with."""
+        return _placed(opening(model))
+
+    def draw(self, seed: float | None, names: str) -> Updates:
+        """A drawn scene as the picture, and its names where nobody typed others."""
         try:
-            return _placed(drawn_picture(seed)[0])
+            return *_placed(drawn_picture(seed)[0]), self._renewed(names, scene_names(self._known))
         except Exception as error:
-            return gr.skip(), gr.skip(), error_html(message(error))
+            return gr.skip(), gr.skip(), error_html(message(error)), gr.skip()
+
+    def photo(self, name: str, names: str) -> Updates:
+        """A photo of the package as the picture, and its names where nobody typed others."""
+        try:
+            return *_placed(photo_picture(name)), self._renewed(names, photo_names(name, self._known))
+        except Exception as error:
+            return gr.skip(), gr.skip(), error_html(message(error)), gr.skip()
+
+    @property
+    def _known(self) -> Sequence[str]:
+        return self.engine.backbone.known_classes
+
+    def _renewed(self, names: str, fresh: str) -> Any:
+        """``fresh`` where the names box holds what the page put there; what was typed stays."""
+        return fresh if is_offered(names, self._known) else gr.skip()
 
     def upload(self, path: str | None) -> Updates:
         """A dropped file as the picture, and an empty drop area (the file itself is deleted at once)."""

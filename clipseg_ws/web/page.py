@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from clipseg_ws.web.controls import AS_METHOD, default_names, slider_values
+from clipseg_ws.web.controls import AS_METHOD, slider_values
 from clipseg_ws.web.engine import Engine, methods, refiners
 from clipseg_ws.web.handlers import Handlers
 from clipseg_ws.web.names import EXAMPLE
+from clipseg_ws.web.opening import FIRST_SCENE, PICK, opening_names, thumbnails_html
 from clipseg_ws.web.render import class_colours, supports_html
 
-FIRST_SCENE = 9_000_043
 THEME = gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace"))
 HEAVY: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
 LIGHT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -73,7 +74,7 @@ def _html(value: str = "", **options: Any) -> gr.HTML:
 
 def _question(page: gr.Blocks, act: Handlers, engine: Engine) -> tuple[Any, ...]:
     """Picture, drawing board, names, the line about them, and the button."""
-    picture = gr.State(None, time_to_live=3600)
+    picture, first = gr.State(None, time_to_live=3600), opening_names(engine.model, engine.backbone.known_classes)
     with gr.Row(elem_classes="cs-line"):
         drop = gr.File(
             label="Drop a picture", file_types=["image"], height=72, elem_id="cs-file", elem_classes="cs-drop",
@@ -83,18 +84,21 @@ def _question(page: gr.Blocks, act: Handlers, engine: Engine) -> tuple[Any, ...]
             FIRST_SCENE, label="or a drawn scene", precision=0, minimum=0, elem_id="cs-seed", min_width=130
         )
         scene = gr.Button("Draw", elem_id="cs-scene", min_width=70, scale=0)
+    photos = _html(html_template=thumbnails_html(), js_on_load=PICK, elem_id="cs-photos")
     with gr.Row(elem_classes="cs-line"):
         names = gr.Textbox(
-            default_names(engine.backbone.known_classes), label="Class names", placeholder=EXAMPLE, lines=2,
-            max_lines=5, elem_id="cs-names", scale=5, min_width=200,
+            first, label="Class names", placeholder=EXAMPLE, lines=2, max_lines=5, elem_id="cs-names", scale=5,
+            min_width=200,
         )  # fmt: skip
         go = gr.Button("Segment", variant="primary", elem_id="cs-run", min_width=110, scale=1)
     hint = _html(elem_id="cs-hint")
     note = _html(elem_id="cs-note")
-    board = _board("point,box,scribble", "cs-board", engine.backbone.known_classes)
-    drop.upload(act.upload, drop, [picture, board, note, drop], concurrency_limit=1, **LIGHT)
-    scene.click(act.draw, seed, [picture, board, note], **LIGHT)
-    page.load(act.draw, seed, [picture, board, note], **LIGHT)
+    board = _board("point,box,scribble", "cs-board", first.split("; "))
+    shown = [picture, board, note]
+    drop.upload(act.upload, drop, [*shown, drop], concurrency_limit=1, **LIGHT)
+    scene.click(act.draw, [seed, names], [*shown, names], **LIGHT)
+    photos.picked(act.photo, [photos, names], [*shown, names], **LIGHT)
+    page.load(partial(act.open, engine.model), None, shown, **LIGHT)
     return picture, board, names, hint, go
 
 

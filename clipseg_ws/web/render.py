@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipseg_ws.output.palette import voc_palette
+from clipseg_ws.output.palette import safe_palette
 from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.structures import Support
 from clipseg_ws.web.ask import Answer, Row
@@ -41,8 +41,8 @@ def confidence_view(result: Segmentation) -> Image.Image:
 
 
 def colour_of(label: int) -> str:
-    """ "#rrggbb" of a label in the palette that every output uses."""
-    red, green, blue = voc_palette(max(256, label + 1))[label]
+    """ "#rrggbb" of a label in the palette that the overlay uses."""
+    red, green, blue = safe_palette(max(256, label + 1))[label]
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 

@@ -23,7 +23,7 @@ PREFIX = "clipseg_ws-web-"  # of the temporary folder
 
 @contextmanager
 def running(
-    model: str = "nano", *, host: str = "127.0.0.1", port: int | None = None, share: bool = False,
+    model: str = "photo", *, host: str = "127.0.0.1", port: int | None = None, share: bool = False,
     browser: bool = False, device: str = "auto", dtype: str = "auto", offline: bool = False,
 ) -> Iterator[Any]:  # fmt: skip
     """The page while the context lasts; yields gradio's Blocks (``.local_url``, ``.share_url``, ``.block_thread()``).

@@ -28,7 +28,7 @@ def _entry(
 
 
 _VOC: dict[str, Any] = {
-    "splits": {"train": 1464, "train_aug": 10582, "val": 1449, "trainval": 2913},
+    "splits": {"train": 1464, "train_aug": 10582, "val": 1449, "trainval": 2913, "set-aside": None},
     "prepare": ("voc-aug", "voc:augmented"),
     "paper": "Everingham et al., IJCV 2010",
 }
@@ -81,7 +81,7 @@ _DRAWN: dict[str, Any] = {"splits": {"held-out": 200, "validation": None}, "tree
 DATASETS = registry(
     _entry("voc21", "PASCAL VOC 2012, 20 classes and background", "voc:voc", avg8=True, **_VOC),
     _entry("voc20", "VOC 2012 without background", "voc:voc", background=False, avg8=True, **_VOC),
-    _entry("voc-animals", "VOC's animals and people, the other classes ignored", "voc:voc", **_VOC),
+    _entry("voc-animals", "VOC's animals and people; of the other classes see voc.py", "voc:voc", **_VOC),
     _entry("context60", "PASCAL Context, 59 classes and background", "context:context", avg8=True, **_CONTEXT),
     _entry("context59", "Context without background", "context:context", background=False, avg8=True, **_CONTEXT),
     _entry("coco-object81", "COCO 2017, 80 things and background", "coco17:coco17", avg8=True, **_OBJECT),

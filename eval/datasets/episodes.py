@@ -74,6 +74,28 @@ def _pick(count: int, *key: object) -> int:
     return int.from_bytes(digest[:8], "big") % count
 
 
+def _supports(names: Sequence[str], shots: int, *key: object) -> tuple[str, ...]:
+    """Drawn without repetition where there are enough; depends on the arguments only."""
+    drawn: list[str] = []
+    pool = list(names)
+    for shot in range(shots):
+        pool = pool or list(names)
+        drawn.append(pool.pop(_pick(len(pool), *key, shot)))
+    return tuple(drawn)
+
+
+def _checked(members: Mapping[int, Sequence[str]], count: int, shots: int) -> dict[int, list[str]]:
+    """Every class that has pictures, each picture once. Raises ValueError as ``draw_episodes``."""
+    found = {c: sorted(set(names)) for c, names in sorted(members.items()) if names}
+    poor = [c for c, names in found.items() if len(names) < 2]
+    if poor or not found or shots < 1 or count < 1:
+        raise ValueError(
+            f"classes {poor} have fewer than two pictures, {len(found)} classes, {shots} shots, {count} episodes; "
+            f"every class needs a query and another picture as its support"
+        )
+    return found
+
+
 def draw_episodes(
     members: Mapping[int, Sequence[str]], count: int, shots: int, *, seed: int = 0, fold: int | None = None
 ) -> tuple[Episode, ...]:
@@ -83,22 +105,28 @@ def draw_episodes(
     that every pair is a query about equally often; supports are drawn among the other pictures of the class, without
     repetition where there are enough. Raises ValueError if a class has fewer than two pictures.
     """
-    members = {c: sorted(set(names)) for c, names in sorted(members.items()) if names}
-    poor = [c for c, names in members.items() if len(names) < 2]
-    if poor or not members or shots < 1 or count < 1:
-        raise ValueError(
-            f"classes {poor} have fewer than two pictures, {len(members)} classes, {shots} shots, {count} episodes; "
-            f"every class needs a query and another picture as its support"
-        )
+    members = _checked(members, count, shots)
     pairs = sorted((name, c) for c, names in members.items() for name in names)
     episodes = []
     for index in range(count):
         query, class_id = pairs[index % len(pairs)]
         others = [name for name in members[class_id] if name != query]
-        supports: list[str] = []
-        pool = list(others)
-        for shot in range(shots):
-            pool = pool or list(others)
-            supports.append(pool.pop(_pick(len(pool), seed, fold, index, shot)))
-        episodes.append(Episode(index, class_id, query, tuple(supports), fold))
+        episodes.append(Episode(index, class_id, query, _supports(others, shots, seed, fold, index), fold))
+    return tuple(episodes)
+
+
+def draw_in_turn(
+    members: Mapping[int, Sequence[str]], count: int, shots: int, *, seed: int = 0, fold: int | None = None
+) -> tuple[Episode, ...]:
+    """As ``draw_episodes``, for few episodes of much data: the classes take turns, the query is drawn too.
+
+    Every seed gives other queries. Raises ValueError as ``draw_episodes``.
+    """
+    members = _checked(members, count, shots)
+    classes, episodes = list(members), []
+    for index in range(count):
+        class_id = classes[index % len(classes)]
+        query = members[class_id][_pick(len(members[class_id]), seed, fold, index, "query")]
+        others = [name for name in members[class_id] if name != query]
+        episodes.append(Episode(index, class_id, query, _supports(others, shots, seed, fold, index), fold))
     return tuple(episodes)

@@ -11,7 +11,7 @@ import numpy as np
 from clipseg_ws.eval.datasets import official_count
 from clipseg_ws.eval.datasets.dataset import Dataset
 from clipseg_ws.eval.datasets.episode_set import EpisodeSet, binary
-from clipseg_ws.eval.datasets.episodes import Episode, draw_episodes, read_episodes
+from clipseg_ws.eval.datasets.episodes import Episode, draw_episodes, draw_in_turn, read_episodes
 from clipseg_ws.eval.datasets.files import DatasetError
 from clipseg_ws.eval.guard import Setting
 
@@ -36,13 +36,16 @@ def checked_fold(fold: int | None, listed: tuple[Episode, ...] | None, name: str
     return int(fold)
 
 
-def _members(base: Dataset, classes: tuple[int, ...], min_pixels: int) -> dict[int, list[str]]:
-    """class id (label - 1) -> pictures in which it has at least ``min_pixels``."""
+def _members(
+    base: Dataset, classes: tuple[int, ...], min_pixels: int, min_share: float = 0.0
+) -> dict[int, list[str]]:
+    """class id (label - 1) -> pictures in which it has at least ``min_pixels``, and that share of all pixels."""
     members: dict[int, list[str]] = {c: [] for c in classes}
     for id in base.ids:
         areas = np.bincount(base.truth(id).ravel(), minlength=256)
+        least = max(min_pixels, min_share * areas.sum())
         for c in classes:
-            if areas[c + 1] >= min_pixels:
+            if areas[c + 1] >= least:
                 members[c].append(id)
     return members
 
@@ -57,16 +60,26 @@ def from_dataset(
     count: int = EPISODES,
     seed: int = 0,
     min_pixels: int = 1,
+    min_share: float = 0.0,
+    in_turn: bool = False,
     **given: Any,
 ) -> EpisodeSet:
-    """Episodes over any data set; class id = label - 1. Without a frozen list one is drawn from the masks."""
+    """Episodes over any data set; class id = label - 1. Without a frozen list one is drawn from the masks.
+
+    ``min_pixels``, ``min_share``: what a class must have of a picture to be drawn from it. ``in_turn``: by
+    ``draw_in_turn``, not ``draw_episodes``.
+    """
     classes = classes or tuple(range(len(base.vocabulary.names)))
     drawn = episodes is None
     if episodes is None:
-        members = {c: names for c, names in _members(base, classes, min_pixels).items() if len(names) > 1}
-        episodes = draw_episodes(members, count, setting.shots, seed=seed, fold=fold)
+        found = _members(base, classes, min_pixels, min_share)
+        members = {c: names for c, names in found.items() if len(names) > 1}
+        draw = draw_in_turn if in_turn else draw_episodes
+        episodes = draw(members, count, setting.shots, seed=seed, fold=fold)
         classes = tuple(members)
     origin = f"drawn, seed {seed}, min_pixels {min_pixels}" if drawn else "frozen list"
+    origin += f", min_share {min_share}" if drawn and min_share else ""
+    origin += ", classes in turn" if drawn and in_turn else ""
     known = set(base.ids)
     lost = {n for e in episodes for n in (e.query, *e.supports)} - known
     if lost:

@@ -41,7 +41,8 @@ def load_dataset(
         name: a key of ``DATASETS``. root: its folder. split: the official split's name.
         prompts: vocabulary name or class file in place of the data set's own.
         fold, episodes: for few-shot settings; ``episodes`` is a frozen list (CSV, also .gz).
-        options: ``count`` and ``size`` (scenes), ``count`` (episodes to draw), ``seed``, ``min_pixels``.
+        options: ``count`` and ``size`` (scenes), ``count`` (episodes to draw), ``seed``, ``min_pixels``, ``min_share``,
+            ``in_turn`` (see ``from_dataset``).
 
     Raises:
         ValueError: unknown data set, setting or option; few-shot data with another setting or the other way round.
@@ -65,11 +66,14 @@ def load_dataset(
     return from_dataset(found, setting, **drawing) if isinstance(found, Dataset) and setting.shots else found
 
 
+_DRAWN = ("count", "seed", "min_pixels", "min_share", "in_turn")
+
+
 def _drawing(
     reader: Callable[..., Any], given: dict[str, Any], fold: int | None, episodes: str | Path | None
 ) -> dict[str, Any]:
     """What ``from_dataset`` is told, taken out of ``given``; of a drawn set as many episodes as it has pictures."""
-    drawing = {key: given.pop(key) for key in ("count", "seed", "min_pixels") if key in given}
+    drawing = {key: given.pop(key) for key in _DRAWN if key in given}
     if "count" in _options(reader):
         drawing.setdefault("count", _options(reader)["count"])
     return drawing | {"fold": fold, "episodes": None if episodes is None else read_episodes(episodes)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from clipseg_ws.eval.datasets.files import (
 )
 from clipseg_ws.eval.datasets.prepare import Plan
 from clipseg_ws.eval.guard import Setting
+from clipseg_ws.structures import Vocabulary
 from clipseg_ws.weak.readers.forms import load_xml
 
 TREE = """  VOC2012/  (or VOCdevkit/VOC2012/)
@@ -32,41 +34,86 @@ TREE = """  VOC2012/  (or VOCdevkit/VOC2012/)
     SegmentationClass/<id>.png       labels 0…20, 255 ignored (val)
     SegmentationClassAug/<id>.png    the same for train and train_aug: clipseg-ws eval prepare voc-aug
     ImageSets/Segmentation/{train,train_aug,val}.txt
-    Annotations/<id>.xml             optional: official tags and boxes"""
+    Annotations/<id>.xml             optional: official tags and boxes
+  or, for the split set-aside, a folder with list.txt, images/<id>.jpg and masks/<id>.png (labels as above)"""
 ANIMALS = (8, 10, 12, 13, 15, 17)  # VOC labels of cat, cow, dog, horse, person, sheep
 SPLIT_FILES = {"train_aug": ("train_aug", "trainaug")}
+SET_ASIDE = "set-aside"  # training pictures whose masks choose settings: ``embedded.photo.data.set_aside``
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a split lies: its pictures' names, and the folders of pictures and masks."""
+
+    base: Path
+    ids: tuple[str, ...]
+    images: Path
+    masks: Path
 
 
 def voc(name: str, root: str | Path, split: str | None, setting: Setting, prompts: str | None = None) -> Dataset:
-    """``voc21`` (21 classes), ``voc20`` (background ignored), ``voc-animals`` (six animals and people, background;
-    the other 14 classes are ignored). The default split is train for the weak setting, else val.
+    """``voc21`` (21 classes), ``voc20`` (background ignored), ``voc-animals`` (six animals and people, background).
+
+    The default split is train for the weak setting, else val. "set-aside" are the pictures of a small training folder
+    whose masks choose settings. Of ``voc-animals`` see ``_animals``.
     """
     split = split or ("train" if setting.kind == "weak" else "val")
-    base = find_root(root, name, "JPEGImages", ("VOC2012", "VOCdevkit/VOC2012"), TREE)
-    files = [base / "ImageSets" / "Segmentation" / f"{stem}.txt" for stem in SPLIT_FILES.get(split, (split,))]
-    ids = read_list(need(next((f for f in files if f.exists()), files[0]), name, TREE))
-    masks = _mask_folder(base, split, name)
-    check_files(ids, [(base / "JPEGImages", ".jpg"), (masks, ".png")], name, TREE, _aug_hint(masks))
+    place = _set_aside(root, name) if split == SET_ASIDE else _official_place(root, split, name)
     prompts = prompts or ("voc-zero" if setting.kind == "zero" else "voc")
     whole = vocabulary_of(prompts, 20, background=name != "voc20")
     vocabulary, table = whole, None
     if name == "voc20":
         table = lookup({i: i for i in range(1, 21)})
     elif name == "voc-animals":
-        vocabulary = subset_of(whole, [label - 1 for label in ANIMALS])
-        table = lookup({0: 0} | {label: i + 1 for i, label in enumerate(ANIMALS)})
-    official = _official(base / "Annotations", whole.names, vocabulary.names)
-    places = [(base / "JPEGImages", ".jpg"), (masks, ".png")]
-    places += [(base / "Annotations", ".xml")] if official else []
+        vocabulary, table = _animals(whole, setting)
+    official = _official(place.base / "Annotations", whole.names, vocabulary.names)
+    places = [(place.images, ".jpg"), (place.masks, ".png")]
+    places += [(place.base / "Annotations", ".xml")] if official else []
     return Dataset(
-        name, split, setting, vocabulary, ids,
-        image=lambda id: unrotated(base / "JPEGImages" / f"{id}.jpg"),
-        truth=lambda id: read_truth(masks / f"{id}.png", table),
+        name, split, setting, vocabulary, place.ids,
+        image=lambda id: unrotated(place.images / f"{id}.jpg"),
+        truth=lambda id: read_truth(place.masks / f"{id}.png", table),
         files=beside(*places),
-        background=name != "voc20", prompts=prompts, root=base,
+        background=name != "voc20", prompts=prompts, root=place.base,
         expected=official_count(name, split), official=official,
-        notes={"masks": masks.name, "tags": "annotations" if official else "masks"},
+        average="truth" if name == "voc-animals" and setting.kind == "zero" else None,
+        notes={"masks": place.masks.name, "tags": "annotations" if official else "masks"},
     )  # fmt: skip
+
+
+def _animals(whole: Vocabulary, setting: Setting) -> tuple[Vocabulary, np.ndarray]:
+    """The vocabulary of ``voc-animals`` and the table of its labels. Scored are seven classes in every setting.
+
+    * zero: all 20 names are asked. Pixels of the other 14 classes are ignored; another name on a pixel of the seven is
+      simply not its class. The mean is over the classes of the truth, so that such a name costs that class alone.
+    * tags, boxes, points, scribbles: the six names are asked, the other classes are ignored.
+    * few, weak-few: the other classes are background, as in PASCAL-5i.
+    """
+    own = {label: i + 1 for i, label in enumerate(ANIMALS)}
+    if setting.kind == "zero":
+        return whole, lookup({0: 0} | {label: label for label in ANIMALS})
+    others = {label: 0 for label in range(1, 21)} if setting.shots else {}
+    return subset_of(whole, [label - 1 for label in ANIMALS]), lookup({0: 0} | others | own)
+
+
+def _official_place(root: str | Path, split: str, name: str) -> _Place:
+    """A split in the official layout. Raises DatasetError where anything is missing."""
+    base = find_root(root, name, "JPEGImages", ("VOC2012", "VOCdevkit/VOC2012"), TREE)
+    files = [base / "ImageSets" / "Segmentation" / f"{stem}.txt" for stem in SPLIT_FILES.get(split, (split,))]
+    ids = read_list(need(next((f for f in files if f.exists()), files[0]), name, TREE))
+    masks = _mask_folder(base, split, name)
+    check_files(ids, [(base / "JPEGImages", ".jpg"), (masks, ".png")], name, TREE, _aug_hint(masks))
+    return _Place(base, ids, base / "JPEGImages", masks)
+
+
+def _set_aside(root: str | Path, name: str) -> _Place:
+    """Of a small folder the pictures that no training learns from. Raises DatasetError where anything is missing."""
+    from clipseg_ws.embedded.photo.data import set_aside
+
+    base = find_root(root, name, "list.txt", (), TREE)
+    images, masks = base / "images", base / "masks"
+    check_files(read_list(base / "list.txt"), [(images, ".jpg"), (masks, ".png")], name, TREE)
+    return _Place(base, tuple(set_aside(base)), images, masks)
 
 
 def _mask_folder(base: Path, split: str, name: str) -> Path:

@@ -16,7 +16,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,6 @@ from clipseg_ws.eval.datasets.dataset import Dataset
 from clipseg_ws.eval.datasets.load import load_dataset
 from clipseg_ws.eval.metrics import ConfusionMatrix
 from clipseg_ws.eval.tables import write_table
-from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.cache import TokenCache
 from clipseg_ws.stages.encoder import Encoder
@@ -71,7 +70,7 @@ def background_rows(segmenter: Segmenter, count: int) -> Iterator[dict[str, Any]
     def row(part: str, variant: str, asked: Segmenter, **question: Any) -> dict[str, Any]:
         matrix = ConfusionMatrix(data.num_classes)
         for name, picture in zip(tqdm(data.ids, desc=variant, disable=None), pictures, strict=True):
-            (result,) = cast(list[Segmentation], asked([picture], **question))
+            (result,) = asked([picture], **question)
             matrix.update(result.labels, data.truth(name))
         value = round(float(matrix.compute()["mIoU"]), 4)
         return dict(zip(COLUMNS, (part, variant, "mIoU", value, count), strict=True))

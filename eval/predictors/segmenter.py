@@ -33,7 +33,8 @@ class SegmenterPredictor:
         self, segmenter: Any, setting: Setting, vocabulary: Vocabulary, *, background: bool = True, name: str = ""
     ) -> None:
         self.segmenter, self.setting, self.vocabulary, self.background = segmenter, setting, vocabulary, background
-        self.config = _as_dict(getattr(segmenter, "config", None))
+        of = getattr(segmenter, "config_of", None)
+        self.config = _as_dict(of(setting.answered) if of else getattr(segmenter, "config", None))
         self._question: Any = None
         self.name = name or str(self.config.get("method", type(segmenter).__name__))
         needed = _ARGUMENTS.get(setting.kind)

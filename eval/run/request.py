@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from clipseg_ws.backbones import DEFAULT_MODEL
+from clipseg_ws.backbones import DEFAULT_MODEL, choice, model_card
 from clipseg_ws.config import parse_settings
 from clipseg_ws.config.settings import known_keys
 from clipseg_ws.eval.datasets import DATASETS
@@ -22,7 +22,7 @@ from clipseg_ws.eval.predictors.segmenter import SegmenterPredictor
 from clipseg_ws.eval.predictors.without_network import STARTS, WithoutNetwork
 from clipseg_ws.eval.protocols import Protocol, load_protocol
 from clipseg_ws.eval.run.evaluation import Options, evaluate
-from clipseg_ws.eval.tables import SWEEP_COLUMNS, read_table
+from clipseg_ws.eval.run.summary import summary
 from clipseg_ws.registry import find
 from clipseg_ws.run.shards import parse_shard
 
@@ -40,7 +40,7 @@ class Request:
     output: Path = Path("results")
     split: str | None = None
     protocol: str = "default"
-    model: str = ""
+    model: str | None = None
     features: str | None = None
     prompts: str | None = None
     fold: int | None = None
@@ -60,6 +60,7 @@ class Request:
     offline: bool = False
     overwrite: bool = False
     engine: str = "local"
+    settings_of: str = "model"
     set_: list[str] | None = None
 
 
@@ -71,6 +72,9 @@ def run_request(request: Request, say: Callable[[str], None], segmenter: Callabl
     """
     shard = parse_shard(request.shard)
     protocol, setting, methods = _resolved(request)
+    own = [name for name in methods if _asks_a_model(name)]
+    if own:
+        request = replace(request, model=_model(request, own))
     few = setting.shots > 0
     drawn = few and request.episodes is None
     dataset = load_dataset(
@@ -78,12 +82,11 @@ def run_request(request: Request, say: Callable[[str], None], segmenter: Callabl
         fold=request.fold, episodes=request.episodes, count=request.count, size=request.size,
         seed=request.seed if drawn else None,
     )  # fmt: skip
-    own = [name for name in methods if name not in HARNESS and parse_method(name)[0] not in STARTS]
     sweep = request.sweep
     if sweep is None:
         sweep = (protocol.sweep or setting.kind == "weak") and own == methods and not few
     if len(own) > 1:
-        _check_shared(request, own, say)
+        _check_shared(request, setting, own, say)
     predictors = _predictors(request, methods, dataset, protocol, sweep, segmenter)
     options = Options(
         limit=request.limit, shard=shard, save_every=request.save_every,
@@ -105,7 +108,35 @@ def _resolved(request: Request) -> tuple[Protocol, Setting, list[str]]:
     default = "oracle" if methods == ["oracle"] else "few-1" if few else "zero"
     setting = parse_setting(request.setting or default)
     protocol = load_protocol(request.protocol, request.dataset, setting.kind)
-    return protocol, setting, methods or [protocol.method or "default"]
+    methods = methods or [protocol.method or "default"]
+    if request.settings_of != "model":  # as a setting of the method, so that name and identity of the run say it
+        source = f"+settings_of={request.settings_of}"
+        methods = [name + source if _asks_a_model(name) else name for name in methods]
+    return protocol, setting, methods
+
+
+def _asks_a_model(method: str) -> bool:
+    """Whether a method is a Segmenter's, and not the harness's or without a network."""
+    return method not in HARNESS and parse_method(method)[0] not in STARTS
+
+
+def _model(request: Request, methods: Sequence[str]) -> str:
+    """The name of the model: given, the data set's own, or the one that a head of the methods belongs to.
+
+    Raises ValueError where nobody names one: numbers should not hang on what is on a machine.
+    """
+    named: str | None = request.model or DATASETS[request.dataset].about["model"]
+    heads = [head for method in methods if (head := split_head(parse_method(method)[0])[1]) is not None]
+    if not named and heads:
+        from clipseg_ws.heads.file import load_head
+
+        named = load_head(heads[0])[1].backbone
+    if not named:
+        raise ValueError(
+            f"eval {request.dataset} needs a model: --model {DEFAULT_MODEL}, or --model {choice.WITHOUT_DOWNLOAD}, "
+            "which came with the package"
+        )
+    return named
 
 
 def _predictors(
@@ -131,7 +162,7 @@ def _predictors(
             first = made = _segmenter(request, name, methods, dataset, protocol, sweep, segmenter)
         else:
             preset, head = split_head(preset)
-            settings = _settings(request, preset, head is not None, len(methods) > 1, dataset, protocol, sweep)
+            settings = _settings(request, preset, head is not None, methods, own, dataset, protocol, sweep)
             made = first.variant(method=preset, **settings | own)
             if head is not None or getattr(first, "head", None) is not None:
                 made = made.with_head(head)
@@ -149,73 +180,60 @@ def _segmenter(
         from clipseg_ws import Segmenter
 
         make = Segmenter
-    model = request.model or DATASETS[request.dataset].about["model"] or DEFAULT_MODEL
     preset, own = parse_method(method)
     preset, head = split_head(preset)
-    settings = _settings(request, preset, head is not None, len(methods) > 1, dataset, protocol, sweep) | own
+    settings = _settings(request, preset, head is not None, methods, own, dataset, protocol, sweep) | own
     if request.features is not None:
         settings["features"] = request.features
     if head is not None:
         settings["head"] = head
-    return make(model, method=preset, device=request.device, dtype=request.dtype, offline=request.offline, **settings)
+    place: dict[str, Any] = {"device": request.device, "dtype": request.dtype, "offline": request.offline}
+    return make(request.model, method=preset, **place, **settings)
 
 
 def _settings(
-    request: Request, method: str, head: bool, shared: bool, dataset: Dataset | EpisodeSet, protocol: Protocol,
-    sweep: bool,
+    request: Request, method: str, head: bool, methods: Sequence[str], own: dict[str, Any],
+    dataset: Dataset | EpisodeSet, protocol: Protocol, sweep: bool,
 ) -> dict[str, Any]:  # fmt: skip
     """Segmenter settings: of the protocol and the harness as far as the method reads them, and those given by the
-    user, who has the last word and an error where the method does not read it. ``shared``: several methods run."""
+    user, who has the last word and an error where the method does not read it. ``methods``: all that run; ``own``:
+    settings in this one's name."""
+    shared = len(methods) > 1
     settings = protocol.options(known_keys())
     settings |= {"batch_size": request.batch_size, "keep_maps": sweep}
     if shared:
         settings["cache_mb"] = max(64, 16 * request.batch_size)
     if not dataset.background:  # every pixel gets a class where any map is above 0
         settings |= {"background_rule": "constant", "background_threshold": 0.0}
+    given, reads = parse_settings(request.set_), _reader(request, method, head, own, dataset.setting)
+    source = {"settings_of": "model"} if any("settings_of=" in name for name in methods) else {}
+    return source | reads(settings) | (reads(given) if shared else given)
+
+
+def _reader(
+    request: Request, method: str, head: bool, own: dict[str, Any], setting: Setting
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Takes those of settings that a method reads with this model in this setting."""
     from clipseg_ws.stages.reading import readable
 
-    given = parse_settings(request.set_)
-    return readable(method, settings, head) | (readable(method, given, head) if shared else given)
+    advice = model_card(str(request.model)).recommended if own.get("settings_of", "model") == "model" else {}
+    return lambda settings: readable(method, settings, head, advice, None if head else setting.answered)
 
 
-def _check_shared(request: Request, methods: Sequence[str], say: Callable[[str], None]) -> None:
+def _check_shared(
+    request: Request, setting: Setting, methods: Sequence[str], say: Callable[[str], None]
+) -> None:
     """Where several methods run, ``--set`` goes to those that read it: say which do not.
 
     Raises ValueError for a setting that none of them reads.
     """
-    from clipseg_ws.stages.reading import readable
-
     given, left = parse_settings(request.set_), dict[str, list[str]]()
     for name in methods:
-        method, head = split_head(parse_method(name)[0])
-        for key in given.keys() - readable(method, given, head is not None).keys():
+        preset, own = parse_method(name)
+        method, head = split_head(preset)
+        for key in given.keys() - _reader(request, method, head is not None, own, setting)(given).keys():
             left.setdefault(key, []).append(name)
     for key, unread in sorted(left.items()):
         if len(unread) == len(methods):
             raise ValueError(f"--set {key}={given[key]!r}: none of the methods {', '.join(methods)} reads it")
         say(f"--set {key}: not read by {', '.join(unread)}")
-
-
-def summary(row: dict[str, Any], out: Path) -> list[str]:
-    """The closing lines of a run."""
-    scores = [
-        f"{key} {100 * row[key]:.2f}"
-        for key in ("mIoU", "pixel_accuracy", "fb_iou", "boundary_iou")
-        if _given(row[key])
-    ]
-    lines = [f"{row['run_id']}: {', '.join(scores)}; {row['n_images']} pictures, {row['seconds_per_image']:.3f} s each"]
-    swept = read_table(out / "thresholds.csv", SWEEP_COLUMNS)
-    swept = swept[(swept["run_id"] == row["run_id"]) & (swept["mIoU"] != "")]
-    if len(swept):
-        best = swept.loc[swept["mIoU"].astype(float).idxmax()]
-        name = "constant" if best["kind"] == "threshold" else "power"
-        lines.append(
-            f"  best of {len(swept)} backgrounds: {name} {best['value']}, mIoU {100 * float(best['mIoU']):.2f}"
-        )
-    if row["n_failed"]:
-        lines.append(f"  {row['n_failed']} pictures failed, listed in {out / 'errors.csv'}")
-    return lines
-
-
-def _given(value: Any) -> bool:
-    return isinstance(value, float) and value == value

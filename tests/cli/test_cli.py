@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from clipseg_ws.cli import app as cli
 from clipseg_ws.embedded.nano.scenes import KINDS, draw_scene
 from clipseg_ws.pictures.written import MARKER
+from clipseg_ws.run.made_with import FILE
 
 runner = CliRunner()
 
@@ -31,7 +32,7 @@ def scene_file(tmp_path_factory):
 def test_predict_prints_a_table_and_writes_three_files(scene_file, tmp_path):
     done = invoke("predict", scene_file, "--model", "nano", "-c", "; ".join(KINDS), "-o", tmp_path)
     assert done.exit_code == 0, done.output
-    assert {p.name for p in tmp_path.iterdir()} == {"scene.json", "scene.png", "scene_overlay.png", MARKER}
+    assert {p.name for p in tmp_path.iterdir()} == {"scene.json", "scene.png", "scene_overlay.png", MARKER, FILE}
     record = json.loads((tmp_path / "scene.json").read_text())
     assert record["names"] == list(KINDS) and record["setting"] == "zero"
     assert "background" in done.output and "1 done" in done.output
@@ -82,27 +83,6 @@ def test_mistakes_are_one_line(scene_file, tmp_path, args, message, monkeypatch,
         cli.main()
     printed = capsys.readouterr().err
     assert stop.value.code == 2 and message in printed and "Traceback" not in printed
-
-
-def test_demo(tmp_path):
-    done = invoke("demo", "-o", tmp_path)
-    assert done.exit_code == 0, done.output
-    assert done.output.count("mIoU") == 2
-    for name in (
-        "scene.png",
-        "truth.png",
-        "by_names_overlay.png",
-        "by_tags_overlay.png",
-        "by_names.png",
-        "by_tags.json",
-    ):
-        assert (tmp_path / name).stat().st_size > 0
-
-
-def test_doctor_passes_its_self_test():
-    done = invoke("doctor")
-    assert done.exit_code == 0, done.output
-    assert "self-test passed" in done.output and "torch" in done.output
 
 
 def test_prompts_commands(scene_file):

@@ -37,10 +37,10 @@ TINY = {
     }
 }  # fmt: skip
 STAGES = (
-    Stage("labels", 2, 64, 1e-3, Weights(teacher=0.4), teacher_from=0.5, warmup=1),
-    Stage("masks", 2, 64, 1e-3, MASKED, masks=(64,), warmup=1),
+    Stage("labels", 2, 64, 1e-3, Weights(teacher=0.4), teacher_from=0.5, warmup=1, batch=4, objects=1),
+    Stage("masks", 2, 64, 1e-3, MASKED, masks=(64,), warmup=1, batch=3, objects=1),
 )
-CONFIG = TrainConfig(stages=STAGES, batch=4, objects=1, backgrounds=3, precision="fp32")
+CONFIG = TrainConfig(stages=STAGES, backgrounds=3, precision="fp32")
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_the_text_tower_learns_its_words(tmp_path: Path) -> None:
     rows = F.normalize(torch.randn(21, 16), dim=-1)
     for name, row in zip(VOC, rows, strict=False):
         book.add(name, row)
-    config = TextConfig(steps=250, batch=24, own=12, noise=8)
+    config = TextConfig(steps=250, close=50, batch=24, own=12, noise=8)
     tokenizer = open_clip.SimpleTokenizer(context_length=77)
     told: list[int] = []
     near = train_texts(model, tokenizer, book, rows[20], config, told.append)

@@ -13,6 +13,7 @@ from PIL import Image
 from clipseg_ws.eval.datasets import coco17
 from clipseg_ws.eval.datasets.files import DatasetError
 from clipseg_ws.eval.datasets.load import load_dataset
+from clipseg_ws.eval.predictors import Prediction
 from clipseg_ws.eval.protocols import Protocol
 from clipseg_ws.eval.run.scorer import Scorer
 from clipseg_ws.text.vocabulary import load_vocabulary
@@ -30,10 +31,50 @@ def test_voc_classes_and_ignored_labels(tmp_path):
     dropped = load_dataset("voc20", tmp_path)
     assert sorted(np.unique(dropped.truth("2007_000001"))) == [8, 15, 255]
     assert not dropped.background and dropped.vocabulary.background == () and whole.vocabulary.background
-    animals = load_dataset("voc-animals", tmp_path)
-    assert animals.vocabulary.names == ("cat", "cow", "dog", "horse", "person", "sheep")
-    assert sorted(np.unique(animals.truth("2007_000002"))) == [0, 3, 255]  # the aeroplane is ignored, not background
-    assert animals.vocabulary.names[3 - 1] == "dog" == VOC[12 - 1]
+
+
+ANIMALS = ("cat", "cow", "dog", "horse", "person", "sheep")
+
+
+def test_animals_are_scored_alone_in_every_setting(tmp_path):
+    make.voc(tmp_path, {"a": make.stripes(0, 8, 15, 255), "b": make.stripes(0, 1, 12, 8)})
+    zero = load_dataset("voc-animals", tmp_path)
+    assert zero.vocabulary.names == VOC and zero.average == "truth"  # all 20 are asked, seven are scored
+    assert sorted(np.unique(zero.truth("b"))) == [0, 8, 12, 255]  # the aeroplane is ignored, not background
+    for kind in ("weak", "boxes", "points"):
+        told = load_dataset("voc-animals", tmp_path, setting=kind, split="val")
+        assert told.vocabulary.names == ANIMALS and told.average is None
+        assert sorted(np.unique(told.truth("b"))) == [0, 1, 3, 255] and ANIMALS[3 - 1] == "dog" == VOC[12 - 1]
+    assert told.sample("b").labels.weak(ANIMALS).tags == ("cat", "dog")
+    few = load_dataset("voc-animals", tmp_path, setting="few-1", split="val", count=2)
+    assert few.classes == (0,)  # the cat: no other has a second picture
+    assert sorted(np.unique(few.mask("b", 0))) == [0, 1]  # the aeroplane is background here, as in PASCAL-5i
+
+
+def test_another_name_costs_its_own_class_alone(tmp_path):
+    make.voc(tmp_path, {"a": make.stripes(0, 8, 8, 1)})
+    data = load_dataset("voc-animals", tmp_path)
+    scorer = Scorer(data, Protocol("default"), boundary=False)
+    state, truth = scorer.new_state(), data.truth("a")
+    answer = make.stripes(0, 8, 20, 20)  # a quarter of the cat and the ignored aeroplane are called tvmonitor
+    assert scorer.add(state, "a", Prediction(answer), truth) == pytest.approx((1 + 0.5) / 2)
+    assert scorer.compute(state)["classes_counted"] == 2
+
+
+def test_pictures_set_aside(tmp_path):
+    names = [f"p{i}" for i in range(6)]
+    make.listing(tmp_path / "list.txt", names)
+    for i, name in enumerate(names):
+        make.picture(tmp_path / "images" / f"{name}.jpg", i)
+        make.mask(tmp_path / "masks" / f"{name}.png", make.stripes(0, 8 if i % 2 else 1, 255))
+    data = load_dataset("voc-animals", tmp_path, split="set-aside")
+    assert data.ids == ("p1", "p3", "p5")  # those that show an animal or a person
+    assert data.split == "set-aside" and data.expected is None and sorted(np.unique(data.truth("p1"))) == [0, 8, 255]
+    assert sorted(np.unique(load_dataset("voc21", tmp_path, split="set-aside").truth("p1"))) == [0, 8, 255]
+    assert load_dataset("voc-animals", tmp_path, setting="few-1", split="set-aside", count=3).classes == (0,)
+    (tmp_path / "masks" / "p0.png").unlink()
+    with pytest.raises(DatasetError, match=r"p0\.png.*\n  VOC2012"):
+        load_dataset("voc-animals", tmp_path, split="set-aside")
 
 
 def test_voc_splits_and_mask_folders(tmp_path):

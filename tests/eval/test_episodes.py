@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipseg_ws.eval.datasets.episodes import Episode, draw_episodes, read_episodes, write_episodes
+from clipseg_ws.eval.datasets.episodes import Episode, draw_episodes, draw_in_turn, read_episodes, write_episodes
 from clipseg_ws.eval.datasets.files import DatasetError
 from clipseg_ws.eval.datasets.load import load_dataset
 from clipseg_ws.eval.guard import ProtocolViolation
@@ -52,6 +52,25 @@ def test_other_lists_are_refused(tmp_path, text):
     (tmp_path / "x.csv").write_text(text)
     with pytest.raises(ValueError, match=r"expected|does not fit"):
         read_episodes(tmp_path / "x.csv")
+
+
+def test_classes_take_turns():
+    members = {3: ["a", "b", "c"], 8: ["d", "e", "b"]}
+    episodes = draw_in_turn(members, 40, 2, seed=1)
+    assert [e.class_id for e in episodes[:4]] == [3, 8, 3, 8] and [e.index for e in episodes] == list(range(40))
+    assert {e.query for e in episodes} == {"a", "b", "c", "d", "e"}
+    for e in episodes:
+        assert {e.query, *e.supports} == set(members[e.class_id])  # two supports are all the others
+    assert episodes == draw_in_turn(members, 40, 2, seed=1) != draw_in_turn(members, 40, 2, seed=2)
+    with pytest.raises(ValueError, match="fewer than two pictures"):
+        draw_in_turn({3: ["a"]}, 4, 1)
+
+
+def test_a_class_must_cover_its_share_of_a_picture(tmp_path):
+    make.voc(tmp_path, {"a": make.stripes(*[8] * 8), "b": make.stripes(*[0] * 7, 8), "c": make.stripes(0, 8)})
+    few = load_dataset("voc-animals", tmp_path, setting="few-1", split="val", count=8, min_share=0.2, in_turn=True)
+    assert {n for e in few.episodes for n in (e.query, *e.supports)} == {"a", "c"}
+    assert few.notes["episodes"] == "drawn, seed 0, min_pixels 1, min_share 0.2, classes in turn"
 
 
 def test_drawing_depends_on_the_arguments_only():

@@ -69,7 +69,7 @@ def test_methods_share_one_segmenter_and_get_the_protocol(tmp_path):
 
     request = Request(
         "folder", setting="weak", method="cam,clip-es", root=tmp_path / "data", output=tmp_path / "out",
-        protocol="clip-es", set_=["alpha=2"], batch_size=2,
+        protocol="clip-es", set_=["alpha=2"], batch_size=2, model="ViT-B-16-quickgelu/openai",
     )  # fmt: skip
     assert run_request(request, said.append, factory) == 0
     ((model, given),) = made
@@ -89,13 +89,15 @@ def test_without_background_the_segmenter_is_told_so(tmp_path):
         made.append(given)
         return FakeSegmenter(model, **given)
 
-    run_request(Request("context59", root=tmp_path, output=tmp_path / "out", model="x/y"), print, factory)
+    request = Request("context59", root=tmp_path, output=tmp_path / "out", model="ViT-B-16-quickgelu/openai")
+    run_request(request, print, factory)
     assert made[0]["background_rule"] == "constant" and made[0]["background_threshold"] == 0.0
 
 
 def test_few_shot_through_the_request(tmp_path):
     make.plain(tmp_path / "data", {n: make.stripes(0, 1) for n in "abc"})
-    request = Request("folder", setting="few-1", root=tmp_path / "data", output=tmp_path / "out", count=4, gallery=0)
+    request = Request("folder", setting="few-1", root=tmp_path / "data", output=tmp_path / "out", count=4, gallery=0,
+                      model="ViT-B-16-quickgelu/openai")  # fmt: skip
 
     def factory(model, *, device, dtype, offline, **given):
         return FakeFewShot(model, **given)
@@ -181,6 +183,7 @@ def test_voc21_with_five_methods_in_one_pass_writes_complete_rows(tiny_backbone,
     request = Request(
         "voc21", "zero", ",".join(methods), root=root, output=tmp_path / "out", gallery=0, limit=2,
         set_=["templates=plain", "short_side=64", "window=48", "stride=24", "attention_blocks=2"],
+        model="ViT-B-16-quickgelu/openai",
     )  # fmt: skip
     assert run_request(request, print, factory) == 0
     rows = records(tmp_path / "out" / "results.csv")

@@ -48,12 +48,18 @@ def test_train_predict_and_eval_by_the_command_line(scenes, tmp_path):
     (root / "images").symlink_to(scenes / "photos")
     (root / "masks").symlink_to(two / "masks")
     (root / "classes.yaml").write_text("classes: [odd, even]\n")
-    call("eval", "folder", "--root", root, "--model", "nano", "--dtype", "float32", "--method", f"head:{file}",
-         "-o", tmp_path / "results", "--limit", "2", "--gallery", "0")  # fmt: skip
+    call("eval", "folder", "--root", root, "--dtype", "float32", "--method", f"head:{file}",
+         "-o", tmp_path / "results", "--limit", "2", "--gallery", "0")  # the head names its model
     with open(tmp_path / "results" / "results.csv", newline="") as rows:
         (row,) = csv.DictReader(rows)
     assert row["method"] == f"head:{file}" and row["resize"] == "64" and float(row["mIoU"]) >= 0
     assert row["threshold"] == "head" and row["refine"] == "affinity+guided"
+
+
+def test_a_model_must_be_named(tmp_path):
+    done = CliRunner().invoke(app, ["train", str(tmp_path), "--images", str(tmp_path)])
+    assert isinstance(done.exception, ValueError)
+    assert "train needs a model: --model ViT-B-16-quickgelu/openai, or --model photo" in str(done.exception)
 
 
 def test_from_tags_to_a_head(scenes, tmp_path):

@@ -21,7 +21,7 @@ from clipseg_ws.output.formats import picture_formats
 from clipseg_ws.output.formats.masks import class_files
 from clipseg_ws.output.formats.overlay import overlay
 from clipseg_ws.output.formats.png import read_label_png, write_label_png
-from clipseg_ws.output.palette import voc_palette
+from clipseg_ws.output.palette import safe_palette, voc_palette
 from clipseg_ws.output.save import output_paths, save
 from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.output.table import format_table
@@ -108,8 +108,8 @@ def test_overlay_colours_outlines_and_leaves_the_rest():
     image = np.asarray(overlay(seg, alpha=0.5))
     picture = np.array([100, 150, 200])
     assert image[:240, :400].shape == (240, 400, 3)
-    assert np.abs(image[100, 140] - (picture + np.array([128, 0, 0])) / 2).max() <= 1  # inside "cat"
-    assert image[40, 80].tolist() == [128, 0, 0]  # its outline is opaque
+    assert np.abs(image[100, 140] - (picture + np.array([230, 159, 0])) / 2).max() <= 1  # inside "cat"
+    assert image[40, 80].tolist() == [230, 159, 0]  # its outline is opaque
     assert image[120, 20].tolist() == picture.tolist()  # far from everything
     assert image[38, 100].min() > 150  # light rim just outside
     assert seg.image.tobytes() == before
@@ -122,9 +122,11 @@ def legend_colours(image: Image.Image, height: int) -> set[tuple[int, ...]]:
 
 
 def test_legend_holds_the_classes_that_occur_and_no_others():
-    palette = [tuple(c) for c in voc_palette().tolist()]
+    palette = [tuple(c) for c in safe_palette().tolist()]
     colours = legend_colours(overlay(big()), 240)
-    assert {palette[1], palette[3], palette[255]} <= colours and palette[2] not in colours
+    assert {palette[1], palette[3], (224, 224, 192)} <= colours and palette[2] not in colours
+    voc = [tuple(c) for c in voc_palette().tolist()]
+    assert {voc[1], voc[3], voc[255]} <= legend_colours(overlay(big(), palette="voc"), 240)
 
 
 @pytest.mark.parametrize("size", [(30, 40), (90, 120), (375, 500), (1500, 1000)])
@@ -136,7 +138,7 @@ def test_legend_fits_any_picture(size):
     assert image.width >= size[1] and len(legend) >= 12
     assert (legend[:, -1] == 255).all() and (legend[-1] == 255).all()  # nothing is cut off
     for label in range(1, 7):  # every swatch is there, at least 12 x 12 less its frame
-        assert (legend == voc_palette()[label]).all(-1).sum() >= 100
+        assert (legend == safe_palette()[label]).all(-1).sum() >= 100
 
 
 def test_overlay_with_another_picture_file_and_names_beyond_ascii(tmp_path):
@@ -155,6 +157,12 @@ def test_overlay_errors():
         overlay(replace(big(), image=None))
     with pytest.raises(ValueError, match=r"alpha=1\.5"):
         overlay(big(), alpha=1.5)
+    with pytest.raises(ValueError, match="outline=-2 is no width"):
+        overlay(big(), outline=-2)
+    with pytest.raises(ValueError, match="did you mean 'inside'"):
+        overlay(big(), legend="insid")
+    with pytest.raises(ValueError, match="choose one of safe, voc"):
+        overlay(big(), palette="jet")
 
 
 def test_overlay_of_255_classes_takes_255_as_a_class():
@@ -163,7 +171,7 @@ def test_overlay_of_255_classes_takes_255_as_a_class():
     labels[:100] = 300
     table = format_table(result(labels, names))
     assert "c255" in table and "c300" in table and "(298 more names do not occur)" in table
-    assert tuple(voc_palette(301)[300].tolist()) in legend_colours(overlay(result(labels, names)), 240)
+    assert tuple(safe_palette(301)[300].tolist()) in legend_colours(overlay(result(labels, names)), 240)
 
 
 def test_table():
@@ -249,7 +257,7 @@ def test_rle_is_read_back_by_pycocotools(tmp_path):
 
 
 def test_formats_are_checked_before_anything_is_written(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r"'gif'.*png, overlay, json, confidence, rle, csv"):
+    with pytest.raises(ValueError, match=r"'gif'.*png, overlay, sheet, json, confidence, rle, csv"):
         save(result(), tmp_path, ("png", "gif"))
     with pytest.raises(ValueError, match="no format"):
         picture_formats(" ,")

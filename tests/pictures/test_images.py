@@ -26,7 +26,7 @@ def test_to_image():
         (PICTURE / 255, "float64"),
         (PICTURE.transpose(2, 0, 1), r"\[3, 6, 9\]"),
         (np.zeros((0, 4), np.uint8), r"\[0, 4\]"),
-        (torch.zeros(3, 4, 4), "permute"),
+        (torch.zeros(4, 4, 3), "permute"),
         (7, "got int"),
     ):
         with pytest.raises(ImageError, match=match):

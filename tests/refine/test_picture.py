@@ -103,6 +103,17 @@ def test_working_size(monkeypatch):
         refine_picture("none", scores, image, max_side=0)
 
 
+def test_par_on_a_smaller_picture_is_the_door_s_own():
+    scores, image = drawn()
+    for size in (22, 44, 100):  # smaller, the picture's own, larger
+        pixels = (image * 255).byte()
+        found = refine_picture(f"par(max_side={size})", scores, pixels)
+        assert torch.equal(found, refine_picture("par", scores, pixels, max_side=size))
+        assert torch.equal(found, refine_picture("par", scores, pixels)) == (size >= 44)
+    with pytest.raises(ValueError, match="max_side=-1"):
+        refine_picture("par(max_side=-1)", scores, image)
+
+
 def test_parameters_reach_the_refiner():
     scores, image = drawn()
     one, three = (refine_picture(f"pamr(iterations={n}, dilations=[8, 16])", scores, image) for n in (1, 3))

@@ -13,6 +13,7 @@ from PIL import Image
 from clipseg_ws import Segmenter, WeakLabels
 from clipseg_ws.pictures.sources import list_sources
 from clipseg_ws.run.folder import run_folder
+from clipseg_ws.run.made_with import FILE
 from clipseg_ws.run.pseudo import make_pseudo
 from clipseg_ws.run.ray_pool import _pool, stream
 
@@ -55,8 +56,9 @@ def photos(tmp_path_factory) -> Path:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Everything below a folder."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """Everything below a folder but the record of models, whose lines come as pictures finish."""
+    found = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != FILE]
+    return {str(p.relative_to(folder)): p.read_bytes() for p in found}
 
 
 def same(one: Path, other: Path) -> None:

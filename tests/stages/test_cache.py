@@ -128,5 +128,5 @@ def test_texts_of_old_questions_do_not_pile_up(tiny_backbone, monkeypatch, tmp_p
     monkeypatch.setattr("clipseg_ws.stages.texts.KEPT", 3)
     made = Segmenter(backbone=tiny_backbone, method="cam", attention_blocks=2)
     questions = [made.ask(f"thing {i}", background=()) for i in range(5)]
-    assert len(made._texts) == 3 and len(made._tokens) == 0
+    assert len(made._models.texts) == 3 and len(made._models.tokens) == 0
     assert made.answer(questions[0], [draw(32, 48)])[0].names == ("thing 0",)

@@ -124,7 +124,7 @@ def test_cached_tokens_give_the_same_answer_and_are_bounded(segmenter, monkeypat
     other(picture(5), classes=CLASSES, tags=["cat"])
     assert len(calls) == 1 and np.array_equal(first.labels, again.labels)
     cached([picture(6), picture(7), picture(8)], classes=CLASSES)
-    assert len(cached._tokens) == 4  # small ones
+    assert len(cached._models.tokens) == 4  # small ones
 
 
 def test_sources_are_kept(segmenter, tmp_path):

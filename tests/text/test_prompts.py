@@ -16,6 +16,7 @@ from clipseg_ws.text.vocabulary import load_vocabulary, parse_classes
 COUNTS = {
     "voc": (20, 25, "string", 1),
     "voc-zero": (20, 26, "max", 80),
+    "voc-names": (20, 0, "string", 1),
     "coco-object": (80, 23, "string", 1),
     "coco-object-zero": (80, 25, "max", 80),
     "coco-stuff": (171, 0, "max", 80),
@@ -99,7 +100,7 @@ def test_coco_stuff_follows_the_category_ids(category, official):
 
 
 def test_orders_agree_between_the_files():
-    assert load_vocabulary("voc").names == load_vocabulary("voc-zero").names
+    assert load_vocabulary("voc").names == load_vocabulary("voc-zero").names == load_vocabulary("voc-names").names
     coco = load_vocabulary("coco-object").names
     assert coco == load_vocabulary("coco-object-zero").names == load_vocabulary("coco-stuff").names[:80]
     stuff = load_vocabulary("coco-stuff").names[80:]

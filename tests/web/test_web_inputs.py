@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import tiny_clip
 from engine_web import nano_engine
 from PIL import Image
 
@@ -194,7 +195,7 @@ def test_one_model_at_a_time(tiny_backbone):
         return tiny_backbone
 
     engine = Engine("a", others=("b", "broken"), offline=True, load=load)
-    assert engine.models == ("a", "nano", "b", "broken")
+    assert engine.models == ("a", "photo", "nano", "b", "broken")
     assert engine.segmenter() is engine.segmenter("a") and len(asked) == 1
     assert engine.segmenter("b").backbone.name == tiny_backbone.name and engine.model == "b" and len(asked) == 2
     with pytest.raises(OSError, match="no weights"):
@@ -210,6 +211,19 @@ def test_the_page_says_what_the_model_knows(engine, tiny_backbone):
     assert "photos are out of its world" in text and all(kind in text for kind in KINDS)
     other = Engine("x/y", others=(), load=lambda name, **options: tiny_backbone).describe()
     assert "`x/y`" in other and "no list of classes" in other and "photos are out" not in other
+
+
+def test_of_many_known_names_the_first_are_told():
+    from clipseg_ws.backbones.openclip import OpenClipBackbone
+
+    backbone = OpenClipBackbone(tiny_clip(), name="photo")
+    backbone.known_classes = tuple(f"thing {i}" for i in range(1200))
+    text = Engine("photo", others=(), load=lambda name, **options: backbone).describe()
+    assert "**Model `photo`**" in text and "1,200 names, among them thing 0, thing 1," in text
+    assert "thing 19 (all: `clipseg-ws list names --model photo`)" in text and "thing 20" not in text
+    backbone.known_classes = backbone.known_classes[:3]
+    text = Engine("x/y", others=(), load=lambda name, **options: backbone).describe()
+    assert "By its own account it knows thing 0, thing 1, thing 2." in text
 
 
 def test_only_what_works_is_offered(monkeypatch):

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from photo_weights import needs_photo
 from PIL import Image
-from typer.testing import CliRunner
 
-from clipseg_ws.cli import app as cli
 from clipseg_ws.embedded.nano.scenes import KINDS
-from clipseg_ws.output.palette import voc_palette
+from clipseg_ws.embedded.photos import PHOTOS
+from clipseg_ws.output.palette import safe_palette
 from clipseg_ws.web.controls import drawn_picture
 
 pytest.importorskip("gradio", reason="gradio is not installed (extra demo)")
@@ -143,7 +143,7 @@ def test_names_points_and_downloads(visit, tmp_path):
     shown = fetch_image(view, "#cs-overlay")
     left = (shown.shape[1] - scene.shape[1]) // 2  # the legend may be wider
     shown = shown[: scene.shape[0], left : left + scene.shape[1]].astype(int)
-    halves = [np.abs(shown - (scene + voc_palette()[label]) / 2).max(2) <= 1 for label in range(5)]
+    halves = [np.abs(shown - (scene + safe_palette()[label]) / 2).max(2) <= 1 for label in range(5)]
     assert halves[1].mean() > 0.01 and halves[2].mean() > 0.01 and halves[3].mean() > 0.005  # house, tree, flower
     assert (np.abs(shown - scene).max(2) == 0).mean() > 0.4  # the background is left as it is
 
@@ -164,6 +164,39 @@ def test_names_points_and_downloads(visit, tmp_path):
     view.wait_for_selector("#cs-python .cm-content")
     assert "weak=WeakLabels(tags=" in view.inner_text("#cs-python .cm-content")
     assert "clipseg-ws pseudo picture.png --marks" in view.inner_text("#cs-shell .cm-content").replace("\n", "")
+
+
+def test_photos_of_the_package(visit):
+    view = visit()
+    assert view.input_value("#cs-names textarea") == "; ".join(KINDS)  # nano opens with a scene and with what it knows
+    assert view.locator("#cs-photos button").count() == len(PHOTOS)
+    for name in ("coffee", "astronaut"):
+        view.click(f"#cs-photos button[data-photo={name}]")
+        view.wait_for_selector(f"#cs-note:has-text('{name}.jpg')")
+        width, height = PHOTOS[name].open().size
+        view.wait_for_function(f"document.querySelector('#cs-board canvas').width === {width}")
+        assert view.evaluate("document.querySelector('#cs-board canvas').height") == height
+    view.fill("#cs-names textarea", "person")
+    after(view, lambda: view.click("#cs-run"))
+    assert re.search(r"person\s+\d+\.\d%", view.inner_text("#cs-table"))
+    view.click("#cs-photos button[data-photo=chelsea]")
+    view.wait_for_selector("#cs-note:has-text('chelsea.jpg')")
+    assert view.input_value("#cs-names textarea") == "person"  # what was typed stays
+
+
+@needs_photo
+def test_the_page_opens_with_a_photo(chromium):
+    from clipseg_ws.web.server import running
+
+    with running(dtype="float32", offline=True) as page:
+        view = chromium.new_context(viewport={"width": 1280, "height": 800}).new_page()
+        view.goto(page.local_url)
+        view.wait_for_selector("#cs-board canvas:visible")
+        view.wait_for_selector("#cs-note:has-text('chelsea.jpg')")
+        assert view.input_value("#cs-names textarea") == "cat" and "Model photo" in view.inner_text("#cs-model")
+        after(view, lambda: view.click("#cs-run"))
+        assert re.search(r"cat\s+\d\d\.\d%\s+\d\.\d+\s+yes", view.inner_text("#cs-table"))
+        view.context.close()
 
 
 def test_settings_boxes_and_scribbles(visit):
@@ -348,13 +381,6 @@ def test_settings_of_the_server(site):
     assert site.max_file_size == 30_000_000 and site._queue.max_size == 20
     assert {fn.concurrency_limit for fn in site.fns.values()} <= {1, None, "default"}
     assert all(fn.api_visibility == "private" for fn in site.fns.values() if fn.fn is not None)
-
-
-def test_the_command_shares_nothing_by_default(monkeypatch):
-    seen = {}
-    monkeypatch.setattr("clipseg_ws.web.server.serve", lambda echo, **options: seen.update(options))
-    assert CliRunner().invoke(cli.app, ["demo", "--web", "--offline", "--port", "7999"]).exit_code == 0
-    assert seen["host"] == "127.0.0.1" and seen["share"] is False and seen["model"] == "nano" and seen["port"] == 7999
 
 
 def test_share_contradicts_offline():

@@ -53,7 +53,8 @@ def set_aside(small: Path) -> list[str]:
     """Stems of ``SET_ASIDE`` pictures of the small set that show an animal or a person, evenly spaced in its list."""
     stems = (small / "list.txt").read_text().split()
     shown = [s for s in stems if _ANIMALS & set(classes_in(small / "masks" / f"{s}.png"))]
-    return [shown[len(shown) * i // SET_ASIDE] for i in range(min(SET_ASIDE, len(shown)))]
+    count = min(SET_ASIDE, len(shown))
+    return [shown[len(shown) * i // count] for i in range(count)]
 
 
 def voc_items(voc: Path, small: Path) -> list[Labelled]:

@@ -29,8 +29,9 @@ SYNONYMS = {
     "sofa": "couch, settee, loveseat", "train": "railway train, locomotive",
     "tvmonitor": "tvmonitor screen, tv, television, tv monitor, television set, monitor, screen, computer monitor",
     "cell phone": "cellphone, mobile phone, smartphone", "rhino": "rhinoceros", "panda": "giant panda",
-    "face": "human face", "house": "home", "soccer ball": "football", "water lily": "waterlily",
+    "face": "human face", "house": "home", "water lily": "waterlily",
 }  # fmt: skip
+ALSO_CALLED = {"missile": "rocket", "coffee mug": "mug", "espresso": "coffee", "soccer ball": "football"}  # ImageNet's
 BACKGROUND = [
     "ground", "land", "grass", "tree", "building", "wall", "sky", "lake", "water", "river", "sea", "railway",
     "railroad", "keyboard", "helmet", "cloud", "house", "mountain", "ocean", "road", "rock", "street", "valley",
@@ -99,6 +100,7 @@ def build_lexicon(words: Words, concepts: list[str], wordnet: WordNet) -> Lexico
     for name, vector in zip(IMAGENET_CLASSNAMES, words.imagenet, strict=True):
         if book.add(name, vector):
             book.names.append(plain(name))
+        book.add(ALSO_CALLED.get(name, ""), vector)
     for synset, vector in zip(synsets, words.imagenet, strict=True):
         for name in wordnet.names(synset):
             book.add(name, vector)

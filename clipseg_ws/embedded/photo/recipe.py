@@ -45,12 +45,13 @@ class Stage:
     crop: float = 0.35
     teacher_from: float = 2.0
     warmup: int = 100
+    batch: int = 32  # pictures a step
+    objects: int = 8  # of them object photos
 
 
 STAGES = (
     Stage("labels", 1700, 224, 1.2e-3, Weights(teacher=0.4), crop=0.5, teacher_from=0.33, warmup=200),
-    Stage("masks", 800, 320, 7e-4, MASKED, masks=(320,)),
-    Stage("again", 400, 320, 5e-4, MASKED, masks=(320, 448)),
+    Stage("masks", 800, 320, 7e-4, MASKED, masks=(320,), batch=16, objects=4),
 )
 
 
@@ -59,8 +60,6 @@ class TrainConfig:
     """What a run depends on."""
 
     stages: tuple[Stage, ...] = STAGES
-    batch: int = 32  # pictures a step
-    objects: int = 8  # of them object photos
     backgrounds: int = 25  # learned background words
     seed: int = 0
     muon_lr: float = 0.02  # peak for the matrices of the blocks, in the stage with the highest rate

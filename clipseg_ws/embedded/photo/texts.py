@@ -23,13 +23,16 @@ SCALE = 30.0  # of the cosine in the softmax over all targets
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Steps, phrases a step (``own`` of them VOC's and background words), unknown words, peak learning rate."""
+    """Steps, of them the last ``close`` with the cosine alone, phrases a step (``own`` of them VOC's and background
+    words), unknown words, peak learning rates of both parts."""
 
-    steps: int = 3000
+    steps: int = 3800
+    close: int = 800
     batch: int = 256
     own: int = 64
     noise: int = 48
     lr: float = 4e-3
+    close_lr: float = 1.5e-3
     seed: int = 0
 
 
@@ -109,14 +112,24 @@ def train_texts(
         truth = torch.cat([index[torch.tensor(chosen)], torch.full((config.noise,), unknown)])
         said = text_walk(model, tokenizer(prompts_of(rng, texts)))
         near = (said * targets[truth]).sum(-1)
-        loss = F.cross_entropy(SCALE * said @ targets.T, truth) + 4 * (1 - near).mean()
-        optimiser.param_groups[0]["lr"] = config.lr * min(1.0, (step + 1) / 100) * (1 - 0.98 * step / config.steps)
+        loss = 4 * (1 - near).mean()
+        if step < config.steps - config.close:  # it pushes like words apart, further than their vectors are
+            loss = loss + F.cross_entropy(SCALE * said @ targets.T, truth)
+        optimiser.param_groups[0]["lr"] = text_pace(config, step)
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         tell(1)
     return spoken(model, tokenizer, list(VOC), torch.stack([book.targets[name] for name in VOC]))
+
+
+def text_pace(config: TextConfig, step: int) -> float:
+    """Learning rate: 100 steps of warm-up, then straight down; the last part begins anew at its own rate."""
+    first = config.steps - config.close
+    if step >= first:
+        return config.close_lr * (1 - 0.98 * (step - first) / config.close)
+    return config.lr * min(1.0, (step + 1) / 100) * (1 - 0.98 * step / first)
 
 
 @torch.no_grad()

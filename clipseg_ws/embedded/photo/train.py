@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from clipseg_ws.embedded.photo.data import Pool, load_pool
@@ -89,6 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--no-compile", action="store_true", help="the stem's pass as it is, where compiling fails")
     options = parser.parse_args(arguments)
+    torch.set_flush_denormal(True)  # before there are threads, which inherit it: tiny numbers are slow
     wordnet = WordNet(options.wordnet)
     pool = load_pool(options.voc, options.voc_small, options.objects)
     config = TrainConfig(device=options.device)

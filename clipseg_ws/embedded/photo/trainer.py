@@ -104,10 +104,13 @@ class Trainer:
     def prepare(self, number: int) -> Batch:
         """Views of step ``number``; reads no weights."""
         config, pool = self.config, self.pool
-        stage = config.stages[config.place(number)[0]]
-        own = config.batch - config.objects
-        chosen = draw((config.seed, 1), 0, pool.voc, number * own, own)
-        chosen += draw((config.seed, 2), pool.voc, len(pool.items), number * config.objects, config.objects)
+        index, inner = config.place(number)
+        stage, before = config.stages[index], config.stages[:index]
+        own, objects = stage.batch - stage.objects, stage.objects
+        start = sum(one.steps * (one.batch - one.objects) for one in before) + inner * own
+        chosen = draw((config.seed, 1), 0, pool.voc, start, own)
+        start = sum(one.steps * one.objects for one in before) + inner * objects
+        chosen += draw((config.seed, 2), pool.voc, len(pool.items), start, objects)
         rng = np.random.default_rng((config.seed, 3, number))
         return make_batch(pool, chosen, self.masks, stage.size, stage.crop, rng)
 

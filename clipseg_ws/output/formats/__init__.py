@@ -8,6 +8,9 @@
 * "dataset": one result for a whole folder. ``about["file"]`` is its name below the output folder. ``home`` writes it:
   ``write(path, items, names, **parameters)``, ``items`` the ``items.Item`` of every picture, one by one.
 
+``about["check"]`` names a function that takes all parameters and raises ValueError for values that cannot be, so that a
+run does not fail picture by picture.
+
 Writers go through temporary names (``clipseg_ws.files``). What a picture format puts between stem and dot stands in
 ``pictures.written.OUTPUT_ENDINGS`` too, so that results of two pictures never share a file.
 """
@@ -15,27 +18,33 @@ Writers go through temporary names (``clipseg_ws.files``). What a picture format
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from clipseg_ws.registry import Entry, parse_spec, registry, split_outside
 
 _HERE = "clipseg_ws.output.formats."
 _COCO = ("pycocotools", "coco")
+LOOK = {"alpha": 0.5, "outline": -1, "palette": "safe", "legend": "below"}  # of an overlay
 
 
-def _picture(name: str, home: str, file: str, summary: str, **more: Any) -> Entry:
-    return Entry(name, summary, _HERE + home, about={"scope": "picture", "file": file}, **more)
+def _picture(name: str, home: str, file: str, summary: str, check: str = "", **more: Any) -> Entry:
+    return Entry(name, summary, _HERE + home, about={"scope": "picture", "file": file, "check": check}, **more)
 
 
-def _dataset(name: str, home: str, file: str, summary: str, **more: Any) -> Entry:
-    return Entry(name, summary, _HERE + home, about={"scope": "dataset", "file": file}, **more)
+def _dataset(name: str, home: str, file: str, summary: str, check: str = "", **more: Any) -> Entry:
+    return Entry(name, summary, _HERE + home, about={"scope": "dataset", "file": file, "check": check}, **more)
 
 
 FORMATS: dict[str, Entry] = registry(
     _picture("png", "png:write", ".png", "label map as palette PNG, 255 ignored; 16-bit grey from 255 classes on"),
     _picture(
         "overlay", "overlay:write", "_overlay.png", "picture with coloured classes and a legend",
-        parameters={"alpha": 0.5},
+        parameters=LOOK, check="overlay:check_look",
+    ),
+    _picture(
+        "sheet", "overlay:write_sheet", "_sheet.png", "the picture and its overlay side by side (--sheet)",
+        parameters=LOOK, check="overlay:check_look",
     ),
     _picture("json", "record:write", ".json", "names, scores, shares, presence and the resolved configuration"),
     _picture("confidence", "confidence:write", "_confidence.png", "confidence as 8-bit grey PNG, 255 is certain"),
@@ -46,7 +55,7 @@ FORMATS: dict[str, Entry] = registry(
     _picture("polygons", "polygons:write", "_polygons.json", "exact outlines as LabelMe json"),
     _dataset(
         "coco", "coco:write_coco", "coco.json", "COCO json, an annotation for every class or instance of a picture",
-        parameters={"style": "rle", "components": False}, needs=_COCO,
+        parameters={"style": "rle", "components": False}, needs=_COCO, check="coco:check_style",
     ),
     _dataset(
         "yolo", "yolo:write_yolo", "yolo/", "YOLO segmentation: a text file for every picture, and data.yaml",
@@ -83,7 +92,8 @@ def split_formats(formats: str | Sequence[str]) -> tuple[tuple[str, ...], tuple[
             made from label PNGs, so that "png" joins where it is missing.
 
     Raises:
-        ValueError: an unknown name or parameter, the same format with different parameters, or no name at all.
+        ValueError: an unknown name or parameter, a value that cannot be, the same format with different parameters, or
+            no name at all.
         ImportError: a format whose extra is not installed; it names the pip line.
     """
     asked = split_outside(formats, ",") if isinstance(formats, str) else [text.strip() for text in formats]
@@ -94,6 +104,9 @@ def split_formats(formats: str | Sequence[str]) -> tuple[tuple[str, ...], tuple[
         raise ValueError(f"format {', '.join(sorted(twice))} is asked for with different parameters; choose one")
     for spec in specs:
         FORMATS[spec.name].check_installed()
+        if check := FORMATS[spec.name].about.get("check"):
+            module, _, name = check.partition(":")
+            getattr(import_module(_HERE + module), name)(**spec.resolved(FORMATS))
     pictures, datasets = (
         tuple(str(spec) for spec in specs if FORMATS[spec.name].about["scope"] == scope)
         for scope in ("picture", "dataset")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from clipseg_ws.files import atomic_write, write_text
 from clipseg_ws.output.formats.record import plain
-from clipseg_ws.output.items import Items, Labels, Mask, class_masks
+from clipseg_ws.output.items import Items, Labels, Mask, class_masks, parts_of
 from clipseg_ws.output.outlines import polygons
 from clipseg_ws.structures import Result
 
@@ -61,19 +60,24 @@ def coco_annotations(
     Raises:
         ValueError: an unknown style, labels that are no label map of these names, instances of another size.
     """
-    if style not in STYLES:
-        raise ValueError(f"unknown style {style!r}; allowed: {', '.join(STYLES)}, e.g. 'rle'")
+    check_style(style)
     if instances is not None and instances.shape != labels.shape:
         raise ValueError(f"instances are {list(instances.shape)}, the labels {list(labels.shape)}")
     annotations: list[dict[str, Any]] = []
     for category, mask in class_masks(labels, names):
-        for part in _parts(mask, components, instances):
+        for part in parts_of(mask, instances, components):
             head = {"id": first_id + len(annotations), "image_id": image_id, "category_id": category, "iscrowd": 0}
             entry = head | _measured(part, style)
             if scores is not None and names[category - 1] in scores:
                 entry["score"] = float(scores[names[category - 1]])
             annotations.append(entry)
     return annotations
+
+
+def check_style(style: str, components: bool = False) -> None:
+    """Raise ValueError for a style that is none of ``STYLES``."""
+    if style not in STYLES:
+        raise ValueError(f"unknown style {style!r}; allowed: {', '.join(STYLES)}, e.g. 'rle'")
 
 
 def _measured(part: Mask, style: str) -> dict[str, Any]:
@@ -83,23 +87,12 @@ def _measured(part: Mask, style: str) -> dict[str, Any]:
     return {
         "area": int(part.sum()),
         "bbox": [left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top],
-        "segmentation": _run_lengths(part) if style == "rle" else [p.ravel().tolist() for p in polygons(part)],
+        "segmentation": run_lengths(part) if style == "rle" else [p.ravel().tolist() for p in polygons(part)],
     }
 
 
-def _parts(mask: Mask, components: bool, instances: Labels | None) -> Iterator[Mask]:
-    """Bool masks of what gets an annotation of its own."""
-    if instances is not None:
-        yield from (mask & (instances == number) for number in np.unique(instances[mask]))
-    elif components:
-        numbers, count = ndimage.label(mask)
-        yield from (numbers == number for number in range(1, count + 1))
-    else:
-        yield mask
-
-
-def _run_lengths(mask: Mask) -> dict[str, Any]:
-    """pycocotools' compressed run lengths, JSON-able."""
+def run_lengths(mask: Mask) -> dict[str, Any]:
+    """pycocotools' compressed run lengths of a bool mask [H, W], JSON-able. Raises ImportError without the extra."""
     try:
         from pycocotools import mask as coco
     except ImportError as error:
@@ -108,19 +101,29 @@ def _run_lengths(mask: Mask) -> dict[str, Any]:
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
 
 
-def write_rle(result: Result, path: Path, files: Sequence[str]) -> None:
-    """COCO json of one picture: one annotation with compressed run lengths for every class that occurs."""
+def picture_coco(result: Result, *, style: str = "rle", instances: Labels | None = None) -> dict[str, Any]:
+    """A whole COCO json of one picture: "images", "annotations" (with scores), "categories"; JSON-able.
+
+    ``style`` and ``instances`` as for ``coco_annotations``.
+    """
     height, width = result.labels.shape
-    annotations: list[dict[str, Any]] = []
-    for label, mask in class_masks(result.labels, result.names):
-        head = {"id": len(annotations) + 1, "image_id": 1, "category_id": label, "iscrowd": 0}
-        entry = head | _measured(mask, "rle")
-        entry["bbox"] = [float(side) for side in entry["bbox"]]
-        annotations.append(entry | {"score": result.scores.get(result.names[label - 1])})
     name = Path(result.source).name if result.source else ""
+    annotations = coco_annotations(
+        result.labels, result.names, style=style, scores=result.scores, instances=instances
+    )  # fmt: skip
     content = {
         "images": [{"id": 1, "file_name": name, "width": width, "height": height}],
         "annotations": annotations,
         "categories": [{"id": label, "name": name} for label, name in enumerate(result.names, start=1)],
     }
-    write_text(path, json.dumps(plain(content), ensure_ascii=False) + "\n")
+    made: dict[str, Any] = plain(content)
+    return made
+
+
+def write_rle(result: Result, path: Path, files: Sequence[str]) -> None:
+    """COCO json of one picture: one annotation with compressed run lengths for every class that occurs."""
+    content = picture_coco(result)
+    for entry in content["annotations"]:
+        entry["bbox"] = [float(side) for side in entry["bbox"]]
+        entry["score"] = entry.get("score")
+    write_text(path, json.dumps(content, ensure_ascii=False) + "\n")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from clipseg_ws.files import atomic_folder
 from clipseg_ws.output.items import class_masks
-from clipseg_ws.output.picture import picture_of
+from clipseg_ws.output.things import cutout
 from clipseg_ws.structures import Result
 
 
@@ -26,12 +26,10 @@ def write_masks(result: Result, path: Path, files: Sequence[str]) -> None:
 
 def write_cutouts(result: Result, path: Path, files: Sequence[str]) -> None:
     """``<class>.png``, RGBA of the picture's size: the class's pixels, all others transparent (and black)."""
-    picture, names = np.asarray(picture_of(result)), class_files(result.names)
+    names = class_files(result.names)
     with atomic_folder(path) as folder:
-        for label, mask in class_masks(result.labels, result.names):
-            inside = mask[..., None]
-            cut = np.concatenate([picture * inside, inside * np.uint8(255)], axis=2)
-            Image.fromarray(cut).save(folder / names[label - 1])
+        for label, _ in class_masks(result.labels, result.names):
+            cutout(result, result.names[label - 1]).save(folder / names[label - 1])
 
 
 def class_files(names: Sequence[str]) -> list[str]:

@@ -122,7 +122,7 @@ def feedback_targets(
         data: of the same pictures in the same order; a picture's mask so far says its tags and its size.
         blocks: last blocks to choose from.
     """
-    backbone, config = segmenter.backbone, segmenter.config
+    backbone, config = segmenter.backbone, segmenter.config_of("weak")
     text = segmenter.embed_names(segmenter.vocabulary(list(names)))
     read = {*needed_layers(config, backbone.depth), *structure_layers(config, backbone.depth)}
     labels, confidence, layers = [], [], tuple(sorted(read))
