@@ -20,7 +20,7 @@ class Limit:
 
 
 LIMITS: dict[str, Limit] = {
-    "pixels": Limit(100_000_000, "pixels of one picture or mask; decoding takes 5 to 16 bytes each (palette 5, RGB 8, 16 bit 13, RGBA 16)"),
+    "pixels": Limit(100_000_000, "pixels of one picture or mask; decoding takes 5 to 16 bytes each"),
     "side": Limit(65_535, "pixels of a side, as in JPEG"),
     "bytes": Limit(2_000_000_000, "bytes of one label file (JSON, XML, CSV, text)"),
     "unpacked_bytes": Limit(200_000_000, "bytes of a packed table when it is unpacked"),
