@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import io
 import os
 import re
-import shutil
 import uuid
-import warnings
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+from clipseg_ws.door.errors import reading
+from clipseg_ws.door.plain import TextWarning as TextWarning
+from clipseg_ws.door.plain import read_text as read_text  # the other direction, for those who read and write
+from clipseg_ws.together import owner, remove, sweep
 
 try:
     import fcntl
 except ImportError:  # Windows: O_APPEND alone, rows of one process stay whole
     fcntl = None  # type: ignore[assignment]
-
-class TextWarning(UserWarning):
-    """A text file in an encoding that had to be guessed."""
-
 
 TEMPORARY = ".clipseg_ws-"  # how the names of unfinished files begin; what a killed process leaves may be deleted
 
@@ -31,11 +33,12 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yields a new, empty temporary file beside ``path`` (made with its folder); on success it becomes ``path``.
 
     On an error the temporary file is removed and ``path`` stays as it was. Names are unique, so several writers of the
-    same path do not disturb one another: the last one stays. The temporary name is hidden and keeps the suffix.
+    same path do not disturb one another: the last one stays. The temporary name is hidden, keeps a short suffix and
+    says who began it (``together.sweep``).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}{path.suffix}")
+    temporary = _beside(path, path.suffix if len(os.fsencode(path.suffix)) < 20 else "")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))  # honours the umask, unlike mkstemp
     try:
         yield temporary
@@ -82,65 +85,43 @@ def _take_place(new: Path, path: Path) -> None:
             return
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+def _beside(path: Path, suffix: str = "") -> Path:
+    return path.with_name(f"{TEMPORARY}{owner()}-{uuid.uuid4().hex}{suffix}")
 
 
-def remove(path: Path) -> None:
-    """Delete a file, or a folder with what is in it; none is fine."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def remove_unfinished(directory: str | Path) -> int:
+    """Delete what writers that are gone left below a folder; how many files and folders."""
+    return sweep(directory, TEMPORARY)
 
 
-def remove_unfinished(directory: str | Path) -> None:
-    """Delete what killed writers left below a folder that nobody else writes into."""
-    for path in list(Path(directory).rglob(f"{TEMPORARY}*")):
-        remove(path)
+def write_arrays(path: str | Path, arrays: Mapping[str, Any], *, packed: bool = False) -> None:
+    """``atomic_write`` of an ``.npz`` that is on the disk when this returns; its times are 1980, as zip files need.
+
+    ``numpy.savez`` takes the clock's time and fails where that lies before 1980.
+    """
+    from numpy.lib import format as npy
+
+    kind = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
+        with zipfile.ZipFile(file, "w", kind) as archive:
+            for name, array in arrays.items():
+                with archive.open(zip_entry(f"{name}.npy", kind), "w", force_zip64=True) as entry:
+                    npy.write_array(entry, array, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def zip_entry(name: str, kind: int = zipfile.ZIP_STORED) -> zipfile.ZipInfo:
+    """An entry of a zip file with a time that zip files can hold, whatever the clock says."""
+    entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+    entry.compress_type, entry.external_attr = kind, 0o644 << 16
+    return entry
 
 
 def write_text(path: str | Path, text: str) -> None:
     """``atomic_write`` of UTF-8 text; bytes of file names that are no text become ``\\udcxx``."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
-
-
-def read_text(path: str | Path) -> str:
-    """A text file as other programs write it: UTF-8 or UTF-16, with or without byte order mark; line ends as they are.
-
-    What looks like Latin text of Windows (code page 1252) is read as that, with a TextWarning.
-
-    Raises ValueError for another encoding, OSError where it cannot be read.
-    """
-    data = Path(path).read_bytes()
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        encoding = "utf-16"
-    elif len(data) > 3 and not data[1] and not data[3]:
-        encoding = "utf-16-le"  # no mark, but every second byte of Latin text is zero
-    elif len(data) > 3 and not data[0] and not data[2]:
-        encoding = "utf-16-be"
-    else:
-        encoding = "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        if encoding == "utf-8-sig" and (text := _windows_latin(data)) is not None:
-            said = f"{str(path)!r} is read as Windows text (code page 1252), not UTF-8"
-            warnings.warn(said, TextWarning, stacklevel=2)
-            return text
-        raise ValueError(f"not a UTF-8 or UTF-16 text: {error}; save it as UTF-8") from error
-
-
-def _windows_latin(data: bytes) -> str | None:
-    """Text of code page 1252; None where it must be something else: letters beyond ASCII stand alone or in pairs."""
-    if re.search(rb"[\x80-\xff]{3}|[\x00-\x08\x0e-\x1f]", data):
-        return None
-    try:
-        text = data.decode("cp1252")
-    except UnicodeDecodeError:
-        return None
-    return text if all(c.isalpha() for c in text if "\xc0" <= c <= "\xff" and c not in "\xd7\xf7") else None
 
 
 def append_csv(path: str | Path, row: Mapping[str, object]) -> None:
@@ -186,14 +167,46 @@ def _write_line(file: io.FileIO, end: int, data: bytes) -> None:
         view = view[file.write(view) :]
 
 
-def _csv_line(cells: object) -> bytes:
+def file_name(text: str) -> str:
+    """A file's name out of data: letters, digits and ``. _ + -`` as they are, so that it never leaves its folder.
+
+    What has other signs, is empty or longer than 120 letters gets eight hex digits of its SHA-256.
+
+    Example:
+        >>> file_name("voc21_zero"), file_name("../../evil")
+        ('voc21_zero', '_.._evil-0fbfd372')
+    """
+    plain = re.sub(r"[^\w.+-]", "_", text).lstrip(".")[:120]
+    if plain == text:
+        return plain
+    return f"{plain[:100]}-{hashlib.sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()[:8]}"
+
+
+def csv_cell(value: object) -> object:
+    """A cell as a spreadsheet shows it: text that it would take for a formula gets an apostrophe in front.
+
+    Example:
+        >>> csv_cell("=1+1"), csv_cell("-photo.jpg"), csv_cell("-0.5"), csv_cell(-2)
+        ("'=1+1", "'-photo.jpg", '-0.5', -2)
+    """
+    if not isinstance(value, str) or value[:1] not in ("=", "+", "-", "@", "\t", "\r"):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
+def _csv_line(cells: Iterable[object]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(cells)  # type: ignore[arg-type]
+    csv.writer(text, lineterminator="\n").writerow([csv_cell(cell) for cell in cells])
     return text.getvalue().encode("utf-8", "backslashreplace")
 
 
 def _check_header(path: Path, columns: list[str]) -> None:
-    with open(path, encoding="utf-8", errors="replace", newline="") as file:
+    about = reading(path, "a table that a run wrote", advice="move it away")
+    with about, open(path, encoding="utf-8", errors="replace", newline="") as file:
         header = next(csv.reader(file), [])
     if header != columns:
         raise ValueError(f"{str(path)!r} has the columns {', '.join(header)}; the row has {', '.join(columns)}")

@@ -7,19 +7,15 @@ stands there, so that what is written back keeps every digit and every empty cel
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from clipseg_ws.files import atomic_write
-
-try:
-    import fcntl
-except ImportError:  # Windows: one process at a time
-    fcntl = None  # type: ignore[assignment]
+from clipseg_ws.door import reading
+from clipseg_ws.files import atomic_write, csv_cell
+from clipseg_ws.together import locked
 
 COLUMNS = (
     "run_id", "time", "commit", "dataset", "split", "fold", "shots", "setting", "labels_read", "method", "backbone",
@@ -33,19 +29,6 @@ ERROR_COLUMNS = ("run_id", "id", "error")
 IMAGE_COLUMNS = ("id", "iou")
 
 
-@contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock file ``path`` (made if missing; freed when the process ends, also by a kill).
-
-    Raises BlockingIOError where ``wait`` is False and another process holds it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
-
-
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """A CSV table as text, empty cells as ""; without a file an empty frame with ``columns``.
 
@@ -54,7 +37,8 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     if not path.is_file():
         return pd.DataFrame(columns=list(columns or ()), dtype=object)
     empty = not path.stat().st_size
-    table = pd.DataFrame() if empty else pd.read_csv(path, dtype=str, na_filter=False, index_col=False)
+    with reading(path, "a table that a run wrote", advice="use another output folder, or delete it"):
+        table = pd.DataFrame() if empty else pd.read_csv(path, dtype=str, na_filter=False, index_col=False)
     if columns is not None and list(table) != list(columns):
         found, wanted = list(table), list(columns)
         raise ValueError(f"{str(path)!r} has the columns {found}; expected {wanted}: use another output folder")
@@ -72,6 +56,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
     Raises ValueError where a row lacks a column or has another.
     """
     table = rows if isinstance(rows, pd.DataFrame) else frame(columns, rows, path.name)
+    table = table.map(csv_cell)
     with atomic_write(path) as temporary:
         table.to_csv(temporary, columns=list(columns), index=False, lineterminator="\n", encoding="utf-8")
 

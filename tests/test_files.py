@@ -18,6 +18,7 @@ from clipseg_ws.files import (
     atomic_write,
     remove_unfinished,
 )
+from clipseg_ws.together import machine
 
 
 def test_atomic_write_replaces_or_leaves_as_it_was(tmp_path):
@@ -155,9 +156,10 @@ def test_concurrent_folders_leave_one_whole(tmp_path):
 
 
 def test_what_killed_writers_left_goes(tmp_path):
-    (tmp_path / "sub" / f"{TEMPORARY}1").mkdir(parents=True)
-    (tmp_path / "sub" / f"{TEMPORARY}1" / "cat.png").touch()
-    (tmp_path / f"{TEMPORARY}2.png").touch()
+    gone = f"{TEMPORARY}{machine()}-99999999-"  # no process has that number
+    (tmp_path / "sub" / f"{gone}1").mkdir(parents=True)
+    (tmp_path / "sub" / f"{gone}1" / "cat.png").touch()
+    (tmp_path / f"{gone}2.png").touch()
     (tmp_path / "a.png").touch()
     remove_unfinished(tmp_path)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.png", "sub"]

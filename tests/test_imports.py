@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # the rooms from the ground up; rooms of one floor know nothing of one another. "" is the package itself
 FLOORS = (
-    ("", "structures", "files", "values", "registry", "stored", "prompts"),
+    ("", "structures", "door", "together", "files", "values", "registry", "stored", "prompts"),
     ("pictures", "text"),
     ("weak", "output", "backbones"),
     ("activations",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from clipseg_ws.backbones.declared import check_declared
 from clipseg_ws.backbones.errors import NEAREST, UnsupportedBackbone
 from clipseg_ws.backbones.hybrid import odd_stem
 from clipseg_ws.backbones.layout import CLIP_VOCABULARY
@@ -25,6 +26,10 @@ def check_architecture(model_cfg: Mapping[str, Any], name: str) -> None:
         raise UnsupportedBackbone(
             f"the model configuration of {name!r} has no {', '.join(lacking)}: it is not open_clip's; {NEAREST}"
         )
+    for key in ("vision_cfg", "text_cfg"):
+        if not isinstance(model_cfg[key], Mapping):
+            raise UnsupportedBackbone(f"the model configuration of {name!r} has a {key} that is no mapping; {NEAREST}")
+    check_declared(model_cfg, name)
     reason, instead = odd_picture_tower(model_cfg["vision_cfg"]), NEAREST
     if reason and "FastViT" in reason:
         instead = _MOBILE

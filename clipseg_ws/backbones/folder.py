@@ -22,6 +22,8 @@ from clipseg_ws.backbones.preprocessing import (
 )
 from clipseg_ws.backbones.weights import PICKLED, read_weights
 from clipseg_ws.backbones.words import folder_tokenizer, make_tokenizer
+from clipseg_ws.door.errors import InputError, reason
+from clipseg_ws.door.plain import user_path
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
 TRANSFORMERS_CONFIG = "config.json"
@@ -56,7 +58,7 @@ def load_local(path: str, *, offline: bool = False) -> Checkpoint:
 
 
 def _local_folder(path: str) -> Path:
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     if folder.is_file():
         raise FileNotFoundError(f"local-dir:{path} is a file; name the folder that holds it: {_TREE}")
     if not path or not folder.is_dir():
@@ -89,9 +91,14 @@ def load_folder(folder: Path, *, offline: bool = False) -> Checkpoint:
     ``offline``: a tokenizer that open_clip's configuration only names is not fetched.
     """
     weights = find_weights(folder)
-    if weights.name in TRANSFORMERS_WEIGHTS and not _is_open_clip_only(folder):
-        return _load_transformers(folder, weights)
-    return _load_open_clip(folder, weights, offline)
+    try:
+        if weights.name in TRANSFORMERS_WEIGHTS and not _is_open_clip_only(folder):
+            return _load_transformers(folder, weights)
+        return _load_open_clip(folder, weights, offline)
+    except (ValueError, OSError, ImportError):
+        raise
+    except Exception as error:  # what a configuration that nobody meant makes of the libraries' code
+        raise InputError(f"it makes no model: {reason(error)}", file=folder, advice="fetch it again") from error
 
 
 def find_weights(folder: Path) -> Path:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clipseg_ws.backbones.declared import check_declared
 from clipseg_ws.backbones.layout import CLIP_END_OF_TEXT
+from clipseg_ws.door.documents import read_json as door_json
+from clipseg_ws.door.errors import InputError
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -75,13 +77,14 @@ def check_tokenizer(folder: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object. Raises ValueError otherwise."""
+    """A JSON file that holds an object, its declared sizes below the limits. Raises InputError otherwise."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
+        content = door_json(path)
+    except InputError as error:
+        raise InputError(f"{path} is no JSON: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}; an object is expected")
+        raise InputError(f"{path} holds a {type(content).__name__}; an object is expected")
+    check_declared(content, path)
     return content
 
 

@@ -10,6 +10,7 @@ from clipseg_ws.backbones.errors import UnsupportedBackbone, WeightsNotFound
 from clipseg_ws.backbones.features import FeatureBackbone
 from clipseg_ws.backbones.hub import TIMEOUT, is_offline
 from clipseg_ws.backbones.preprocessing import IMAGENET_MEAN, IMAGENET_STD, PROCESSOR_FILES, read_json
+from clipseg_ws.door import user_path
 
 _FILES = ["config.json", *PROCESSOR_FILES, "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
 
@@ -91,7 +92,7 @@ def repo_folder(repo: str, *, offline: bool = False) -> Path:
 
 def local_folder(path: str) -> Path:
     """A folder with a configuration and weights. Raises FileNotFoundError."""
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     if not folder.is_dir() or not _complete(folder):
         found = ", ".join(sorted(f.name for f in folder.iterdir())[:8]) if folder.is_dir() else "no such folder"
         raise FileNotFoundError(

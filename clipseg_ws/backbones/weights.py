@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -11,6 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from clipseg_ws.door import reading, regular
+from clipseg_ws.door.documents import read_json
 
 PICKLED = (".pt", ".pth", ".bin")
 _PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and of torch.compile
@@ -36,16 +38,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
+    with reading(path, "a safetensors file", advice="fetch it again"):
+        regular(path)
         return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no safetensors file ({error}); fetch it again") from error
 
 
 def _read_pickle(path: Path) -> Any:
+    regular(path)
     if _is_torchscript(path):
         raise ValueError(
             f"{path} is a TorchScript archive (as OpenAI published CLIP), a program that is not run here; use the same "
@@ -67,7 +68,7 @@ def _is_torchscript(path: Path) -> bool:
     """TorchScript archives are zip files with a table of constants; ``torch.save`` writes none."""
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
+    with reading(path, "a whole torch file", advice="fetch it again"), zipfile.ZipFile(path) as archive:
         return any(name.partition("/")[2] == "constants.pkl" for name in archive.namelist())
 
 
@@ -88,7 +89,7 @@ def _plain_state(content: Any, path: Path) -> dict[str, Tensor]:
 def _read_shards(index: Path) -> dict[str, Tensor]:
     """All files named in transformers' ``*.index.json``; they lie beside it."""
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(read_json(index)["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"{index} is no index of shards: {error!r}; fetch it again") from error
     for name in names:

@@ -21,6 +21,7 @@ from clipseg_ws.cli.predict import predict
 from clipseg_ws.cli.prompts import prompts_app
 from clipseg_ws.cli.pseudo import pseudo
 from clipseg_ws.cli.report import report
+from clipseg_ws.cli.stopping import stopping
 from clipseg_ws.cli.supports import SupportCommand
 from clipseg_ws.cli.train import train
 from clipseg_ws.pictures.suffixes import IMAGE_SUFFIXES
@@ -92,13 +93,14 @@ for _name, _command in COMMANDS.items():
 
 def main() -> None:
     """Entry point: errors that a user can mend are one line, not a trace."""
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _show
-            app()
-    except (ValueError, OSError, ImportError) as error:
-        typer.echo(f"clipseg-ws: {error}", err=True)
-        sys.exit(2)
+    with stopping():
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = _show
+                app()
+        except (ValueError, OSError, ImportError) as error:
+            typer.echo(f"clipseg-ws: {error}", err=True)
+            sys.exit(2)
 
 
 def _show(

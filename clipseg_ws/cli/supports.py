@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ def join_supports(args: list[str]) -> list[str]:
 
 def _is_label(word: str) -> bool:
     looks_like_source = word.lower().endswith(_ENDINGS) or "://" in word or any(c in word for c in "*?[/\\")
-    return not word.startswith("-") and not looks_like_source and not Path(word).exists()
+    return not word.startswith("-") and not looks_like_source and not os.path.exists(word)
 
 
 def parse_support(word: str) -> tuple[Any, ...]:
@@ -88,7 +89,19 @@ def any_examples(options: ExampleOptions) -> bool:
 
 
 def make_examples(segmenter: Segmenter, given: list[Any], file: Path | None) -> SupportBank:
-    """The bank of the command line: loaded, extended, saved. One of both must be there."""
+    """The bank of the command line: loaded, extended, saved. One of both must be there.
+
+    A bank that is extended is locked meanwhile: of two commands at once the second waits, and none loses its examples.
+    """
+    from clipseg_ws.together import locked
+
+    if file is None or not given:
+        return _joined(segmenter, given, file)
+    with locked(file.with_name(f".{file.name}.lock"), what=f"the bank {file}"):
+        return _joined(segmenter, given, file)
+
+
+def _joined(segmenter: Segmenter, given: list[Any], file: Path | None) -> SupportBank:
     old = segmenter.bank(file) if file is not None and file.exists() else None
     if old is not None and not given:
         return old

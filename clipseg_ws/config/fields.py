@@ -11,7 +11,7 @@ from clipseg_ws.config.steps import STEPS
 from clipseg_ws.fewshot.options import FewShotConfig
 from clipseg_ws.refine import REFINERS
 from clipseg_ws.registry import Spec, parse_spec, parse_specs
-from clipseg_ws.values import checked_value
+from clipseg_ws.values import checked_value, explained
 
 BACKGROUND_RULES = ("power", "constant", "prompts")
 
@@ -77,7 +77,11 @@ class Config:
     cache_mb: int = 0  # megabytes of tokens that are kept for the next calls (variants share them)
 
     def __post_init__(self) -> None:
-        for name, value in _checked(self).items():
+        try:
+            checked = _checked(self)
+        except ValueError as error:
+            raise explained(error, Config) from error
+        for name, value in checked.items():
             object.__setattr__(self, name, value)
 
     def step(self, name: str) -> dict[str, Any] | None:
@@ -115,6 +119,8 @@ _EXAMPLES = {"short_side": 336, "long_side": 2048, "fusion": "max", "logit_scale
 _LEAST = {"batch_size": 1, "max_patches": 1, "attention_blocks": 0, "cache_mb": 0, "window": 0, "stride": 0}
 _LEAST |= {"max_pixels": 0}
 _LEAST |= {"short_side": 1, "long_side": 1}
+_MOST = {"batch_size": 65_536, "max_patches": 1_000_000, "attention_blocks": 1_000, "cache_mb": 10_000_000}
+_MOST |= dict.fromkeys(("short_side", "long_side", "window", "stride"), 65_535)
 _SHARES = ("presence_threshold", "background_threshold", "area_threshold", "min_area", "head_presence", "head_affinity")
 
 
@@ -127,6 +133,10 @@ def _checked(config: Config) -> dict[str, Any]:
         default = _EXAMPLES.get(f.name, f.default)
         if not (values[f.name] is None and f.name in _EXAMPLES):
             values[f.name] = checked_value(f.name, values[f.name], default)
+    for key in ("templates", "background"):
+        _check_words(key, values[key])
+    if values["fusion"] not in (None, "string", "max"):
+        raise ValueError(f"fusion={values['fusion']!r} is unknown; choose one of string, max, for example 'max'")
     for key, choices in _CHOICES.items():
         if values[key] not in choices:
             raise ValueError(
@@ -135,14 +145,15 @@ def _checked(config: Config) -> dict[str, Any]:
     for key, low in _LEAST.items():
         if values[key] is not None and values[key] < low:
             raise ValueError(f"{key}={values[key]}; a whole number of at least {low} is needed")
+        if values[key] is not None and values[key] > (most := _MOST.get(key, 10**9)):
+            raise ValueError(f"{key}={values[key]}; at most {most} is taken")
     for key in _SHARES:
         if not 0 <= values[key] <= 1:
             raise ValueError(f"{key}={values[key]}; a number in [0, 1] is needed, for example 0.4")
-    if values["min_area"] == 1 or values["alpha"] <= 0:
-        raise ValueError(
-            f"min_area={values['min_area']}, alpha={values['alpha']}; a share below 1 and a positive number are "
-            "needed, for example 0.005 and 2"
-        )
+    if values["min_area"] == 1:
+        raise ValueError("min_area=1; a share below 1 is needed, for example 0.005")
+    if values["alpha"] <= 0:
+        raise ValueError(f"alpha={values['alpha']}; a positive number is needed, for example 2")
     if values["logit_scale"] is not None and values["logit_scale"] <= 0:
         raise ValueError(f"logit_scale={values['logit_scale']}; a positive number is needed, for example 100")
     values["refine"] = str(parse_spec(values["refine"], REFINERS, "refiner"))
@@ -151,6 +162,14 @@ def _checked(config: Config) -> dict[str, Any]:
     values["fewshot"] = replace(values["fewshot"], steps=matching)
     _check_steps(values)
     return values
+
+
+def _check_words(key: str, value: Any) -> None:
+    """Raise ValueError for what is neither None nor text nor a sequence of texts."""
+    listed = value if isinstance(value, (list, tuple)) else () if value is None else (value,)
+    for item in listed:
+        if not isinstance(item, str):
+            raise ValueError(f"{key}={value!r}; words are needed, a list's name or several in quotes")
 
 
 def _ordered(steps: tuple[Spec, ...]) -> tuple[Spec, ...]:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from clipseg_ws.door.documents import parse_json
+from clipseg_ws.door.errors import InputError, reading
+from clipseg_ws.door.plain import regular
 from clipseg_ws.files import atomic_write
 
 FORMAT = "clipseg_ws support bank 1"
 
 
-class BankError(ValueError):
+class BankError(InputError):
     """A bank that does not fit the weights, the question or its own file."""
 
 
@@ -201,21 +205,21 @@ def load_bank(path: str | Path, backbone: Any = None, device: torch.device | str
         FileNotFoundError: no such file. BankError: a damaged file, one that is no bank, or one of other weights.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.exists(path):
         raise FileNotFoundError(f"no support bank at {str(path)!r}")
     device = device if backbone is None else backbone.device
-    try:
+    advice = "delete it, then the examples are encoded again"
+    with reading(path, "a support bank", advice=advice, kind=BankError):
+        regular(path)
         with safe_open(path, framework="pt", device=str(device)) as file:
-            about = json.loads((file.metadata() or {}).get("clipseg_ws", "{}"))
+            about = parse_json((file.metadata() or {}).get("clipseg_ws", "{}"))
             if about.get("format") != FORMAT:
                 raise BankError(f"{str(path)!r} is no support bank of this version (format {about.get('format')!r})")
             kinds = tuple(about["kinds"])
             entries = tuple(_read_entry(file, i, entry, kinds) for i, entry in enumerate(about["entries"]))
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise BankError(f"{str(path)!r} is damaged or no support bank: {error}") from error
-    weights, positions = about["weights_sha256"], about["position_interpolation"]
-    asked, sizes = tuple(about.get("asked", ())), about.get("sizes", {})
-    bank = SupportBank(entries, kinds, about["model"], positions, weights, asked, sizes)
+        weights, positions = about["weights_sha256"], about["position_interpolation"]
+        asked, sizes = tuple(about.get("asked", ())), dict(about.get("sizes", {}))
+        bank = SupportBank(entries, kinds, about["model"], positions, weights, asked, sizes)
     if backbone is not None:
         bank.check(backbone)
     return bank

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from clipseg_ws.door.documents import read_json
+from clipseg_ws.door.errors import InputError
+from clipseg_ws.door.pictures import open_picture
 from clipseg_ws.fewshot.mask_values import Values, of_array, of_image
 from clipseg_ws.fewshot.rle import RleError, labels_of
-from clipseg_ws.files import read_text
 from clipseg_ws.structures import IGNORE
 
 Mask = npt.NDArray[np.uint8]
@@ -28,7 +30,7 @@ _ALLOWED = (
 )
 
 
-class SupportError(ValueError):
+class SupportError(InputError):
     """An example that cannot be used; the message names it and says why."""
 
 
@@ -59,7 +61,7 @@ def read_mask(mask: Any, size: tuple[int, int], name: str = "mask") -> Mask:
         SupportError: not readable, another aspect, or no object pixel; the message begins with ``name``.
     """
     source, value = mask if isinstance(mask, tuple) and len(mask) == 2 else _split_value(mask)
-    values = _values(source, name, value)
+    values = _values(source, name, value, size)
     result = _scaled(_object(values, value), size, name)
     if not (result == 1).any():
         found = ", ".join(map(str, np.unique(values.map)[:12]))
@@ -75,14 +77,14 @@ def read_mask(mask: Any, size: tuple[int, int], name: str = "mask") -> Mask:
 
 def _split_value(mask: Any) -> tuple[Any, int | None]:
     """ "mask.png#8" -> ("mask.png", 8), unless a file has that very name."""
-    if isinstance(mask, str) and not Path(mask).exists():
+    if isinstance(mask, str) and not os.path.exists(mask):
         path, sign, value = mask.rpartition("#")
         if sign and value.isdigit():
             return path, int(value)
     return mask, None
 
 
-def _values(source: Any, name: str, value: int | None) -> Values:
+def _values(source: Any, name: str, value: int | None, size: tuple[int, int]) -> Values:
     """Whatever was given as values [H, W]. Raises SupportError."""
     lossy = False
     if isinstance(source, (str, Path)):
@@ -90,7 +92,7 @@ def _values(source: Any, name: str, value: int | None) -> Values:
         source = _file(Path(source), name)
     try:
         if isinstance(source, Mapping):
-            return Values(labels_of(source))
+            return Values(labels_of(source, size))
         if isinstance(source, Image.Image):
             return of_image(source, by_number=value is not None, lossy=lossy)
         return of_array(np.asarray(source), by_number=value is not None)
@@ -104,16 +106,16 @@ def _values(source: Any, name: str, value: int | None) -> Values:
 
 def _file(path: Path, name: str) -> Any:
     """A PIL image, or the RLE of a JSON file."""
-    if not path.is_file():
-        raise SupportError(f"{name}: there is no mask {str(path)!r}")
     try:
         if path.suffix.lower() == ".json":
-            return json.loads(read_text(path))
-        with Image.open(path) as image:
+            return read_json(path)
+        with open_picture(path) as image:
             image.load()
             return ImageOps.exif_transpose(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise SupportError(f"{name}: its mask {str(path)!r} cannot be read: {error}") from error
+    except FileNotFoundError as error:
+        raise SupportError(f"{name}: there is no mask {str(path)!r}") from error
+    except InputError as error:
+        raise SupportError(f"{name}: its mask cannot be read: {error}") from error
 
 
 def _object(values: Values, value: int | None) -> Mask:

@@ -11,7 +11,7 @@ from typing import Any
 
 from clipseg_ws.activations import layers_needed
 from clipseg_ws.registry import Entry, Spec, parse_spec, registry
-from clipseg_ws.values import checked_value
+from clipseg_ws.values import checked_value, explained
 
 _SEEDS = {"rounds": 2, "sure": 0.92, "unsure": 0.7, "query_share": 0.5}
 
@@ -49,7 +49,14 @@ class FewShotConfig:
     steps: tuple[Spec, ...] = field(default=(), repr=False)  # the method's steps of kind "matching", put in by it
 
     def __post_init__(self) -> None:
-        if not isinstance(self.kinds, (tuple, list)) or not self.kinds:
+        try:
+            self._check()
+        except ValueError as error:
+            raise explained(error, FewShotConfig) from error
+
+    def _check(self) -> None:
+        listed = isinstance(self.kinds, (list, tuple)) and all(isinstance(kind, str) for kind in self.kinds)
+        if not listed or not self.kinds:
             raise ValueError(f"kinds={self.kinds!r}; a list of features is needed, for example [input]")
         layers_needed(self.kinds)
         object.__setattr__(self, "kinds", tuple(self.kinds))

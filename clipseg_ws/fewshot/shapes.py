@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from clipseg_ws.pictures.reading import MAX_PIXELS
+from clipseg_ws.door.errors import InputError
+from clipseg_ws.door.pictures import check_size
+from clipseg_ws.values import is_number
 
 _FILLED = ("polygon", "rectangle", "circle")
 Points = Sequence[tuple[float, float]]
@@ -18,22 +20,25 @@ Points = Sequence[tuple[float, float]]
 def labels_of_shapes(content: Mapping[str, Any]) -> npt.NDArray[np.int32]:
     """[H, W]: 0 where no shape is, 1, 2, ... for the labels in the order of the file; later shapes lie on top.
 
-    Raises ValueError for a size that is missing or too large, no shape that can be filled, or corners that are none.
+    Raises InputError for a size that is missing or too large, no shape that can be filled, or corners that are none.
     """
     height, width = content.get("imageHeight"), content.get("imageWidth")
-    if not (isinstance(height, int) and isinstance(width, int) and 0 < height * width <= MAX_PIXELS and height > 0):
-        raise ValueError(f"imageHeight and imageWidth are {height!r} and {width!r}; the picture's size is needed")
+    if not (is_number(height) and is_number(width)):
+        raise InputError(
+            f"imageHeight and imageWidth are {height!r:.40} and {width!r:.40}; the picture's size is needed"
+        )
+    width, height = check_size(width, height)
     labels = np.zeros((height, width), np.int32)
     filled = [s for s in content["shapes"] if (s.get("shape_type") or "polygon") in _FILLED]
     if not filled:
-        raise ValueError(f"no shape that can be filled; allowed: {', '.join(_FILLED)}")
+        raise InputError(f"no shape that can be filled; allowed: {', '.join(_FILLED)}")
     numbers = {name: i for i, name in enumerate(dict.fromkeys(str(s.get("label")) for s in filled), 1)}
     for number, shape in enumerate(filled, 1):
         try:
             corners = [(float(x), float(y)) for x, y in shape["points"]]
             outline = _outline(shape.get("shape_type") or "polygon", corners)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"shape {number} of {shape.get('label')!r} has no corners: {error}") from error
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"shape {number} of {shape.get('label')!r:.40} has no corners: {error}") from error
         labels[fill(outline, labels.shape)] = numbers[str(shape.get("label"))]
     return labels
 

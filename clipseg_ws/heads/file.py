@@ -8,15 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from clipseg_ws.backbones.protocol import Backbone
+from clipseg_ws.door import InputError, limit, reading, regular
+from clipseg_ws.door.documents import parse_json
 from clipseg_ws.files import atomic_write
 from clipseg_ws.heads.base import Head, make_head
 from clipseg_ws.heads.features import FeatureSpec
 
 FORMAT = "clipseg_ws head 1"
+_TRAIN = "make one with `clipseg-ws train`"
 
 
 @dataclass(frozen=True)
@@ -82,20 +86,46 @@ def load_head(path: str | Path) -> tuple[Head, HeadCard]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no head at {str(path)!r}; a file of `clipseg-ws train -o head.safetensors` is needed")
-    try:
+    with reading(path, "a safetensors file of a head", advice=_TRAIN):
+        regular(path)
         with safe_open(path, framework="pt") as file:
             texts = file.metadata() or {}
-    except SafetensorError as error:
-        raise ValueError(f"{str(path)!r} is damaged or no safetensors file ({error})") from error
+            shapes = {key: list(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
     if texts.get("format") != FORMAT:
         raise ValueError(
             f"{str(path)!r} is no head: its format is {texts.get('format')!r}, {FORMAT!r} is read; make one with "
             "`clipseg-ws train`"
         )
+    with reading(path, "the file of a head", advice=_TRAIN):
+        card = _card(texts)
+        module = _built(card, shapes)
+        module.load_state_dict(load_file(path))
+    return module.requires_grad_(False).eval(), card
+
+
+def _card(texts: Mapping[str, str]) -> HeadCard:
     plain = ("format", "backbone", "weights_sha256", "kind")
-    values = {key: value if key in plain else json.loads(value) for key, value in texts.items() if key != "format"}
+    values: dict[str, Any] = {key: value if key in plain else parse_json(value) for key, value in texts.items() if key != "format"}
     spec = FeatureSpec.from_dict(values.pop("features"))
     card = HeadCard(**values | {"classes": tuple(values["classes"]), "features": spec})
-    module = make_head(card.kind, spec.count, card.width, len(card.classes) + 1, **card.options)
-    module.load_state_dict(load_file(path))
-    return module.requires_grad_(False).eval(), card
+    sizes = {"classes": len(card.classes), "width": card.width, "blocks": spec.count}
+    sizes |= {key: value for key, value in card.options.items() if isinstance(value, int)}
+    for key, size in sizes.items():
+        if not isinstance(size, int) or not 0 <= size <= limit("width"):
+            raise InputError(f"its {key} is {size!r}; at most {limit('width')} are taken")
+    if not all(isinstance(name, str) for name in card.classes):
+        raise InputError("its classes are no names")
+    return card
+
+
+def _built(card: HeadCard, shapes: Mapping[str, list[int]]) -> Head:
+    """The module, built without memory first: where its weights have other shapes than the file's it is not built."""
+    if isinstance(depth := card.options.get("depth", 1), int) and depth > limit("layers"):
+        raise InputError(f"its depth is {depth}; at most {limit('layers')} layers are taken")
+    parts = (card.kind, card.features.count, card.width, len(card.classes) + 1)
+    with torch.device("meta"):
+        wanted = {key: list(value.shape) for key, value in make_head(*parts, **card.options).state_dict().items()}
+    if wanted != shapes:
+        odd = sorted(key for key in {*wanted, *shapes} if wanted.get(key) != shapes.get(key))
+        raise InputError(f"its weights do not fit its card, {odd[0]!r} for example")
+    return make_head(*parts, **card.options)

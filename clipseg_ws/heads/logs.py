@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from clipseg_ws.door import read_text, reading
 from clipseg_ws.heads import LOSSES
 
 COLUMNS = ("step", "loss", *LOSSES, "other", "lr", "miou", "seconds")
@@ -74,5 +76,13 @@ def _rows(path: Path) -> list[dict[str, str]]:
     """Whole rows of an earlier log."""
     if not path.exists():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if row.get("step", "").isdigit() and row.get("seconds")]
+    with reading(path, "the log of a training", advice="delete it; the curve then begins anew"):
+        rows = list(csv.DictReader(io.StringIO(read_text(path).replace("\0", ""), newline="")))
+    return [row for row in rows if _is_whole(row)]
+
+
+def _is_whole(row: Mapping[str, str]) -> bool:
+    try:
+        return int(row["step"]) >= 0 and float(row["seconds"]) >= 0
+    except (KeyError, ValueError, TypeError):
+        return False

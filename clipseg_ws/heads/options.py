@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from clipseg_ws.door.errors import InputError, one_line
 from clipseg_ws.heads import LOSSES, WEIGHTINGS
-from clipseg_ws.values import checked_value, near_miss
+from clipseg_ws.values import checked_value, is_number, near_miss
 
 WEIGHED = tuple(name for name, entry in LOSSES.items() if "weight" in entry.parameters)  # losses whose weight is set
 
@@ -98,17 +98,15 @@ class TrainConfig:
         return float(self.weighting_parameters().get("threshold", 0.0))
 
 
-_WEIGHT = {"least": 0, "most": None, "ends": "[]", "choices": ()}
+_WEIGHT = {"about": "weight of the loss", "least": 0, "most": None, "ends": "[]", "choices": ()}
 
 
 def _read(key: str, value: Any, default: Any, limits: Mapping[str, Any]) -> Any:
     """``value`` as the type of ``default``, 1e3 as a whole number where one is meant."""
-    if isinstance(default, int) and isinstance(value, float) and value.is_integer():
-        value = int(value)
     try:
         return checked_value(key, value, default)
     except ValueError as error:
-        raise ValueError(f"{key}={value!r}; {_needed(default, limits)}") from error
+        raise InputError(f"{key}={one_line(repr(value), 80)}; {_needed(default, limits)}") from error
 
 
 def _check(key: str, value: Any, default: Any, limits: Mapping[str, Any]) -> None:
@@ -117,19 +115,22 @@ def _check(key: str, value: Any, default: Any, limits: Mapping[str, Any]) -> Non
         good = value in limits["choices"]
     else:
         low, high = limits["least"], limits["most"]
-        good = math.isfinite(value)
+        good = is_number(value)
         good = good and (low is None or (value >= low if limits["ends"][0] == "[" else value > low))
         good = good and (high is None or (value <= high if limits["ends"][1] == "]" else value < high))
     if not good:
-        raise ValueError(f"{key}={value!r}; {near_miss(value, limits['choices'])}{_needed(default, limits)}")
+        raise InputError(
+            f"{key}={one_line(repr(value), 80)}; {near_miss(value, limits['choices'])}{_needed(default, limits)}"
+        )
 
 
 def _needed(default: Any, limits: Mapping[str, Any]) -> str:
-    """What would be right: kind, range and an example."""
+    """What would be right: kind, range, an example, and what the option is."""
+    about = f" ({limits['about']})" if limits.get("about") else ""
     if limits["choices"]:
-        return f"choose one of {', '.join(limits['choices'])}, for example {default!r}"
+        return f"choose one of {', '.join(limits['choices'])}, for example {default!r}{about}"
     kind = "a whole number" if isinstance(default, int) else "a finite number"
     (left, right), low, high = limits["ends"], limits["least"], limits["most"]
     open_end = f"of at least {low}" if left == "[" else f"above {low}"
     span = open_end if high is None else f"in {left}{low}, {high}{right}"
-    return f"{kind} {span} is needed, for example {default}"
+    return f"{kind} {span} is needed, for example {default}{about}"

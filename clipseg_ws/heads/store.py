@@ -19,13 +19,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 from clipseg_ws.backbones.protocol import Backbone
+from clipseg_ws.door import InputError, read_data, reading, regular
+from clipseg_ws.door.documents import parse_json
+from clipseg_ws.door.state import read_record
 from clipseg_ws.files import write_text
 from clipseg_ws.heads.data import Batch, Targets
 from clipseg_ws.heads.features import FeatureSpec, encode_features, pixel_batch
 from clipseg_ws.pictures.batching import Batching
 from clipseg_ws.pictures.loading import batches_of_a_kind, load_ahead
+from clipseg_ws.together import locked
 
-DATA, INDEX, SPEC = "tokens.bin", "index.jsonl", "spec.json"
+DATA, INDEX, SPEC, LOCK = "tokens.bin", "index.jsonl", "spec.json", ".lock"
+MOST_PATCHES = 65_535  # of a side
+ADVICE = "delete the folder; the tokens are then made again"
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class TokenStore:
         made_by["blocks"] = list(spec.resolved(backbone.depth))
         path = self.folder / SPEC
         if path.exists():
-            there = json.loads(path.read_text("utf-8"))
+            there = read_record(path, (), ADVICE)
             if differing := sorted(k for k in {*there, *made_by} if there.get(k) != made_by.get(k)):
                 raise ValueError(
                     f"{str(self.folder)!r} holds tokens made with other {', '.join(differing)}; choose another folder "
@@ -78,6 +84,15 @@ class TokenStore:
                 cannot be read (ValueError) and is left out; None: raised. batch_size: pictures of one grid that go
                 together at most; fewer where memory runs out.
         """
+        with locked(self.folder / LOCK, what=f"the tokens in {self.folder}"):
+            return self._build(names, load, fail, batch_size)
+
+    def _build(
+        self, names: Sequence[str], load: Callable[[str], Image.Image], fail: Callable[[str, Exception], None] | None,
+        batch_size: int,
+    ) -> int:  # fmt: skip
+        """``build`` by the only process that writes; what another has made meanwhile is read first."""
+        self.entries = self._read_index()
         todo = [name for name in dict.fromkeys(names) if name not in self.entries]
         batching, count = Batching(batch_size), len(self.entries)
         self._cut()
@@ -104,7 +119,8 @@ class TokenStore:
     def read(self, names: Sequence[str]) -> Tensor:
         """Tokens [B, L, D, h, w] float16 of pictures of one grid. Raises KeyError for one that is not there."""
         if self._map is None:
-            self._map = np.memmap(self.folder / DATA, np.float16, "r")
+            size = self._end() if self.entries else 0
+            self._map = np.memmap(self.folder / DATA, np.float16, "r", shape=(size,))
         parts = []
         for name in names:
             entry = self.entries[name]
@@ -124,26 +140,56 @@ class TokenStore:
             self.entries[key] = entry
 
     def _read_index(self) -> dict[str, Entry]:
-        path = self.folder / INDEX
+        """The entries whose tokens are there as a whole, in their order in the file; ``_kept`` bytes of the index.
+
+        A file of tokens that is shorter than the index says, after a full disk say, costs the entries behind its end:
+        they are encoded again. Raises InputError for an index that this product did not write.
+        """
+        path, data = self.folder / INDEX, self.folder / DATA
         entries: dict[str, Entry] = {}
-        if path.exists():
-            for line in path.read_bytes().split(b"\n")[:-1]:  # what follows the last line break is not whole
-                row = json.loads(line)
-                entries[row["name"]] = Entry(tuple(row["grid"]), row["offset"])
+        self._kept = end = 0
+        if not path.exists():
+            return entries
+        there = regular(data) // 2 if data.exists() else 0
+        for number, line in enumerate(read_data(path).split(b"\n")[:-1], 1):  # the rest is not whole
+            name, entry = _entry(line, path, number)
+            if entry.offset != end:
+                raise InputError(
+                    "its tokens do not follow the line before", file=path, place=f"line {number}", advice=ADVICE
+                )
+            end += self._count(entry)
+            if end > there:
+                break
+            entries[name] = entry
+            self._kept += len(line) + 1
         return entries
+
+    def _end(self) -> int:
+        """Numbers up to the end of the last entry."""
+        return max((e.offset + self._count(e) for e in self.entries.values()), default=0)
 
     def _cut(self) -> None:
         """Remove what lies behind the last whole entry."""
-        end = max((e.offset + self._count(e) for e in self.entries.values()), default=0)
-        for name, size in ((DATA, 2 * end), (INDEX, None)):
+        for name, size in ((DATA, 2 * self._end()), (INDEX, self._kept)):
             path = self.folder / name
             if path.exists():
-                keep = path.read_bytes().rfind(b"\n") + 1 if size is None else size
                 with open(path, "r+b") as file:
-                    file.truncate(keep)
+                    file.truncate(size)
 
     def _count(self, entry: Entry) -> int:
         return self.blocks * self.width * entry.grid[0] * entry.grid[1]
+
+
+def _entry(line: bytes, path: Path, number: int) -> tuple[str, Entry]:
+    """(name, entry) of a line of the index. Raises InputError for another line."""
+    with reading(path, "an index of tokens", place=f"line {number}", advice=ADVICE):
+        row = parse_json(line)
+        name, offset, (rows, columns) = row["name"], row["offset"], row["grid"]
+        if not isinstance(name, str) or not all(isinstance(n, int) for n in (offset, rows, columns)):
+            raise InputError("no entry of a token store")
+        if not (offset >= 0 and 0 < rows <= MOST_PATCHES and 0 < columns <= MOST_PATCHES):
+            raise InputError("a grid that no picture has")
+        return name, Entry((rows, columns), offset)
 
 
 class StoredData:

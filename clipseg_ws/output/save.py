@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
-from clipseg_ws.files import remove
 from clipseg_ws.output.formats import find_format, picture_formats
 from clipseg_ws.pictures.sources import is_url, source_name
 from clipseg_ws.structures import Result
+from clipseg_ws.together import remove
 
 
 def output_paths(directory: str | Path, relative: str | PurePosixPath, formats: str | Sequence[str]) -> list[Path]:
@@ -24,8 +24,18 @@ def output_paths(directory: str | Path, relative: str | PurePosixPath, formats: 
 
 
 def is_done(directory: str | Path, relative: str | PurePosixPath, formats: str | Sequence[str]) -> bool:
-    """Whether all files of ``output_paths`` are there."""
-    return all(path.exists() for path in output_paths(directory, relative, formats))
+    """Whether all files of ``output_paths`` are there and hold something.
+
+    A name that the file system refuses, for its length say, is not done: writing it is that picture's failure.
+    """
+    return all(map(_is_whole, output_paths(directory, relative, formats)))
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return path.is_dir() or path.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def save(

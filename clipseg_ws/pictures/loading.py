@@ -22,7 +22,7 @@ def load_ahead(
 
     Args:
         workers: threads; None: one a processor, at most 8.
-        fail: gets an item whose ``load`` raised ValueError (ImageError is one), which is then left out; None: raised.
+        fail: gets an item whose ``load`` raised, whatever it raised, which is then left out; None: raised.
     """
     with ThreadPoolExecutor(workers or min(8, os.cpu_count() or 2)) as pool:
         waiting: deque[tuple[T, Future[R]]] = deque()
@@ -39,7 +39,7 @@ def load_ahead(
             item, future = waiting.popleft()
             try:
                 loaded = future.result()
-            except ValueError as error:
+            except Exception as error:
                 if fail is None:
                     raise
                 fail(item, error)

@@ -5,8 +5,13 @@ Credentials come from where the storage's own tools take them: environment, conf
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Any
+
+from clipseg_ws.door.limits import limit
+from clipseg_ws.door.plain import regular
+from clipseg_ws.door.tables import read_column
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 
@@ -50,29 +55,18 @@ def read_paths(path: str) -> list[str]:
 
     Raises ValueError for a file without a column of text, ImportError without pyarrow.
     """
-    pyarrow = _pyarrow()
-    from pyarrow import parquet
-
-    table = parquet.read_table(pyarrow.BufferReader(read_object(path, 2**40)) if is_object_store(path) else path)
-    text = [f.name for f in table.schema if pyarrow.types.is_string(f.type) or pyarrow.types.is_large_string(f.type)]
-    if not text:
-        raise ValueError(f"{path!r} has no column of text; a column 'path' with a path or URL a row is needed")
-    named = [name for name in ("path", "image", "url", "location") if name in text]
-    return [value for value in table.column((named or text)[0]).to_pylist() if value]
+    if not is_object_store(path):
+        regular(path)
+        return read_column(path, path)
+    return read_column(BytesIO(read_object(path, limit("bytes"))), path)
 
 
 def _open(uri: str) -> tuple[Any, str]:
     """(file system, path in it)."""
-    _pyarrow()
-    from pyarrow.fs import FileSystem
+    try:
+        from pyarrow.fs import FileSystem
+    except ImportError as error:
+        raise ImportError("object storage needs pyarrow: pip install 'clipseg_ws[ray]'") from error
 
     system, path = FileSystem.from_uri(uri)
     return system, str(path)
-
-
-def _pyarrow() -> Any:
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise ImportError("object storage and parquet lists need pyarrow: pip install 'clipseg_ws[ray]'") from error
-    return pyarrow

@@ -9,38 +9,40 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from functools import cache
-from importlib.util import find_spec
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from queue import Empty, Queue
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from clipseg_ws import __version__
+from clipseg_ws.door.errors import InputError, one_line
+from clipseg_ws.door.errors import reason as said_of
+from clipseg_ws.door.limits import limit
+from clipseg_ws.door.pictures import opened
+from clipseg_ws.door.plain import is_file, open_data, read_data
 from clipseg_ws.pictures.objects import is_object_store, read_object
 from clipseg_ws.pictures.sources import Source, check_url, is_url
 
-MAX_PIXELS = 300_000_000  # of one picture; decoding that many takes about 1 GB
-MAX_BYTES = 100_000_000  # of one download
-_PILLOW_LIMIT = threading.Lock()
 
-
-class ImageError(ValueError):
+class ImageError(InputError):
     """A picture that cannot be used; the message names it and says why."""
 
 
 def read_image(
-    source: Source | str | Path, *, max_pixels: int = MAX_PIXELS, timeout: float = 30.0, max_bytes: int = MAX_BYTES
+    source: Source | str | Path, *, max_pixels: int | None = None, timeout: float = 30.0,
+    max_bytes: int | None = None,
 ) -> Image.Image:
     """Read one file, http(s) URL or object (``s3://...``) as an RGB picture: EXIF rotation applied, first frame only.
 
     Transparent parts are laid on white, 16-bit grey is divided by 257 (never stretched), palettes and CMYK converted.
 
     Args:
-        max_pixels: a larger picture is refused before it is decoded.
-        timeout, max_bytes: limits for the whole download, in seconds and bytes.
+        max_pixels: a larger picture is refused before it is decoded; None: ``door.limit("pixels")``.
+        timeout, max_bytes: limits for the whole download, in seconds and bytes; None: ``limit("download_bytes")``.
 
     Raises:
         ImageError: not there, not an image, damaged, too large, not downloadable; names the source and the reason.
@@ -49,16 +51,16 @@ def read_image(
     if is_url(name):
         return decode_image(read_bytes(name, timeout=timeout, max_bytes=max_bytes), name, max_pixels=max_pixels)
     try:
-        file = open(name, "rb")  # noqa: SIM115
-    except OSError as error:
+        file = open_data(name)
+    except (OSError, ValueError) as error:
         raise ImageError(f"cannot read {name!r}: {reason(error)}") from error
     return decode_image(file, name, max_pixels=max_pixels)
 
 
-def decode_image(data: bytes | BinaryIO, name: str, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode_image(data: bytes | BinaryIO, name: str, *, max_pixels: int | None = None) -> Image.Image:
     """``read_image`` of the contents of a file, which is closed; ``name`` is for the error."""
     try:
-        with BytesIO(data) if isinstance(data, bytes) else data as file, _open(file, max_pixels) as image:
+        with BytesIO(data) if isinstance(data, bytes) else data as file, opened(file, max_pixels) as image:
             image.load()
             return to_rgb(_upright(image))
     except Exception as error:  # decoders raise anything on damaged bytes
@@ -71,10 +73,10 @@ def stored_size(source: Source | str | Path) -> tuple[tuple[int, int], int] | No
     Raises ImageError for what is no picture. A URL is downloaded for it.
     """
     name = str(source)
-    if not is_url(name) and not Path(name).is_file():
+    if not is_url(name) and not is_file(name):
         return None
     try:
-        with BytesIO(read_bytes(name)) if is_url(name) else open(name, "rb") as file, _open(file, MAX_PIXELS) as image:
+        with BytesIO(read_bytes(name)) if is_url(name) else open_data(name) as file, opened(file) as image:
             width, height = image.size
             orientation = int(image.getexif().get(0x0112, 1) or 1)
     except Exception as error:
@@ -83,53 +85,32 @@ def stored_size(source: Source | str | Path) -> tuple[tuple[int, int], int] | No
     return ((width, height) if orientation > 4 else (height, width)), orientation
 
 
-def read_bytes(location: str, *, timeout: float = 30.0, max_bytes: int = MAX_BYTES) -> bytes:
+def read_bytes(location: str, *, timeout: float = 30.0, max_bytes: int | None = None) -> bytes:
     """The contents of a file, an http(s) URL or an object (``s3://...``). Raises ImageError."""
     try:
+        most = limit("download_bytes") if max_bytes is None else max_bytes
         if is_object_store(location):
-            return read_object(location, max_bytes)
-        return _download(location, timeout, max_bytes) if is_url(location) else Path(location).read_bytes()
+            return read_object(location, most)
+        return _in_time(location, timeout, most) if is_url(location) else read_data(location)
     except Exception as error:
         raise ImageError(f"cannot read {location!r}: {reason(error)}") from error
-
-
-def _open(file: BinaryIO, max_pixels: int) -> Image.Image:
-    """Read the header under our limit instead of Pillow's own, which is a global variable (hence the lock)."""
-    _know_heif()
-    with _PILLOW_LIMIT:
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            image = Image.open(file)
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
-    if image.width * image.height > max_pixels:
-        raise ImageError(f"{image.width} x {image.height} pixels are more than max_pixels={max_pixels}")
-    return image
-
-
-@cache
-def _know_heif() -> None:
-    """Let Pillow open HEIC where pillow-heif (extra ``heif``) is installed."""
-    if find_spec("pillow_heif") is not None:
-        from pillow_heif import register_heif_opener
-
-        register_heif_opener()
 
 
 def reason(error: Exception) -> str:
     """What to say of an error that reading or decoding raised."""
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    if isinstance(error, UnidentifiedImageError):
-        return "empty, or not an image of a known format (JPEG, PNG, WebP, TIFF, BMP, GIF, ...)"
-    return f"{type(error).__name__}: {error}" if not isinstance(error, (OSError, ValueError)) else str(error)
+    if isinstance(error, InputError) and error.file:
+        return str(error).removeprefix(f"{error.file!r}: ")  # the path is said by the caller
+    if isinstance(error, (OSError, ValueError)) and str(error):
+        return one_line(error)
+    return said_of(error)
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # a broken EXIF block must not cost the picture
-        return image
+    with suppress(Exception):  # a broken EXIF block must not cost the picture
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -145,6 +126,29 @@ def to_rgb(image: Image.Image) -> Image.Image:
             raise ImageError(f"32-bit grey from {values.min()} to {values.max()}; allowed is 16-bit, 0 to 65535")
         return Image.fromarray((values / 257.0 + 0.5).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")
+
+
+def _in_time(url: str, timeout: float, max_bytes: int) -> bytes:
+    """``_download`` under a limit on the whole: a server that sends a byte now and then is left to itself.
+
+    The library's own timeout starts again with every byte, of the headers too.
+    """
+    result: Queue[bytes | Exception] = Queue()
+
+    def work() -> None:
+        try:
+            result.put(_download(url, timeout, max_bytes))
+        except Exception as error:
+            result.put(error)
+
+    threading.Thread(target=work, daemon=True, name="download").start()
+    try:
+        found = result.get(timeout=timeout + 1)
+    except Empty:
+        raise ImageError(f"the download takes longer than timeout={timeout} s") from None
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
 def _download(url: str, timeout: float, max_bytes: int) -> bytes:

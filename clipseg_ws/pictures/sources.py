@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import glob
 import os
+import warnings
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from clipseg_ws.files import read_text
+from clipseg_ws.door.plain import is_file, read_text, user_path
 from clipseg_ws.pictures.naming import Source, check_url, distinct, identity, is_url, source_name
 from clipseg_ws.pictures.objects import is_object_store, list_objects, read_paths
 from clipseg_ws.pictures.suffixes import IMAGE_SUFFIXES, readable, unreadable
@@ -64,10 +65,10 @@ def _expand(spec: str | Path | Source, output: str | Path | None) -> list[Source
         return _objects(str(spec))
     if is_url(str(spec)):
         return [_url_source(str(spec))]
-    path = Path(spec).expanduser()
-    if str(spec).strip() and path.is_dir():
+    path = user_path(spec)
+    if str(spec).strip() and os.path.isdir(path):
         return _folder(path, output)
-    if path.is_file():
+    if is_file(path):
         if reason := unreadable(path.suffix):
             raise ValueError(f"{str(path)!r} is {reason}")
         return _list_file(path) if path.suffix.lower() == ".txt" else [_below(path, path.parent)]
@@ -107,7 +108,7 @@ def _folder(root: Path, output: str | Path | None) -> list[Source]:
     if is_output(root):
         raise ValueError(f"{str(root)!r} holds what a run wrote, no pictures; to read it all the same remove {MARKER}")
     seen, files = {os.path.realpath(root)}, []
-    for folder, folders, names in os.walk(root, followlinks=True):
+    for folder, folders, names in os.walk(root, onerror=_say, followlinks=True):
         descend = []
         for name in sorted(folders):
             real = os.path.realpath(os.path.join(folder, name))
@@ -122,11 +123,18 @@ def _folder(root: Path, output: str | Path | None) -> list[Source]:
     return [_below(path, root) for path in kept]
 
 
+def _say(error: OSError) -> None:
+    """A folder that cannot be read costs its own pictures, and is named."""
+    warnings.warn(f"folder {str(error.filename)!r} is left out: {error.strerror}", UserWarning, stacklevel=4)
+
+
 def _list_file(path: Path) -> list[Source]:
     try:
         text = read_text(path)
     except ValueError as error:
         raise ValueError(f"the list {str(path)!r} cannot be read: {error}") from error
+    if "\0" in text:
+        raise ValueError(f"the list {str(path)!r} holds zero bytes; a text with one path or URL a line is needed")
     lines = [line.strip().strip('"') for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
@@ -139,9 +147,9 @@ def _paths(list_path: str | Path, lines: list[str]) -> list[Source]:
     path = Path(list_path)
     sources, present = [], False
     for line in lines:
-        if "\\" in line and not is_url(line) and not (path.parent / line).is_file() and not Path(line).is_file():
+        if "\\" in line and not is_url(line) and not is_file(path.parent / line) and not is_file(line):
             line = line.replace("\\", "/")  # a list that was written on Windows
-        given = Path(line).expanduser()
+        given = user_path(line)
         beside = path.parent / given
         if is_object_store(line):
             name = PurePosixPath(line.partition("://")[2])
@@ -150,9 +158,9 @@ def _paths(list_path: str | Path, lines: list[str]) -> list[Source]:
         elif is_url(line):
             sources.append(_url_source(line))
             present = True
-        elif beside.is_file() or not given.is_file():
+        elif is_file(beside) or not is_file(given):
             sources.append(_below(beside, path.parent))
-            present = present or beside.is_file()
+            present = present or is_file(beside)
         else:
             sources.append(_below(given, Path()))
             present = True

@@ -6,7 +6,6 @@ its picture is known by the JSON record of its run, or by the note that a PNG ca
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
@@ -17,6 +16,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from PIL.PngImagePlugin import PngInfo
+
+from clipseg_ws.door.documents import read_json
+from clipseg_ws.door.plain import open_data
 
 MARKER = ".written_by_clipseg_ws"  # a file of this name makes a folder an output folder
 NOTE = b"Software\x00clipseg_ws"  # PNG text chunk of a result
@@ -83,13 +85,13 @@ def was_written(path: str | Path) -> bool:
     if path.suffix.lower() != ".png":
         return False
     try:
-        with open(path, "rb") as file:
+        with open_data(path) as file:
             if NOTE in file.read(4096):
                 return True
         record = path.with_name(_ENDING.sub("", path.stem) + ".json")
         if not record.is_file() or record.stat().st_size > 10_000_000:
             return False
-        content = json.loads(record.read_text(encoding="utf-8"))
+        content = read_json(record)
     except (OSError, ValueError):
         return False
     return (

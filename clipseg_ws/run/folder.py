@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from clipseg_ws.files import ErrorsCsv
+from clipseg_ws.files import ErrorsCsv, remove_unfinished
 from clipseg_ws.output.answers import add_question
 from clipseg_ws.output.formats import picture_formats
 from clipseg_ws.output.save import is_done
@@ -74,6 +74,7 @@ def _begin(job: Job, sources: Sequence[Source], overwrite: bool, say: Callable[[
 
     Raises ValueError where another model made some of the results that are there, and as ``sort_out``.
     """
+    remove_unfinished(job.directory)
     made = MadeWith(job.directory, job.segmenter.backbone)
     if not overwrite:
         made.check(source for source in sources if is_done(job.directory, source.relative, job.formats))

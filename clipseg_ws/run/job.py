@@ -165,7 +165,7 @@ class Job:
                 result, self.directory, formats=self.formats, relative=source.relative,
                 record=partial(self._record, source, known),
             )  # fmt: skip
-        except (OSError, ValueError) as error:
+        except Exception as error:
             return Outcome.failed(source, error)
         size = result.labels.size
         pixels = {name: round(share * size) for name, share in result.shares().items()}

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clipseg_ws.files import remove
 from clipseg_ws.output.answers import Answer, key_of, read_answers, same_picture, what_differs
 from clipseg_ws.output.save import output_paths
 from clipseg_ws.pictures.sources import Source, is_url
 from clipseg_ws.pictures.written import is_output, was_written
 from clipseg_ws.run.job import Job
+from clipseg_ws.together import remove
 
 
 @dataclass

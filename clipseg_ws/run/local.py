@@ -55,7 +55,7 @@ def _segmented(job: Job, batch: list[tuple[Source, Picture]], fail: Fail) -> Ite
     try:
         yield from zip([source for source, _ in batch], job.segment(batch), strict=True)
         return
-    except (ValueError, RuntimeError, MemoryError) as error:
+    except Exception as error:  # whatever it is, one picture never stops the others
         if len(batch) == 1:
             fail(batch[0][0], error)
             return

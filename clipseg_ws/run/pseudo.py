@@ -18,7 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from clipseg_ws.files import atomic_write, remove_unfinished, write_text
+from clipseg_ws.door.errors import InputError
+from clipseg_ws.door.state import read_record
+from clipseg_ws.files import remove_unfinished, write_arrays, write_text
 from clipseg_ws.output.datasets import Written, written
 from clipseg_ws.output.formats import picture_formats
 from clipseg_ws.output.formats.png import write_label_png
@@ -101,6 +103,7 @@ def make_pseudo(
     """
     directory = Path(directory)
     _claim(directory, question.vocabulary.names, _settings(segmenter, question, confidence), overwrite)
+    remove_unfinished(directory)
     summary = PseudoSummary()
     number, of = shard
     summary.run = run_folder(
@@ -111,8 +114,6 @@ def make_pseudo(
         errors_file=directory / ("errors.csv" if of == 1 else f"errors-{number}-of-{of}.csv"),
     )  # fmt: skip
     summary.pixels, summary.ignored = summary.run.size, summary.run.ignored
-    if of == 1:
-        remove_unfinished(directory)
     return summary
 
 
@@ -143,8 +144,8 @@ def write_maps(seg: Segmentation, path: Path) -> None:
         raise ValueError("this result keeps no maps; make the Segmenter with keep_maps=True")
     maps = seg.extras["maps"]
     kept = np.flatnonzero(maps.reshape(len(maps), -1).any(1))
-    with atomic_write(path) as temporary:
-        np.savez_compressed(temporary, maps=maps[kept].astype(np.float16), labels=(kept + 1).astype(np.int32))
+    arrays = {"maps": maps[kept].astype(np.float16), "labels": (kept + 1).astype(np.int32)}
+    write_arrays(path, arrays, packed=True)
 
 
 def write_instances(labels: np.ndarray, things: np.ndarray, path: Path) -> None:
@@ -185,7 +186,10 @@ def _claim(directory: Path, names: Sequence[str], settings: dict[str, Any], over
     text = json.dumps({"classes": list(names), "settings": answers}, indent=2, ensure_ascii=False) + "\n"
     path = directory / "settings.json"
     if path.exists() and not overwrite:
-        there = json.loads(path.read_text(encoding="utf-8"))
+        advice = "choose another output folder, or --overwrite to make all again"
+        there = read_record(path, ("settings", "classes"), advice)
+        if not isinstance(there["settings"], dict):
+            raise InputError("its settings are no mapping", file=path, advice=advice)
         now = json.loads(text)
         keys = {k for k in {*there["settings"], *answers} if there["settings"].get(k) != now["settings"].get(k)}
         differing = sorted(keys, key=lambda key: (key != "model", key))  # whose settings they are comes first

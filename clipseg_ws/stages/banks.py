@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -42,7 +43,7 @@ def make_bank(
         BankError: a bank of other weights, or without the needed features. SupportError: what cannot be used.
     """
     kinds = kinds_needed(config)
-    if isinstance(supports, (str, Path)) and not Path(supports).is_dir():
+    if isinstance(supports, (str, Path)) and not os.path.isdir(supports):
         supports = load_bank(supports, backbone)
     if isinstance(supports, SupportBank):
         supports.check(backbone, kinds)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 from pathlib import Path
@@ -11,7 +10,10 @@ from typing import Any
 
 import yaml
 
-from clipseg_ws.files import read_text, write_text
+from clipseg_ws.door.documents import parse_json, parse_yaml
+from clipseg_ws.door.errors import InputError
+from clipseg_ws.door.plain import is_file, read_text
+from clipseg_ws.files import write_text
 from clipseg_ws.structures import Vocabulary
 from clipseg_ws.text.class_entries import EXAMPLE
 from clipseg_ws.text.lists import list_vocabularies, nfc
@@ -54,7 +56,7 @@ def looks_like_path(text: str) -> bool:
 
 def read_class_file(path: Path) -> dict[str, Any]:
     """A class file as a document. Raises FileNotFoundError, or ValueError where it is not as documented."""
-    if not path.is_file():
+    if not is_file(path):
         raise FileNotFoundError(f"class file {path} does not exist; give a .yaml or .txt file, or names, {EXAMPLE}")
     kind = path.suffix.lower()
     if kind in (".tsv", ".xml", ".data"):
@@ -62,12 +64,10 @@ def read_class_file(path: Path) -> dict[str, Any]:
     try:
         text = nfc(read_text(path))
         if kind in (".yaml", ".yml", ".json"):
-            document = json.loads(text) if kind == ".json" else yaml.safe_load(text)
+            document = parse_json(text) if kind == ".json" else parse_yaml(text)
             return _from_json(document, path) if kind == ".json" else _mapping(document, path)
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not a readable class file: {error}") from error
     except ValueError as error:
-        raise ValueError(f"{path}: not a readable class file: {error}") from error
+        raise InputError(f"{path}: not a readable class file: {error}") from error
     lines = [line if not line.lstrip().startswith("#") else "" for line in text.splitlines()]
     if kind == ".csv":
         return {"classes": _from_csv(lines, path)}

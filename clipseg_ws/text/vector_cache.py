@@ -1,21 +1,23 @@
 """Text vectors on disk: one safetensors file per (weights, templates) in ``<cache>/text``, one [E] vector a word.
 
-Only new words are encoded. A file is written through a temporary name and `os.replace`: a reader never sees half a
+Only new words are encoded. A file is written through a temporary name: a reader never sees half a
 file, and of two processes writing at once one may lose its new words, which are then encoded again. A file that cannot
 be read counts as empty. torch is imported on call.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import uuid
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from clipseg_ws.door import user_path
+from clipseg_ws.files import TEMPORARY, atomic_write
+from clipseg_ws.together import sweep
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +30,7 @@ def default_cache_dir() -> Path:
     import platformdirs
 
     root = os.environ.get("CLIPSEG_WS_CACHE") or platformdirs.user_cache_dir("clipseg_ws", appauthor=False)
-    return Path(root).expanduser() / "text"
+    return user_path(root) / "text"
 
 
 def _digest(*parts: object) -> str:
@@ -37,7 +39,7 @@ def _digest(*parts: object) -> str:
 
 def cache_file(weights_key: str, templates: Sequence[str], cache_dir: str | Path | None) -> Path:
     """The file of one tower and one list of templates."""
-    folder = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
+    folder = default_cache_dir() if cache_dir is None else user_path(cache_dir)
     return folder / f"{_digest(weights_key, list(templates))}.safetensors"
 
 
@@ -71,15 +73,12 @@ def write_cache(path: Path, fresh: dict[str, torch.Tensor]) -> None:
     from safetensors.torch import save_file
 
     new = {_digest(word): vector.contiguous().clone() for word, vector in fresh.items()}
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent, TEMPORARY, deep=False)
         held = _load_cache(path)  # again: another process may have added words meanwhile
         width = next(iter(new.values())).shape
-        save_file({key: vector for key, vector in held.items() if vector.shape == width} | new, temporary)
-        os.replace(temporary, path)
+        with atomic_write(path) as temporary:
+            save_file({key: vector for key, vector in held.items() if vector.shape == width} | new, temporary)
     except (OSError, SafetensorError) as error:
         warnings.warn(f"text embeddings are not cached in {path.parent}: {error}", RuntimeWarning, stacklevel=3)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()

@@ -37,6 +37,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from clipseg_ws.door import user_path
 from clipseg_ws.structures import Vocabulary, word_key
 from clipseg_ws.text.class_entries import EXAMPLE, check_distinct, class_entries, class_prompts
 from clipseg_ws.text.class_files import as_document, known_name, looks_like_path, read_class_file
@@ -96,7 +97,7 @@ def _document(spec: ClassSpec) -> tuple[dict[str, Any], str]:
         if known is not None:
             return read_prompts(known), f"prompts/{known}.yaml"
         if looks_like_path(spec):
-            return read_class_file(Path(spec.strip()).expanduser()), spec.strip()
+            return read_class_file(user_path(spec.strip())), spec.strip()
         _ask_about_commas(spec)
         return {"classes": spec}, "classes"
     if isinstance(spec, Sequence) and not isinstance(spec, bytes | bytearray):

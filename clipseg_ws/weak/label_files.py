@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +77,7 @@ def read_label_files(
     table = None
     if tags == "folders":
         table = tags_from_folders(sources, names)
-    elif tags is not None and Path(tags).exists():
+    elif tags is not None and os.path.exists(tags):
         table = read_tags(tags, names)
     elif tags is not None:
         if Path(tags).suffix:

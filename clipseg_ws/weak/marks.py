@@ -6,6 +6,7 @@ between folders, no suffix). Scribble PNGs are read when they are looked up, so 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -156,7 +157,7 @@ def read_marks(path: str | Path, names: Names | None = None) -> Marks:
         FileNotFoundError. ValueError: another kind of file, a damaged one, an unknown name, a shape that is no mark.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise FileNotFoundError(f"no marks at {str(path)!r}; allowed: {_allowed()}")
     root = path if path.is_dir() else path.parent
     files = [(file, file.relative_to(root).with_suffix("").as_posix()) for file in _files(path)]

@@ -21,6 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from clipseg_ws.door.errors import InputError
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.text.lists import nfc
 from clipseg_ws.weak.names import split_suffix
@@ -29,7 +30,7 @@ from clipseg_ws.weak.written import Name, Pictures, Place, Written, forms_of, lo
 _MISS = 99
 
 
-class MatchError(ValueError):
+class MatchError(InputError):
     """Entries and pictures that cannot be told apart, or that have nothing to do with one another."""
 
 

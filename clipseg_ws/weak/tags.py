@@ -7,6 +7,7 @@ picture an entry belongs to is decided in ``matching.py``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -68,7 +69,7 @@ def read_tags(path: str | Path, names: Names | None = None) -> Tags:
         FileNotFoundError. ValueError: another kind of file, a damaged one, or a tag that is not in ``names``.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise FileNotFoundError(f"no tags at {str(path)!r}; allowed: {titles(TAG_FORMATS)}")
     found: list[tuple[Path, Found[list[str]]]] = read_files(_files(path), TAG_FORMATS)
     table, known = collect(found), spellings(names)

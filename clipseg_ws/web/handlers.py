@@ -16,6 +16,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from clipseg_ws.door.pictures import open_picture
 from clipseg_ws.output.formats.overlay import overlay
 from clipseg_ws.structures import Support
 from clipseg_ws.web.ask import Answer, answer, table
@@ -32,7 +33,7 @@ from clipseg_ws.web.controls import (
 from clipseg_ws.web.engine import Engine
 from clipseg_ws.web.names import comma_hint, parse_names
 from clipseg_ws.web.opening import is_offered, opening, photo_names, photo_picture, scene_names
-from clipseg_ws.web.pictures import Picture, load_picture
+from clipseg_ws.web.pictures import MAX_PIXELS, Picture, load_picture
 from clipseg_ws.web.recipe import command_call, python_call, write_files
 from clipseg_ws.web.render import (
     BOARD,
@@ -230,7 +231,7 @@ def fitted_mask(path: str, picture: Picture) -> Any:
     from clipseg_ws.fewshot.supports import read_mask
 
     name = Path(path).name
-    with Image.open(path) as image:
+    with open_picture(path, name, max_pixels=MAX_PIXELS) as image:
         size = image.size
     if size not in (picture.image.size, picture.original):
         wanted = " or ".join(f"{w} × {h}" for w, h in dict.fromkeys([picture.original, picture.image.size]))

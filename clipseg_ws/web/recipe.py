@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from clipseg_ws.config import flatten
-from clipseg_ws.files import atomic_write, write_text
+from clipseg_ws.files import atomic_write, write_text, zip_entry
 from clipseg_ws.output.formats.png import write_label_png
 from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.web.ask import Answer, Ask
@@ -105,7 +105,7 @@ def write_files(folder: Path, answer: Answer, model: str, options: Mapping[str, 
     everything = folder / "clipseg_ws_page.zip"
     with atomic_write(everything) as path, zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for file in inside:
-            archive.write(file, file.relative_to(folder).as_posix())
+            archive.writestr(zip_entry(file.relative_to(folder).as_posix()), file.read_bytes())
     return Files(folder / "result.png", folder / "result.json", everything)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -11,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from clipseg_ws.door.documents import read_mapping
+from clipseg_ws.door.errors import reading
+from clipseg_ws.door.pictures import check_size
+from clipseg_ws.door.runs import decode_runs, draw_polygons
 from clipseg_ws.eval.datasets.files import DatasetError
-from clipseg_ws.files import read_text
 from clipseg_ws.structures import IGNORE
 from clipseg_ws.weak.collecting import warn_of
 from clipseg_ws.weak.readers.forms import numbers
@@ -34,8 +36,12 @@ def coco_maps(path: Path, *, empty: bool) -> list[tuple[str, Callable[[], np.nda
     file's order, later ones over earlier ones. ``empty``: pictures without annotation too. Annotations that cannot be
     drawn are left out with a warning that names them.
     """
+    with reading(path, "an instances_*.json of COCO", advice="fetch it again"):
+        return _maps(path, read_mapping(path), empty)
+
+
+def _maps(path: Path, content: dict[str, Any], empty: bool) -> list[tuple[str, Callable[[], np.ndarray]]]:
     tool = decoder()
-    content = json.loads(read_text(path))
     for key in ("images", "annotations", "categories"):
         if key not in content:
             raise DatasetError(f"{str(path)!r} holds no {key}; an instances_*.json is needed")
@@ -46,7 +52,12 @@ def coco_maps(path: Path, *, empty: bool) -> list[tuple[str, Callable[[], np.nda
     warn_of([f"{path}, {problem}" for problem in problems], "left out")
 
     def draw(image: dict[str, Any]) -> np.ndarray:
-        size = (image["height"], image["width"])
+        with reading(path, "an instances_*.json of COCO", advice="fetch it again"):
+            return drawn(image)
+
+    def drawn(image: dict[str, Any]) -> np.ndarray:
+        width, height = check_size(image["width"], image["height"])
+        size = (height, width)
         labels = np.zeros(size, np.uint8)
         wrong = []
         for item in sorted(by_image[image["id"]], key=lambda item: not item.get("iscrowd", 0)):  # stable
@@ -89,18 +100,10 @@ def decode(tool: Any, segmentation: Any, size: tuple[int, int]) -> np.ndarray:
     """[H, W] bool of polygons, an uncompressed or a compressed run-length code. Raises ValueError naming the fault."""
     height, width = size
     if isinstance(segmentation, list):
-        code = tool.merge(tool.frPyObjects(_polygons(segmentation), height, width))
-    elif not isinstance(segmentation, Mapping) or not {"size", "counts"} <= segmentation.keys():
+        return draw_polygons(_polygons(segmentation), size).astype(bool)
+    if not isinstance(segmentation, Mapping) or not {"size", "counts"} <= segmentation.keys():
         raise ValueError(f"segmentation {segmentation!r:.60} is neither polygons nor run lengths")
-    elif tuple(segmentation["size"]) != (height, width):
-        raise ValueError(f"run lengths of {segmentation['size']} in a picture of {[height, width]} (height, width)")
-    elif isinstance(counts := segmentation["counts"], list):
-        if sum(counts) != height * width or min(counts, default=0) < 0:
-            raise ValueError(f"run lengths add up to {sum(counts)}, not to {height} x {width}")
-        code = tool.frPyObjects(segmentation, height, width)
-    else:
-        code = segmentation
-    return np.asarray(tool.decode(code), bool)
+    return decode_runs(segmentation, (height, width)).astype(bool)
 
 
 def lost_pieces(segmentation: Any) -> str:

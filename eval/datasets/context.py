@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from clipseg_ws.door.documents import read_mapping
+from clipseg_ws.door.errors import reading
+from clipseg_ws.door.pictures import check_size
+from clipseg_ws.door.plain import regular, user_path
 from clipseg_ws.eval.datasets import official_count
 from clipseg_ws.eval.datasets.coco_instances import decode, decoder
 from clipseg_ws.eval.datasets.dataset import Dataset, vocabulary_of
@@ -85,7 +88,7 @@ def context_maps(base: Path, source: str | Path | None) -> tuple[Maps, dict[str,
     ``source`` names either; without it ``base`` is searched. The .mat files know no splits.
     """
     for place in (
-        [Path(source).expanduser()] if source is not None else [base / "trainval_merged.json", base / "trainval"]
+        [user_path(source)] if source is not None else [base / "trainval_merged.json", base / "trainval"]
     ):
         if place.is_file():
             return _from_json(place)
@@ -101,25 +104,33 @@ def context_maps(base: Path, source: str | Path | None) -> tuple[Maps, dict[str,
 def _from_mat(path: Path) -> np.ndarray:
     from scipy.io import loadmat
 
-    content = loadmat(str(path))
+    regular(path)
+    with reading(path, "MATLAB's format"):
+        content = loadmat(str(path))
     if "LabelMap" not in content:
         raise DatasetError(f"{str(path)!r} holds no LabelMap; PASCAL Context's trainval/*.mat are needed")
     return context_table()[np.asarray(content["LabelMap"], np.int64)]
 
 
 def _from_json(path: Path) -> tuple[Maps, dict[str, list[str]]]:
+    with reading(path, "PASCAL Context's trainval_merged.json", advice="fetch it again"):
+        return _maps(path, read_mapping(path))
+
+
+def _maps(path: Path, content: dict[str, Any]) -> tuple[Maps, dict[str, list[str]]]:
     tool = decoder()
-    content = json.loads(path.read_text("utf-8"))
     table = context_table()
     by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for item in content["annos_segmentation"]:
         by_image[item["image_id"]].append(item)
 
     def draw(image: dict[str, Any]) -> np.ndarray:
-        size = (image["height"], image["width"])
+        width, height = check_size(image["width"], image["height"])
+        size = (height, width)
         labels = np.zeros(size, np.int64)
         for item in by_image[image["image_id"]]:
-            labels[decode(tool, item["segmentation"], size)] = item["category_id"]
+            with reading(path, "PASCAL Context's trainval_merged.json", advice="fetch it again"):
+                labels[decode(tool, item["segmentation"], size)] = item["category_id"]
         return table[labels]
 
     images = sorted(content["images"], key=lambda image: image["file_name"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from clipseg_ws.door.pictures import open_picture
 from clipseg_ws.eval.datasets.episodes import Episode
 from clipseg_ws.eval.datasets.files import DatasetError
 from clipseg_ws.eval.guard import Labels, Sample, Setting
@@ -103,8 +105,7 @@ class EpisodeSet:
         image = self.image(name)
         if self.size is None:
             return image
-        picture = Image.fromarray(image) if isinstance(image, np.ndarray) else Image.open(image)
-        with picture:
+        with nullcontext(Image.fromarray(image)) if isinstance(image, np.ndarray) else open_picture(image) as picture:
             return np.asarray(picture.convert("RGB").resize(self.size[::-1], Image.Resampling.BILINEAR))
 
     def _resized(self, mask: np.ndarray) -> np.ndarray:

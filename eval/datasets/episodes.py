@@ -11,10 +11,13 @@ import csv
 import gzip
 import hashlib
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipseg_ws.door import reading
+from clipseg_ws.door.tables import csv_rows, read_packed_text
 from clipseg_ws.files import atomic_write
 
 _FIXED = ("fold", "shot", "index", "class_id", "query")
@@ -33,15 +36,18 @@ class Episode:
 
 def read_episodes(path: str | Path) -> tuple[Episode, ...]:
     """Episodes of a list. Raises ValueError for other columns, an empty list, or a mix of folds."""
-    data = Path(path).read_bytes()
-    text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
-    rows = list(csv.reader(io.StringIO(text)))
+    with reading(path, "a list of episodes"):
+        return _episodes([row for _, row in csv_rows(read_packed_text(path), strict=False)], path)
+
+
+def _episodes(rows: Sequence[Sequence[str]], path: str | Path) -> tuple[Episode, ...]:
     shots = len(rows[0]) - len(_FIXED) if rows else 0
     if shots < 1 or tuple(rows[0]) != (*_FIXED, *(f"support_{i + 1}" for i in range(shots))):
         raise ValueError(f"{str(path)!r} has columns {rows[:1]}; expected {','.join(_FIXED)},support_1…support_K")
     episodes = []
     for number, row in enumerate(rows[1:], 2):
-        if len(row) != len(rows[0]) or int(row[1]) != shots:
+        numbers = [row[i] for i in (1, 2, 3)] + ([row[0]] if row[0] else []) if len(row) == len(rows[0]) else [""]
+        if not all(re.fullmatch("[0-9]{1,12}", number) for number in numbers) or int(row[1]) != shots:
             raise ValueError(f"{str(path)!r} line {number}: {row} does not fit {shots} shots")
         episodes.append(Episode(int(row[2]), int(row[3]), row[4], tuple(row[5:]), int(row[0]) if row[0] else None))
     if not episodes or len({episode.fold for episode in episodes}) != 1:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from clipseg_ws.files import atomic_write, read_text
+from clipseg_ws.door import InputError, read_text, user_path
+from clipseg_ws.door.pictures import open_picture
+from clipseg_ws.files import atomic_write
 from clipseg_ws.output.formats.png import read_label_png
 from clipseg_ws.structures import IGNORE
 from clipseg_ws.weak.names import split_suffix
@@ -18,7 +19,7 @@ from clipseg_ws.weak.names import split_suffix
 _EXIF_ORIENTATION = 0x0112
 
 
-class DatasetError(ValueError):
+class DatasetError(InputError):
     """A data set that is missing or incomplete; the message shows the tree that is expected."""
 
 
@@ -47,15 +48,15 @@ def read_truth(path: Path, table: np.ndarray | None = None) -> np.ndarray:
 def _black_and_white(path: Path) -> np.ndarray | None:
     """0 and 1 of a picture of mode 1, None for another or for what is no picture."""
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             return np.asarray(image, np.uint8) if image.mode == "1" else None
-    except (OSError, SyntaxError, Image.DecompressionBombError):
+    except (OSError, InputError):
         return None
 
 
 def unrotated(path: Path) -> Path | np.ndarray:
     """The path, or the pixels [H, W, 3] as stored where EXIF asks for a rotation: official masks know no EXIF."""
-    with Image.open(path) as picture:
+    with open_picture(path) as picture:
         if picture.getexif().get(_EXIF_ORIENTATION, 1) in (0, 1):
             return path
         return np.asarray(picture.convert("RGB"))
@@ -63,7 +64,7 @@ def unrotated(path: Path) -> Path | np.ndarray:
 
 def find_root(root: str | Path, name: str, marker: str, inside: Iterable[str], tree: str) -> Path:
     """The first of ``root`` and ``root/inside…`` that holds ``marker``. Raises DatasetError with the expected tree."""
-    base = Path(root).expanduser()
+    base = user_path(root)
     for candidate in (base, *(base / part for part in inside)):
         if (candidate / marker).exists():
             return candidate

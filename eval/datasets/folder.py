@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from clipseg_ws.door import user_path
+from clipseg_ws.door.pictures import open_picture
 from clipseg_ws.eval.datasets.dataset import Dataset
 from clipseg_ws.eval.datasets.files import DatasetError, need, read_truth
 from clipseg_ws.eval.guard import Setting
@@ -31,7 +32,7 @@ def folder(name: str, root: str | Path, split: str | None, setting: Setting, pro
     Every picture has the mask of its name (``a.jpg`` and ``a.png`` need ``a.jpg.png`` and ``a.png.png``). Raises
     DatasetError for pictures without one, and where a class never occurs because its pixels seem to be 255.
     """
-    base = need(Path(root).expanduser(), name, TREE)
+    base = need(user_path(root), name, TREE)
     images, masks = need(base / "images", name, TREE), need(base / "masks", name, TREE)
     vocabulary = parse_classes(prompts or str(need(base / "classes.yaml", name, TREE)))
     try:
@@ -82,9 +83,9 @@ def _labels_in(path: Path) -> set[int]:
     Raises DatasetError for a palette picture whose numbers are no labels.
     """
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             coloured = numbers_are_colours(image)
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, ValueError):
         return set()
     if coloured:
         raise DatasetError(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from clipseg_ws.door.pictures import open_picture
+from clipseg_ws.door.plain import read_text, user_path
 from clipseg_ws.eval.datasets import official_count
 from clipseg_ws.eval.datasets.episode_set import EpisodeSet
 from clipseg_ws.eval.datasets.episodes import Episode, draw_episodes
@@ -50,13 +51,13 @@ def fss1000(
 
 def read_grey(path: Path) -> np.ndarray:
     """[H, W] uint8 brightness; FSS-1000 stores its masks as grey or colour pictures."""
-    with Image.open(path) as picture:
+    with open_picture(path) as picture:
         return np.asarray(picture.convert("L"))
 
 
 def _fss_root(root: str | Path, name: str) -> Path:
     """The folder that holds the class folders."""
-    base = Path(root).expanduser()
+    base = user_path(root)
     inside = ("FSS-1000", "fewshot_data/fewshot_data", "fewshot_data", "")
     for candidate in (base / part for part in inside):
         if any(candidate.glob("*/1.jpg")):
@@ -68,7 +69,7 @@ def _fss_classes(base: Path, listed: tuple[Episode, ...] | None, name: str) -> l
     """Test classes in order: of test.txt, else of the frozen list (which holds all of them), else every folder."""
     file = base / "test.txt"
     if file.is_file():
-        return sorted(line.strip() for line in file.read_text("utf-8").splitlines() if line.strip())
+        return sorted(line.strip() for line in read_text(file).splitlines() if line.strip())
     if listed:
         found = {e.class_id: e.query.split("/")[0] for e in listed}
         if sorted(found) != list(range(FIRST_TEST, FIRST_TEST + len(found))):

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from clipseg_ws.door.plain import user_path
 from clipseg_ws.eval.datasets import PREPARATIONS
 from clipseg_ws.output.formats.png import write_label_png
 
@@ -45,7 +46,7 @@ def prepare(
         raise ValueError(f"unknown preparation {task!r}; choose from {', '.join(PREPARATIONS)}")
     module, _, name = PREPARATIONS[task].partition(":")
     plan: Callable[[Path, str | Path | None], Plan] = getattr(import_module(module), name)
-    jobs, finish = plan(Path(root).expanduser(), source)
+    jobs, finish = plan(user_path(root), source)
     waiting = [(path, make) for path, make in jobs if overwrite or not path.exists()]
     with ThreadPoolExecutor(workers) as pool:
         done = pool.map(lambda job: write_label_png(job[1](), job[0]), waiting)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from clipseg_ws.door.plain import user_path
 from clipseg_ws.eval.datasets import official_count
 from clipseg_ws.eval.datasets.dataset import Dataset, subset_of, vocabulary_of
 from clipseg_ws.eval.datasets.files import (
@@ -164,7 +165,7 @@ def augmented(root: Path, source: str | Path | None) -> Plan:
     base = find_root(root, "voc-aug", "JPEGImages", ("VOC2012", "VOCdevkit/VOC2012"), TREE)
     if source is None:
         raise DatasetError("voc-aug needs --source: SBD's folder (with cls/*.mat), or a folder of ready .png masks")
-    folder = Path(source).expanduser()
+    folder = user_path(source)
     mats = next((f for f in (folder / "cls", folder / "dataset" / "cls", folder) if any(f.glob("*.mat"))), None)
     if mats is not None:
         found = {path.stem: partial(_read_sbd, path) for path in sorted(mats.glob("*.mat"))}

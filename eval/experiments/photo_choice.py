@@ -20,9 +20,10 @@ from clipseg_ws.config import parse_settings
 from clipseg_ws.eval.datasets.files import DatasetError
 from clipseg_ws.eval.experiments.photo_measure import Models, Photos, Task
 from clipseg_ws.eval.experiments.photo_rows import Row
-from clipseg_ws.eval.tables import locked, read_table, records, write_table
+from clipseg_ws.eval.tables import read_table, records, write_table
 from clipseg_ws.files import atomic_write
 from clipseg_ws.registry import split_outside
+from clipseg_ws.together import locked
 
 Grid = Mapping[str, Sequence[Any]]
 COLUMNS = (

@@ -23,7 +23,8 @@ from clipseg_ws.eval.experiments import photo_choice
 from clipseg_ws.eval.experiments.photo_measure import Models, Photos, Task
 from clipseg_ws.eval.experiments.photo_rows import Row, all_rows, chosen_rows
 from clipseg_ws.eval.run.identity import commit
-from clipseg_ws.eval.tables import locked, read_table, records, write_table
+from clipseg_ws.eval.tables import read_table, records, write_table
+from clipseg_ws.together import locked
 
 CLASSES = ("background", "cat", "cow", "dog", "horse", "person", "sheep")
 COLUMNS = (

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from clipseg_ws.door.pictures import open_picture
 from clipseg_ws.eval.guard import Sample
 from clipseg_ws.eval.predictors import Prediction
 
@@ -56,7 +56,7 @@ class Noise:
         if isinstance(sample.image, np.ndarray):
             height, width = sample.image.shape[:2]
         else:
-            with Image.open(sample.image) as picture:
+            with open_picture(sample.image) as picture:
                 width, height = picture.size
         seed = int.from_bytes(hashlib.sha256(f"{self.seed}/{sample.id}".encode()).digest()[:8], "big")
         low = 0 if sample.background else 1

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from clipseg_ws.door.pictures import open_picture
 from clipseg_ws.eval.datasets.dataset import Dataset
 from clipseg_ws.eval.datasets.episode_set import EpisodeSet
 from clipseg_ws.eval.predictors import Predictor
@@ -49,7 +50,7 @@ def triptych(dataset: Dataset | EpisodeSet, predictor: Predictor, id: str) -> Im
     if isinstance(sample.image, np.ndarray):
         picture = Image.fromarray(sample.image)
     else:
-        with Image.open(sample.image) as file:
+        with open_picture(sample.image) as file:
             picture = file.convert("RGB")
     panels = [picture, *(_overlay(picture, map_, sample.classes.names) for map_ in (dataset.truth(id), labels))]
     small = [panel.resize((WIDTH, max(1, round(panel.height * WIDTH / panel.width)))) for panel in panels]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}
@@ -62,7 +64,9 @@ Block = Heading | Text | Warnings | Table | Picture
 
 def _plain(text: str) -> str:
     """Text that Markdown shows as it is."""
-    return "".join("\\" + c if c in "\\`*_{}[]<>|#" else c for c in text).replace("\n", " ")
+    escaped = "".join("\\" + c if c in "\\`*_{}[]<>|#!~@" else c for c in text)
+    unlinked = re.sub(r":(?=/)|(?<=www)\.", r"\\\g<0>", escaped, flags=re.IGNORECASE)  # GitHub links bare addresses
+    return " ".join(unlinked.splitlines())
 
 
 def markdown(blocks: Sequence[Block], folder: Path) -> str:
@@ -76,7 +80,7 @@ def markdown(blocks: Sequence[Block], folder: Path) -> str:
         elif isinstance(block, Warnings):
             out.append("\n".join(f"> **Warning:** {_plain(line)}  " for line in block.lines))
         elif isinstance(block, Picture):
-            out.append(f"![{_plain(block.title)}]({block.path.relative_to(folder).as_posix().replace(' ', '%20')})")
+            out.append(f"![{_plain(block.title)}]({quote(block.path.relative_to(folder).as_posix())})")
         else:
             lines = [block.header, ["---"] * len(block.header)]
             rows = [[_plain(c) for c in row] for row in block.rows]

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
+from clipseg_ws.door.documents import read_yaml
 from clipseg_ws.eval.datasets import AVG8
 from clipseg_ws.eval.report import plots
 from clipseg_ws.eval.report.pages import Block, Heading, Picture, Table, Text, Warnings, markdown, page
 from clipseg_ws.eval.report.published import against_presets, means, same_task, warnings
 from clipseg_ws.eval.tables import CLASS_COLUMNS, COLUMNS, SWEEP_COLUMNS, read_table, records
-from clipseg_ws.files import write_text
+from clipseg_ws.files import file_name, write_text
 
 HEADER = (
     "method",
@@ -81,7 +81,7 @@ def _group(results: Path, files: Path, dataset: str, setting: str, rows: pd.Data
     if cautions:
         blocks.append(Warnings(cautions))
     own = rows[rows["run_id"] != ""].set_index("run_id")
-    stem = f"{dataset}_{setting}"
+    stem = file_name(f"{dataset}_{setting}")
     blocks += _sweeps(results, files / f"{stem}_thresholds.png", own)
     blocks += _classes(results, files / f"{stem}_classes.png", own["label"])
     for run, label in own["label"].items():
@@ -119,8 +119,8 @@ def _table(rows: pd.DataFrame, published: pd.DataFrame) -> Table:
 
 
 def _config(results: Path, run: str) -> dict[str, Any]:
-    path = results / "configs" / f"{run}.yaml"
-    config: dict[str, Any] = yaml.safe_load(path.read_text("utf-8")) if run and path.is_file() else {}
+    path = results / "configs" / f"{file_name(run)}.yaml"
+    config: dict[str, Any] = read_yaml(path) if run and path.is_file() else {}
     return config
 
 
@@ -168,6 +168,7 @@ def _classes(results: Path, path: Path, labels: pd.Series[str]) -> list[Block]:
 
 def _gallery(results: Path, files: Path, run: str, label: str) -> list[Block]:
     """Worst and best pictures of a run: picture, truth, prediction."""
+    run = file_name(run)
     found = sorted((results / "gallery" / run).glob("*.jpg"), key=lambda p: (p.name.startswith("best"), _rank(p)))
     blocks: list[Block] = [Heading(f"{label}: worst and best pictures", 3)] if found else []
     for path in found:

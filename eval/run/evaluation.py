@@ -18,8 +18,8 @@ from clipseg_ws.eval.run.local_engine import Run, RunFailed, run_pass
 from clipseg_ws.eval.run.results import write_results
 from clipseg_ws.eval.run.scorer import Scorer
 from clipseg_ws.eval.run.state import RunState
-from clipseg_ws.eval.tables import locked
 from clipseg_ws.run.shards import WHOLE
+from clipseg_ws.together import locked
 
 __all__ = ["Options", "RunFailed", "evaluate"]
 

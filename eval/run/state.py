@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from clipseg_ws.files import atomic_write
+from clipseg_ws.door import InputError, reading
+from clipseg_ws.door.documents import parse_json
+from clipseg_ws.door.state import checked_archive
+from clipseg_ws.files import write_arrays
+
+PLAIN = ("failed", "seconds", "total", "memory", "code", "finished")
 
 
 @dataclass
@@ -38,19 +42,21 @@ class RunState:
 
     def save(self, path: Path) -> None:
         """Write everything through a temporary name."""
-        plain = {key: getattr(self, key) for key in ("failed", "seconds", "total", "memory", "code", "finished")}
+        plain = {key: getattr(self, key) for key in PLAIN}
         arrays = {f"{name}/{key}": value for name, meter in self.meters.items() for key, value in meter.state().items()}
         head = json.dumps(plain | {"read": sorted(self.read), "ids": list(self.scores)})
         arrays |= {"head": np.frombuffer(head.encode(), np.uint8), "scores": np.array(list(self.scores.values()))}
-        with atomic_write(path) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
+        write_arrays(path, arrays)
 
     def load(self, path: Path) -> None:
         """Go on from a saved state, into meters of the same kinds. Raises ValueError for others."""
+        with reading(path, "the state of a run", advice="delete it; its pictures are then done again"):
+            self._load(path)
+
+    def _load(self, path: Path) -> None:
+        checked_archive(path)
         with np.load(path, allow_pickle=False) as arrays:
-            head = json.loads(arrays["head"].tobytes())
+            head = parse_json(arrays["head"].tobytes())
             for name, meter in self.meters.items():
                 keys = [key for key in arrays.files if key.startswith(f"{name}/")]
                 if not keys:
@@ -59,7 +65,10 @@ class RunState:
             values = arrays["scores"].tolist()
         self.scores = dict(zip(head.pop("ids"), values, strict=True))
         self.read = set(head.pop("read"))
-        for key, value in head.items():
+        for key in PLAIN:
+            value, kind = head[key], type(getattr(self, key))
+            if not isinstance(value, (int, float) if kind is float else kind):
+                raise InputError(f"its {key} is {type(value).__name__}", file=path)
             setattr(self, key, value)
 
     def merge(self, other: RunState) -> None:

@@ -82,7 +82,7 @@ def test_a_bank_is_made_extended_and_used_alone(photos, tmp_path):
         (["{}/5.jpg", "--support", "{}/2.jpg", "{}/none.png"], "there is no mask"),
         (["{}/5.jpg", "--support", "{}/2.jpg", "{}/boat.png", "boat", "-c", "dragon"], "none of which is among"),
         (["{}/5.jpg", "--support", "{}/2.jpg", "{}/boat.png", "boat", "--method", "sclip"], "takes no supports"),
-        (["{}/5.jpg", "--bank", "{}/2.jpg"], "damaged or no support bank"),
+        (["{}/5.jpg", "--bank", "{}/2.jpg"], "not a support bank"),
     ],
 )
 def test_errors(photos, tmp_path, args, message):

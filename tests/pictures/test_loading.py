@@ -35,12 +35,17 @@ def test_order_failures_and_how_far_ahead():
         list(load_ahead(range(5), load))
 
 
-def test_other_errors_are_raised():
+def test_whatever_is_raised_costs_one_item():
     def load(number):
-        raise KeyError(number)
+        if number == 1:
+            raise MemoryError("too much")
+        return number
 
-    with pytest.raises(KeyError):
-        list(load_ahead([1], load, lambda item, error: None))
+    failed = []
+    found = list(load_ahead([0, 1, 2], load, lambda item, error: failed.append((item, type(error)))))
+    assert found == [(0, 0), (2, 2)] and failed == [(1, MemoryError)]
+    with pytest.raises(MemoryError):
+        list(load_ahead([1], load))
 
 
 @given(st.lists(st.integers(0, 3), max_size=60), st.integers(1, 4))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -92,7 +95,7 @@ def test_bad_files_say_which_and_why(tmp_path):
     for name, reason in cases:
         with pytest.raises(ImageError, match=rf"{name}.*{reason}"):
             read_image(tmp_path / name)
-    with pytest.raises(ImageError, match="directory"):
+    with pytest.raises(ImageError, match="a folder, no regular file"):
         read_image(tmp_path)
 
 
@@ -172,3 +175,23 @@ def test_sixteen_bits_are_rounded_to_the_nearest_of_eight():
     values = np.arange(0, 65536, 37, dtype=np.uint16).reshape(1, -1)
     got = np.asarray(to_rgb(Image.fromarray(values)))[0, :, 0]
     assert got.tolist() == [round(int(v) / 257) for v in values[0]]  # v / 257 is never half way
+
+
+def test_the_time_of_a_download_is_limited_as_a_whole():
+    """A server that sends a byte now and then, in the headers too, never meets the library's own timeout."""
+
+    def trickle():
+        place, _ = listener.accept()
+        with place, suppress(OSError):
+            place.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            while not done.wait(0.05):
+                place.sendall(b"a")
+
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=trickle, daemon=True).start()
+        start = time.monotonic()
+        with pytest.raises(ImageError, match=r"longer than timeout=0\.3 s"):
+            read_image(f"http://127.0.0.1:{listener.getsockname()[1]}/a.png", timeout=0.3)
+        assert time.monotonic() - start < 20
+        done.set()

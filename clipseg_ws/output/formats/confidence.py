@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from clipseg_ws.door.pictures import open_picture
 from clipseg_ws.files import atomic_write
 from clipseg_ws.pictures.written import png_note
 from clipseg_ws.stored import to_bytes
@@ -24,5 +25,5 @@ def write(result: Result, path: Path, files: Sequence[str]) -> None:
 
 def read_confidence(path: str | Path) -> npt.NDArray[np.uint8]:
     """[H, W] uint8 as ``write`` made it: 255 times the confidence."""
-    with Image.open(path) as image:
+    with open_picture(path) as image:
         return np.asarray(image.convert("L"))

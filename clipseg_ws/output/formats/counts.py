@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipseg_ws.files import write_text
+from clipseg_ws.files import csv_cell, write_text
 from clipseg_ws.output.table import rows
 from clipseg_ws.structures import Result
 
@@ -19,5 +19,5 @@ def write(result: Result, path: Path, files: Sequence[str]) -> None:
     writer.writerow(("label", "name", "pixels", "share", "score"))
     for label, name, share, score in sorted(rows(result), key=lambda row: row.label):
         pixels = int((result.labels == label).sum())
-        writer.writerow((label, name, pixels, f"{share:.6f}", "" if score is None else score))
+        writer.writerow((label, csv_cell(name), pixels, f"{share:.6f}", "" if score is None else score))
     write_text(path, text.getvalue())

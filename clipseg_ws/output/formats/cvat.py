@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
-from clipseg_ws.files import atomic_write
+from clipseg_ws.files import atomic_write, zip_entry
 from clipseg_ws.output.items import Items, Labels, check_labels, stems
 from clipseg_ws.output.palette import ignored_name
 from clipseg_ws.stored import voc_palette
@@ -43,14 +43,18 @@ def write_cvat(path: str | Path, items: Items, names: Sequence[str]) -> int:
             labels = item.labels
             check_labels(labels, names)
             done.append(stem)
-            archive.writestr(f"SegmentationClass/{stem}.png", _png(colours[labels]))
+            archive.writestr(_entry(f"SegmentationClass/{stem}.png"), _png(colours[labels]))
             objects = _objects(labels)
             shades = voc_palette(max(256, int(objects.max(initial=0)) + 1))
-            archive.writestr(f"SegmentationObject/{stem}.png", _png(shades[objects]))
+            archive.writestr(_entry(f"SegmentationObject/{stem}.png"), _png(shades[objects]))
         lines = [f"{name}:{','.join(map(str, colours[label].tolist()))}::\n" for label, name in _declared(names)]
-        archive.writestr("labelmap.txt", "# label:color_rgb:parts:actions\n" + "".join(lines))
-        archive.writestr("ImageSets/Segmentation/default.txt", "".join(f"{stem}\n" for stem in done))
+        archive.writestr(_entry("labelmap.txt"), "# label:color_rgb:parts:actions\n" + "".join(lines))
+        archive.writestr(_entry("ImageSets/Segmentation/default.txt"), "".join(f"{stem}\n" for stem in done))
     return len(done)
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    return zip_entry(name, zipfile.ZIP_DEFLATED)
 
 
 def _declared(names: Sequence[str]) -> Iterator[tuple[int, str]]:

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from clipseg_ws.door.errors import InputError
+from clipseg_ws.door.pictures import open_picture
 from clipseg_ws.files import atomic_write
 from clipseg_ws.pictures.written import png_note
 from clipseg_ws.stored import voc_palette
@@ -50,12 +52,10 @@ def read_label_png(path: str | Path) -> npt.NDArray[Any]:
     Raises ValueError for a colour picture or a damaged file, FileNotFoundError for none.
     """
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             mode, values = image.mode, np.asarray(image)
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # decoders raise anything on damaged bytes
-        raise ValueError(f"cannot read {str(path)!r}: {error}") from error
+    except InputError as error:
+        raise InputError(f"cannot read {error}") from error
     if mode not in ("P", "L", "I;16", "I"):
         raise ValueError(f"{str(path)!r} has mode {mode}: not labels; allowed are palette and grey PNG")
     return values if values.dtype == np.uint8 else values.astype(np.int32)

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags
 from tqdm import tqdm
 
+from clipseg_ws.door.pictures import open_picture
 from clipseg_ws.files import ErrorsCsv
 from clipseg_ws.heads.augment import AugmentedData
 from clipseg_ws.heads.data import HeadData, Targets, check_counts, count_pixels
@@ -162,7 +163,7 @@ def size_in_header(source: Source) -> tuple[int, int] | None:
     if is_url(source.location):
         return None
     try:
-        with Image.open(source.location) as image:
+        with open_picture(source.location) as image:
             width, height = image.size
             turned = image.getexif().get(ExifTags.Base.Orientation) in TURNED
     except Exception:

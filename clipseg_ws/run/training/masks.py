@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from clipseg_ws.backbones.blocks import block_attentions
+from clipseg_ws.door.plain import read_text
+from clipseg_ws.door.state import read_record
 from clipseg_ws.heads.base import Head
 from clipseg_ws.heads.data import HeadData, Targets
 from clipseg_ws.heads.features import FeatureSpec, encode_tokens, pixel_batch, shrink_target
@@ -121,13 +123,16 @@ def open_masks(directory: str | Path) -> MaskFolder:
             f"{str(directory)!r} holds no classes.txt; a folder of `clipseg-ws pseudo` is needed, or classes.txt with "
             "'background' and a class a line beside masks/<picture>.png"
         )
-    lines = [line.strip() for line in listed.read_text("utf-8").splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(listed).splitlines() if line.strip()]
     if len(lines) < 2 or lines[0] != "background":
         raise ValueError(f"{str(listed)!r} must name 'background' first and then a class a line, got {lines[:3]}")
     settings = directory / "settings.json"
-    known = json.loads(settings.read_text("utf-8"))["settings"] if settings.is_file() else {}
+    known: Any = {}
+    if settings.is_file():
+        known = read_record(settings, ["settings"], "delete it, and say --threshold")["settings"]
     masks = directory / "masks" if (directory / "masks").is_dir() else directory
-    return MaskFolder(masks, tuple(lines[1:]), str(known.get("refine", "")), settings.is_file())
+    refine = known.get("refine", "") if isinstance(known, Mapping) else ""
+    return MaskFolder(masks, tuple(lines[1:]), str(refine), settings.is_file())
 
 
 def shrink_targets(

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 from xml.etree import ElementTree
 
-from clipseg_ws.files import read_text
+from clipseg_ws.door.documents import parse_json, read_xml
+from clipseg_ws.door.errors import InputError, one_line, reason
+from clipseg_ws.door.pictures import check_size
+from clipseg_ws.door.plain import read_text
 from clipseg_ws.registry import Registry
 from clipseg_ws.structures import WeakLabels
 from clipseg_ws.weak import titles
 from clipseg_ws.weak.written import Name
 
 Box: TypeAlias = tuple[str, float, float, float, float]  # name, x0, y0, x1, y1
+FAR = 1e7  # of a coordinate; no picture reaches it
 Content = TypeVar("Content")
 
 
@@ -104,10 +106,16 @@ def read_file(path: Path, place: str, table: Registry) -> Any:
                 return reader.read(content, place)
         raise KeyError(_described(content))
     except (KeyError, TypeError, AttributeError, IndexError) as error:
-        allowed = titles(table)
-        raise ValueError(f"{str(path)!r} is none of the known forms ({error!r}); allowed: {allowed}") from error
+        allowed, shown = titles(table), one_line(repr(error), 120)
+        raise InputError(f"{str(path)!r} is none of the known forms ({shown}); allowed: {allowed}") from error
+    except FileNotFoundError:
+        raise
+    except InputError as error:
+        raise error if error.file else InputError(str(error), file=path) from error
     except ValueError as error:
-        raise ValueError(f"{str(path)!r}: {error}") from error
+        raise InputError(str(error), file=path) from error
+    except Exception as error:  # numbers beyond all measure, nesting, memory
+        raise InputError(f"cannot be read: {reason(error)}", file=path) from error
 
 
 def read_files(files: Iterable[tuple[Path, str]], table: Registry) -> list[tuple[Path, Found[Any]]]:
@@ -149,10 +157,12 @@ def numbers(values: Iterable[Any]) -> tuple[float, ...]:
     """Finite numbers out of what a file holds. Raises ValueError."""
     try:
         found = tuple(float(value) for value in values)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"no numbers: {error}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"no numbers: {one_line(error, 120)}") from error
     if not all(math.isfinite(value) for value in found):
         raise ValueError(f"numbers that are not finite: {found}")
+    if not all(-FAR <= value <= FAR for value in found):
+        raise ValueError(f"numbers that lie in no picture: {found}")
     return found
 
 
@@ -170,39 +180,37 @@ def turned_corners(x: float, y: float, width: float, height: float, degrees: flo
 
 
 def stated_size(height: Any, width: Any) -> tuple[int, int] | None:
-    """(H, W) where both are above 0; tools write 0 or null for what they do not know."""
+    """(H, W) where both are above 0; tools write 0 or null for what they do not know.
+
+    Raises InputError for a size that no picture has.
+    """
     try:
         size = (int(float(height)), int(float(width)))
     except (TypeError, ValueError, OverflowError):
         return None
-    return size if min(size) > 0 else None
+    if min(size) < 1:
+        return None
+    check_size(size[1], size[0])
+    return size
 
 
 def load_json(path: Path) -> Any:
-    """JSON, or JSON lines (a value a line) as a list. Raises ValueError for what is neither."""
+    """JSON, or JSON lines (a value a line) as a list. Raises InputError for what is neither."""
+    text = read_text(path)
     try:
-        text = read_text(path)
-    except ValueError as error:
-        raise ValueError(f"not JSON: {error}") from error
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        lines = [line for line in text.splitlines() if line.strip()]
+        return parse_json(text, path)
+    except InputError as error:
+        lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        if len(lines) < 2:
+            raise
         try:
-            if len(lines) > 1:
-                return [json.loads(line) for line in lines]
-        except ValueError as fault:
+            return [parse_json(line, path, f"JSON (line {number})") for number, line in lines]
+        except InputError:
             if path.suffix.lower() == ".jsonl":
-                raise ValueError(f"not JSON lines: {fault}") from fault
-        raise ValueError(f"not JSON: {error}") from error
+                raise
+            raise error from None
 
 
 def load_xml(path: Path) -> ElementTree.Element:
-    """The root, in whatever encoding the file declares. Raises ValueError for what is not XML."""
-    declared = re.match(rb"\s*<\?xml[^>]*encoding=[\"']([\w.:-]+)[\"']", path.read_bytes()[:200])
-    encoding = declared[1].decode("ascii").lower() if declared else "utf-8"
-    try:
-        text = read_text(path) if encoding.startswith("utf") else path.read_bytes().decode(encoding)
-        return ElementTree.fromstring(re.sub(r"^\s*<\?xml[^>]*\?>", "", text))
-    except (ElementTree.ParseError, LookupError, ValueError) as error:
-        raise ValueError(f"not XML: {error}") from error
+    """The root, in whatever encoding the file declares. Raises InputError for what is not XML."""
+    return read_xml(path)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from clipseg_ws.door.pictures import open_picture
 from clipseg_ws.stored import voc_palette
 from clipseg_ws.structures import IGNORE
 from clipseg_ws.weak.readers.forms import Found, Marked, Reader
@@ -27,7 +28,7 @@ def read_scribbles(path: str | Path, names: Sequence[str] | None = None) -> npt.
     Raises ValueError for other colours, or a label beyond ``names``.
     """
     try:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             if image.mode not in ("P", "L", "RGB", "RGBA"):
                 raise ValueError(f"mode {image.mode}")
             image.load()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipseg_ws.files import read_text
+from clipseg_ws.door import read_text
+from clipseg_ws.door.tables import csv_rows
 from clipseg_ws.weak.names import is_number, split_suffix, split_tags
 from clipseg_ws.weak.readers.forms import Found, Reader, Tagged
 from clipseg_ws.weak.written import Name
@@ -42,10 +41,8 @@ def load(path: Path) -> Table:
         said = re.match(r"sep=(.)\r?\n?", text, re.IGNORECASE)  # Excel's own first line
         text = text[said.end() :] if said else text
         sign = said[1] if said else "\t" if path.suffix.lower() == ".tsv" else _sign(text)
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=sign, strict=True)
-        rows = [(reader.line_num + bool(said), row) for row in reader if any(cell.strip() for cell in row)]
-        return Table(rows, sign)
-    except (csv.Error, ValueError) as error:
+        return Table([(line + bool(said), row) for line, row in csv_rows(text, sign)], sign)
+    except ValueError as error:
         raise ValueError(f"not a UTF-8 CSV file: {error}") from error
 
 
