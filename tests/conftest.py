@@ -14,6 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # What is installed is tested, not the folders of the checkout: here (python -m pytest) and in child processes.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
 os.environ["PYTHONSAFEPATH"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, in what they start too
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
 SHARED = ROOT.parent / "shared"
 
 
