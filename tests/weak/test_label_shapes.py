@@ -129,7 +129,7 @@ def test_json_lines(tmp_path):
     text = "\n".join(map(json.dumps, lines)) + "\n\n"
     for name in ("t.jsonl", "t.json"):
         assert dict(read_tags(write(tmp_path / name, text))) == {"a": ("tree",), "b": ("mushroom",)}
-    with pytest.raises(ValueError, match=r"t\.jsonl.*not JSON lines"):
+    with pytest.raises(ValueError, match=r"t\.jsonl.*not JSON \(line 4\)"):
         read_tags(write(tmp_path / "t.jsonl", text + "{broken\n"))
     studio = "\n".join(json.dumps(task(region(), image=f"{name}.png")) for name in "ab")
     assert set(read_marks(write(tmp_path / "ls.json", studio))) == {"a", "b"}
