@@ -75,7 +75,8 @@ def test_links_and_tags_in_reports_are_text(tmp_path):
     blocks = [Heading(words), Text(words), Warnings([words]), Table([words], [[words]], frozenset())]
     html, text = page(blocks, words), markdown(blocks, tmp_path)
     assert "<script>" not in html and "<script>" not in text
-    assert not re.search(r"(?<!\\)\]\(", text) and "http://" not in text and "www.evil" not in text and "me@evil" not in text
+    assert not re.search(r"(?<!\\)\]\(", text) and "http://" not in text
+    assert "www.evil" not in text and "me@evil" not in text
 
 
 @pytest.mark.parametrize("name", ["../a", "/a", "a/../../b", "", ".."])
