@@ -20,6 +20,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, in what they
 SHARED = ROOT.parent / "shared"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """`pytest` without a path runs in up to four processes where pytest-xdist is there; with a path, or -n0, in one."""
+    option, cores = config.option, os.cpu_count() or 1
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if whole and cores > 1 and config.pluginmanager.hasplugin("xdist") and option.numprocesses is None:
+        option.numprocesses, option.dist = min(4, cores), "loadfile"
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The developers' data folder beside the checkout; a clone on a user's machine has none."""
