@@ -2,7 +2,8 @@
 
 Every place in the code that an operator can change counts once, and one of its changes is drawn, so that a sum (eleven
 other operators, most of which raise at once) weighs as much as a number. Left out are places where a change moves no
-number: annotations, decorators, the messages of ``raise`` and the keywords ``KEYWORDS``.
+number: annotations, decorators, messages of ``raise``, the keywords ``KEYWORDS``, and the ``*`` of a signature (which
+Cosmic Ray takes for a product).
 """
 
 from __future__ import annotations
@@ -42,6 +43,13 @@ def without_numbers(source: str) -> list[Span]:
     return spans
 
 
+def is_marker(source: str, start: tuple[int, int], name: str) -> bool:
+    """Whether a "product" is the bare ``*`` (or ``/``) between the parameters of a function."""
+    line = source.splitlines()[start[0] - 1]
+    before, after = line[: start[1]].rstrip(), line[start[1] + 1 :].lstrip()
+    return name == "ReplaceBinaryOperator" and (after[:1] in (",", "") or before[-1:] in ("", ",", "("))
+
+
 def family(operator: str) -> str:
     """core/ReplaceBinaryOperator_Add_Sub -> ReplaceBinaryOperator: what counts as one kind of change of a place."""
     return re.sub(r"_.*", "", operator.removeprefix("core/"))
@@ -61,14 +69,18 @@ class Sample(FilterApp):  # type: ignore[misc]
         """Mark everything but ``args.number`` drawn changes as skipped; print how many places there are."""
         places = defaultdict(list)
         left_out: dict[str, list[Span]] = {}
+        sources: dict[str, str] = {}
         items = list(work_db.pending_work_items)
         for item in items:
             change = item.mutations[0]
             path = str(change.module_path)
             if path not in left_out:
-                left_out[path] = without_numbers(Path(path).read_text())
+                sources[path] = Path(path).read_text()
+                left_out[path] = without_numbers(sources[path])
             start = tuple(change.start_pos)
             name = family(change.operator_name)
+            if is_marker(sources[path], start, name):
+                continue
             if name == "RemoveDecorator" or any(low <= start < high for low, high in left_out[path]):
                 continue
             places[path, start, tuple(change.end_pos), name].append(item)
