@@ -122,6 +122,12 @@ def wrap(model: Any, **settings: Any) -> Backbone:
         UnsupportedBackbone: a class that no family reads, a tower without attention between patches, or a text tower
             whose tokenizer is not CLIP's where none is given.
     """
+    from clipseg_ws.backbones.plain_clip import PlainClip
+
+    if isinstance(model, PlainClip):
+        from clipseg_ws.backbones.wrap_openclip import wrap_open_clip
+
+        return wrap_open_clip(model, **settings)
     for kind in type(model).__mro__:
         entry = MODELS.get(f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}")
         if entry is not None:

@@ -63,11 +63,11 @@ def check_tokenizer(folder: Path) -> None:
     path = next((folder / name for name in TOKENIZER_FILES if (folder / name).is_file()), None)
     if path is None:
         return
-    from open_clip.tokenizer import SimpleTokenizer
+    from clipseg_ws.backbones.words import clip_tokenizer_module
 
     content = read_json(path)
     found = (content.get("model") or {}).get("vocab") if path.name == "tokenizer.json" else content
-    wanted = SimpleTokenizer().encoder  # its two special tokens are spelled differently in the files
+    wanted = clip_tokenizer_module().SimpleTokenizer().encoder  # its two special tokens are spelled differently in the files
     same = sum(found.get(token) == index for token, index in wanted.items()) if isinstance(found, dict) else 0
     if same < 0.99 * len(wanted):
         raise ValueError(
