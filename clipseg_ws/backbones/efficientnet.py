@@ -3,8 +3,8 @@
 Names of weights and numbers are timm's (``tests/backbones/test_hybrid.py`` compares them); importing timm takes a
 second and a half, most of it torchvision and torch's compiler.
 
-Paper: Tan & Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019; the Lite variants
-have no squeeze-and-excitation and ReLU6 for Swish, and pad as TensorFlow does.
+Paper: Tan & Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019; the Lite
+variants have no squeeze-and-excitation and ReLU6 for Swish, and pad as TensorFlow does.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ class _Same(nn.Conv2d):
     def __init__(self, inside: int, outside: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         padding = (kernel - 1) // 2 if stride == 1 else 0
         super().__init__(inside, outside, kernel, stride, padding, groups=groups, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Normal numbers by the size of the output, as the paper's code draws them and timm's."""
+        fan = self.kernel_size[0] * self.kernel_size[1] * self.out_channels // self.groups
+        nn.init.normal_(self.weight, 0.0, math.sqrt(2.0 / fan))
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C', ceil(H / stride), ceil(W / stride)]."""
@@ -59,12 +64,12 @@ class _Separable(nn.Module):
         super().__init__()
         self.conv_dw, self.bn1 = _Same(inside, inside, kernel, stride, inside), _Norm(inside)
         self.conv_pw, self.bn2 = _Same(inside, outside, 1), _Norm(outside, active=False)
-        self.short = stride == 1 and inside == outside
+        self.has_skip = stride == 1 and inside == outside
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C', H', W']."""
         out: Tensor = self.bn2(self.conv_pw(self.bn1(self.conv_dw(x))))
-        return out + x if self.short else out
+        return out + x if self.has_skip else out
 
 
 class _Inverted(nn.Module):
@@ -76,12 +81,12 @@ class _Inverted(nn.Module):
         self.conv_pw, self.bn1 = _Same(inside, middle, 1), _Norm(middle)
         self.conv_dw, self.bn2 = _Same(middle, middle, kernel, stride, middle), _Norm(middle)
         self.conv_pwl, self.bn3 = _Same(middle, outside, 1), _Norm(outside, active=False)
-        self.short = stride == 1 and inside == outside
+        self.has_skip = stride == 1 and inside == outside
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C', H', W']."""
         out: Tensor = self.bn3(self.conv_pwl(self.bn2(self.conv_dw(self.bn1(self.conv_pw(x))))))
-        return out + x if self.short else out
+        return out + x if self.has_skip else out
 
 
 class EfficientNetLite(nn.Module):

@@ -2,8 +2,8 @@
 
 A stem that has learned from ImageNet knows edges, textures and parts; the transformer behind it needs to learn only
 what they have to do with words (Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, section 3.1, hybrid
-architecture). The stem is an EfficientNet-Lite (Tan & Le, ICML 2019) with timm's names; its weights are part of the model's own file,
-timm's are never asked for.
+architecture). The stem is an EfficientNet-Lite (Tan & Le, ICML 2019) with timm's names; its weights are part of the
+model's own file, timm's are never asked for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """CLIP as it was published, module for module as in ``open_clip.CLIP``, without what importing open_clip costs.
 
-``import open_clip`` brings timm, torchvision, transformers and torch's compiler: two seconds before the first mask. What
-a plain CLIP needs of it are five modules of torch. Names of weights, numbers and ``repr`` are open_clip's
+``import open_clip`` brings timm, torchvision, transformers and torch's compiler: two seconds before the first mask.
+What a plain CLIP needs of it are five modules of torch. Names of weights, numbers and ``repr`` are open_clip's
 (``tests/backbones/test_plain_clip.py`` compares them), so files, digests and caches are the same. Every configuration
 that asks for more than ``is_plain`` knows is built by open_clip.
 

@@ -66,5 +66,6 @@ def _vocabulary(model: Any) -> int:
 
 def _clip_tokenizer(model: Any) -> Callable[[list[str]], Tensor]:
     holder = model if hasattr(model, "context_length") else model.text
-    tokenizer: Callable[[list[str]], Tensor] = clip_tokenizer_module().SimpleTokenizer(context_length=int(holder.context_length))
+    kind = clip_tokenizer_module().SimpleTokenizer
+    tokenizer: Callable[[list[str]], Tensor] = kind(context_length=int(holder.context_length))
     return tokenizer

@@ -23,6 +23,11 @@ def predict(
 
     found = folder.sources(pictures)
     labels = read_labels(found, names, weak)
+    if head is None:  # a head names its model
+        model = model.named()
+        if (done := folder.finished(model, found, names, labels)) is not None:
+            folder.report(done)
+            return
     segmenter = model.segmenter(head=head)
     asked = ask(segmenter, found, names, labels)
 

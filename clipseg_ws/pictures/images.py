@@ -1,4 +1,4 @@
-"""Whatever a user holds as an RGB picture, and a picture as the pixels that a network takes. torch is imported on call."""
+"""Whatever a user holds as an RGB picture, and a picture as the pixels that a network takes. torch comes on call."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ map. Here T = diag(r) A diag(c) is never made: two scaling vectors and matrix-ve
 from __future__ import annotations
 
 import numpy as np
-import torch
 import scipy  # its parts are imported on first use
+import torch
 from torch import Tensor
 
 from clipseg_ws.activations.gradcam import min_max

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 import scipy  # its parts are imported on first use
+from PIL import Image
 
 from clipseg_ws.files import atomic_write, zip_entry
 from clipseg_ws.output.items import Items, Labels, check_labels, stems
