@@ -58,7 +58,7 @@ def parse_shapes(
         raise ValueError(f"the drawing is too large ({len(text)} characters, at most {MOST_TEXT}); clear a part of it")
     try:
         shapes = tuple(_shape(item, size) for item in json.loads(text))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError("the drawing could not be read; clear it and draw again") from error
     corners = sum(len(shape.corners) for shape in shapes)
     if len(shapes) > MOST_SHAPES or corners > MOST_CORNERS:
