@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
@@ -55,8 +56,12 @@ class Unit:
             yield from ((Source(location, PurePosixPath(name)), None) for location, name in self.files)
             return
         rows = read_tar(self.place) if _is_tar(self.place) else read_rows(self.place, self.groups)
+        seen = Counter[PurePosixPath]()
         for inside, location, data in rows:
             name = PurePosixPath(self.prefix, *[part for part in PurePosixPath(inside).parts if part not in ("/", "..")])
+            seen[name] += 1
+            if seen[name] > 1:  # a tar may hold two members of one name
+                name = name.with_name(f"{name.stem}-{seen[name]}{name.suffix}")
             yield Source(location or f"{self.place}/{inside}", name), data
 
 
