@@ -103,8 +103,7 @@ class Backend:
                 class of the newest drawing is answered.
 
         Raises:
-            InputError: a set-up or task that cannot be used, a picture that cannot be read. ValueError: marks that
-            contradict one another.
+            InputError: a set-up or task that cannot be used, a picture that cannot be read. ValueError: marks that clash.
         """
         setup = read_setup(config)
         question = self._question(setup.vocabulary)

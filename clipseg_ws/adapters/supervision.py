@@ -16,7 +16,7 @@ from clipseg_ws.structures import Support, WeakLabels
 
 
 def to_labels(detections: Any, names: Sequence[str], size: tuple[int, int] | None = None) -> Labels:
-    """[H, W] label map, i + 1 = ``names[i]``; where masks overlap the smaller one is in front.
+    """A label map [H, W], i + 1 = ``names[i]``; where masks overlap the smaller one is in front.
 
     Args:
         detections: with masks. names: of the classes; ``class_id`` i is ``names[i]`` where there is no "class_name".
@@ -26,7 +26,8 @@ def to_labels(detections: Any, names: Sequence[str], size: tuple[int, int] | Non
         ValueError: no masks, a class that is none of ``names``, no detections and no size.
 
     Example:
-        >>> truth = to_labels(sv.DetectionDataset.from_coco(...)[0][2], dataset.classes)
+        >>> path, image, detections = next(iter(dataset))
+        >>> truth = to_labels(detections, dataset.classes)
     """
     masks = detections.mask
     if size is None:
