@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from clipseg_ws.backbones.card import ModelCard
 from clipseg_ws.backbones.errors import NEAREST, UnsupportedBackbone
 from clipseg_ws.backbones.hybrid import empty_hybrid, is_hybrid, plain_configuration
+from clipseg_ws.door.errors import one_line
 
 CLIP_VOCABULARY = 49408
 CLIP_END_OF_TEXT = 49407
@@ -64,8 +65,8 @@ def build_clip(model_cfg: Mapping[str, Any], state: Mapping[str, Tensor], where:
     try:
         with torch.device("meta"):
             model = empty_hybrid(settings) if is_hybrid(settings) else CLIP(**plain_configuration(settings))
-    except (TypeError, AssertionError) as error:
-        raise ValueError(f"{where}: this open_clip cannot build the configuration: {error}") from error
+    except Exception as error:  # a value that no tower has fails in any way
+        raise ValueError(f"{where}: this open_clip cannot build the configuration: {one_line(error, 200)}") from error
     # open_clip's CustomTextCLIP keeps the same text tower under "text."
     weights = {key.removeprefix("text."): value for key, value in state.items() if key not in NOT_WEIGHTS}
     if "logit_scale" in weights:  # a number in some files, a vector of one in others

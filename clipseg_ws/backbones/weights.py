@@ -66,10 +66,11 @@ def _read_pickle(path: Path) -> Any:
 
 def _is_torchscript(path: Path) -> bool:
     """TorchScript archives are zip files with a table of constants; ``torch.save`` writes none."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with reading(path, "a whole torch file", advice="fetch it again"), zipfile.ZipFile(path) as archive:
-        return any(name.partition("/")[2] == "constants.pkl" for name in archive.namelist())
+    with reading(path, "a whole torch file", advice="fetch it again"):
+        if not zipfile.is_zipfile(path):
+            return False
+        with zipfile.ZipFile(path) as archive:
+            return any(name.partition("/")[2] == "constants.pkl" for name in archive.namelist())
 
 
 def _plain_state(content: Any, path: Path) -> dict[str, Tensor]:

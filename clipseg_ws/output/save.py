@@ -28,10 +28,11 @@ def is_done(directory: str | Path, relative: str | PurePosixPath, formats: str |
 
     A name that the file system refuses, for its length say, is not done: writing it is that picture's failure.
     """
-    return all(map(_is_whole, output_paths(directory, relative, formats)))
+    return all(map(is_whole, output_paths(directory, relative, formats)))
 
 
-def _is_whole(path: Path) -> bool:
+def is_whole(path: Path) -> bool:
+    """Whether a result's file or folder is there and holds something; False for names that no file can have."""
     try:
         return path.is_dir() or path.stat().st_size > 0
     except OSError:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipseg_ws.output.answers import Answer, key_of, read_answers, same_picture, what_differs
-from clipseg_ws.output.save import output_paths
+from clipseg_ws.output.save import is_whole, output_paths
 from clipseg_ws.pictures.sources import Source, is_url
 from clipseg_ws.pictures.written import is_output, was_written
 from clipseg_ws.run.job import Job
@@ -48,7 +48,7 @@ def sort_out(job: Job, sources: Sequence[Source], *, overwrite: bool = False) ->
     answers, kept, changes = read_answers(job.directory), Kept(), dict[str, str]()
     for source in sources:
         paths = places.of(source)
-        there = [path for path in paths if path.exists()]
+        there = [path for path in paths if is_whole(path)]
         answer = answers.get(key_of(source.relative))
         if there and not overwrite:
             _spare(source, there, answer, places)

@@ -119,7 +119,7 @@ def test_configuration_is_checked():
         ({"kinds": "input"}, "a list of features"),
         ({"kinds": ["layer:x"]}, "block index"),
         ({"scale": -1.0}, "scale=-1.0"),
-        ({"prior": "much"}, "a number is needed"),
+        ({"prior": "much"}, "a finite number is needed"),
     ]:
         with pytest.raises(ValueError, match=message):
             make_config(values)
