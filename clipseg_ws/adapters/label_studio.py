@@ -103,7 +103,8 @@ class Backend:
                 class of the newest drawing is answered.
 
         Raises:
-            InputError: a set-up or task that cannot be used, a picture that cannot be read. ValueError: marks that clash.
+            InputError: a set-up or task that cannot be used, a picture that cannot be read.
+            ValueError: marks that clash.
         """
         setup = read_setup(config)
         question = self._question(setup.vocabulary)
@@ -116,7 +117,8 @@ class Backend:
 
     def _prediction(self, result: Segmentation, setup: Setup, only: int | None = None) -> dict[str, Any]:
         labels = result.labels if only is None else np.where(result.labels == only + 1, result.labels, 0)
-        scores = {label: result.scores[n] for label, n in zip(setup.labels, result.names, strict=True) if n in result.scores}
+        pairs = zip(setup.labels, result.names, strict=True)
+        scores = {label: result.scores[name] for label, name in pairs if name in result.scores}
         task = label_studio_task(
             labels, setup.labels, "", scores=scores, model_version=self.version, from_name=setup.from_name,
             to_name=setup.to_name,

@@ -77,7 +77,8 @@ class SegmentationEstimator:
         if not names:
             raise ValueError("no label above 0 in any mask: nothing to learn")
         tokens = self._tokens(pictures)
-        targets = [shrink_target(m, (DETAIL * t.shape[-2], DETAIL * t.shape[-1])) for m, t in zip(labels, tokens, strict=True)]
+        sizes = [(DETAIL * one.shape[-2], DETAIL * one.shape[-1]) for one in tokens]
+        targets = [shrink_target(mask, size) for mask, size in zip(labels, sizes, strict=True)]
         head = SegmentationHead(
             self.kind, steps=self.steps, lr=self.lr, batch=self.batch, seed=self.seed,
             warmup=min(50, self.steps // 5),

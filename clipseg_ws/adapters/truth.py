@@ -15,7 +15,8 @@ Corners = tuple[float, float, float, float]
 
 
 class Given(NamedTuple):
-    """One thing that somebody marked: name, box (x0, y0, x1, y1) in pixels, ends exclusive, mask [H, W]; None: without."""
+    """One thing that somebody marked: its name; box (x0, y0, x1, y1) in pixels, ends exclusive, and mask [H, W], or
+    None for what was not given."""
 
     name: str
     box: Corners | None = None

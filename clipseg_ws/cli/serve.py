@@ -25,7 +25,7 @@ MostNames = Annotated[int, option("--most-names", min=1, max=300, help="Classes 
 Waiting = Annotated[int, option("--waiting", min=1, help="Requests at a time, the one being answered included.")]
 LabelStudio = Annotated[
     str | None,
-    option("--label-studio", help=f"Address of a Label Studio whose backend this is; its token: {TOKEN} (environment)."),
+    option("--label-studio", help=f"Address of a Label Studio whose backend this is; its token stands in ${TOKEN}."),
 ]
 Files = Annotated[
     Path | None,

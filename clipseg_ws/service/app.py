@@ -137,7 +137,9 @@ class Service:
         return {"results": made, "model_version": self.backend.version}
 
 
-def make_app(segmenter: Segmenter, hosts: set[str], limits: Limits | None = None, backend: Backend | None = None) -> FastAPI:
+def make_app(
+    segmenter: Segmenter, hosts: set[str], limits: Limits | None = None, backend: Backend | None = None
+) -> FastAPI:
     """The application with its gate.
 
     Args:

@@ -21,6 +21,7 @@ from clipseg_ws.structures import WeakLabels
 from clipseg_ws.text.known_names import describe_unknown
 from clipseg_ws.text.vocabulary import parse_classes
 from clipseg_ws.values import is_number
+from clipseg_ws.weak.marks import mark_names
 from clipseg_ws.web.names import parse_names
 
 FORMATS = ("json", "png", "overlay")
@@ -71,7 +72,7 @@ def answer(segmenter: Segmenter, data: bytes, name: str, asked: Asked, limits: L
     picture = decode_image(data, name or "image", max_pixels=limits.pixels)
     spoken = None if tags is None else [tags]
     if weak is not None:
-        spoken = [sorted({*(weak.tags or ()), *(b[0] for b in weak.boxes), *(p[0] for p in weak.points)} - {"background"})]
+        spoken = [sorted(mark_names(weak))]
     question = segmenter.ask(vocabulary, tags=spoken)
     marks = None if weak is None else [weak]
     (result,) = segmenter.answer(question, [picture], tags=spoken if weak is None else None, marks=marks)

@@ -1,8 +1,8 @@
 """Which number tells wrong masks from right ones without the truth: the rows of ``errors.csv``.
 
-``python -m clipseg_ws.eval.experiments.errors --photos FOLDER -o errors.csv`` segments drawn scenes with ``nano`` and the
-pictures of FOLDER (``list.txt``, ``images/``, ``masks/`` with VOC's 20 classes) with ``photo``, by their tags and by names,
-and correlates every number of ``output.doubt``, the presence margin and the share of pixels that the picture's
+``python -m clipseg_ws.eval.experiments.errors --photos FOLDER -o errors.csv`` segments drawn scenes with ``nano`` and
+the pictures of FOLDER (``list.txt``, ``images/``, ``masks/`` with VOC's 20 classes) with ``photo``, by their tags and
+by names, and correlates every number of ``output.doubt``, the presence margin and the share of pixels that the picture's
 refinement changed (Spearman) with the true IoU: mean over the labels that are in truth or answer, background included.
 """
 
@@ -74,7 +74,9 @@ def numbers(result: Segmentation, plain: Segmentation) -> dict[str, float]:
     return found
 
 
-def measure(segmenter: Segmenter, cases: Sequence[Case], names: Sequence[str], setting: str) -> tuple[dict[str, Any], float]:
+def measure(
+    segmenter: Segmenter, cases: Sequence[Case], names: Sequence[str], setting: str
+) -> tuple[dict[str, tuple[float, float]], float]:
     """number -> (Spearman's rho with the true IoU, p), and the mean of the true IoU."""
     bare, ious, rows = segmenter.variant(refine="none"), [], []
     for case in cases:

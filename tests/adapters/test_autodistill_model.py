@@ -7,10 +7,10 @@ import sys
 
 import numpy as np
 import pytest
+from drawn import scene
 from PIL import Image
 
 from clipseg_ws.segmenter import Segmenter
-from drawn import scene
 
 WORDS = {"house, building": "house", "tree": "plant", "car": "car", "fir": "plant"}
 
@@ -56,5 +56,3 @@ def test_labels_a_folder(base, tmp_path):
     lines = [line for file in (tmp_path / "out").rglob("[3-7].txt") for line in file.read_text().splitlines()]
     assert lines and {int(line.split()[0]) for line in lines} <= {0, 1, 2}
     assert (tmp_path / "out" / "data.yaml").exists()
-
-

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from drawn import scene
 from PIL import Image
 
 from clipseg_ws.adapters.cvat import create
 from clipseg_ws.segmenter import Segmenter
-from drawn import scene
 
 NAMES = "house; tree; car"
 
@@ -31,7 +31,9 @@ def run(monkeypatch, function, labels=("background", "car", "tree", "house"), **
     """What ``annotate_task`` uploads for one picture of a task with these labels."""
     driver = pytest.importorskip("cvat_sdk.auto_annotation.driver")
     models = pytest.importorskip("cvat_sdk.models")
-    ds_labels = [models.Label(id=100 + i, name=name, type="any", attributes=[], sublabels=[]) for i, name in enumerate(labels)]
+    ds_labels = [
+        models.Label(id=100 + i, name=name, type="any", attributes=[], sublabels=[]) for i, name in enumerate(labels)
+    ]
     media = SimpleNamespace(load_image=lambda: Image.fromarray(scene(3).image))
     sample = SimpleNamespace(frame_name="a.png", frame_index=7, media=media)
     dataset = SimpleNamespace(labels=ds_labels, samples=[sample])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from drawn import scene
 from PIL import Image
 
 from clipseg_ws.adapters.fiftyone import model
 from clipseg_ws.segmenter import Segmenter
-from drawn import scene
 
 fo = pytest.importorskip("fiftyone")
 

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from drawn import scene
 from PIL import Image
 
 from clipseg_ws.adapters.label_studio import Backend, Setup, marks_of, read_setup
@@ -18,7 +19,6 @@ from clipseg_ws.door import InputError
 from clipseg_ws.output.formats.labelstudio import label_studio_config
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.weak.readers.brush import decode_brush
-from drawn import scene
 
 CONFIG = """<View><Image name="photo" value="$picture"/>
 <KeyPointLabels name="click" toName="photo"><Label value="house"/><Label value="car, auto"/></KeyPointLabels>
@@ -110,7 +110,7 @@ def test_clicks_and_boxes_become_a_mask_of_their_class(backend):
 
 @pytest.mark.parametrize("drawn, said", [
     ({"type": "brushlabels", "value": {"brushlabels": ["house"]}}, "makes no mask; allowed: keypointlabels"),
-    (click(1, 1, "cow"), "'cow' is no brush label; allowed: house \| car, auto"),
+    (click(1, 1, "cow"), r"'cow' is no brush label; allowed: house \| car, auto"),
     (click("a", 1), "x is 'a'; a number from 0 to 100"),
     (click(1, 200), "y is 200"),
 ])  # fmt: skip
