@@ -22,6 +22,7 @@ from clipseg_ws.cli.options import (
     Model,
     Offline,
     Refine,
+    Regions,
     Setting,
     SupportDir,
     Supports,
@@ -61,12 +62,16 @@ class MethodOptions(ModelOptions):
 
     method: Method = "default"
     refine: Refine = None
+    regions: Regions = None
     features: Features = None
     batch_size: BatchSize = 8
 
     def segmenter(self, **config: Any) -> Segmenter:
         """See ``ModelOptions``; ``config`` has the last word but for --set."""
-        own = {"method": self.method, "refine": self.refine, "features": self.features, "batch_size": self.batch_size}
+        own = {
+            "method": self.method, "refine": self.refine, "regions": self.regions, "features": self.features,
+            "batch_size": self.batch_size,
+        }  # fmt: skip
         return super().segmenter(**own | config)
 
 

@@ -27,7 +27,7 @@ KINDS = registry(
     _kind("dense", "activations:DENSE_MODES", "--set dense_mode=..., attention of the last block"),
     _kind("features", "activations:FEATURES", "--set fewshot.kinds=[...], what is compared with examples"),
     _kind("refits", "fewshot.options:REFITS", "--set fewshot.refit=..., how a query mends its own match"),
-    _kind("regions", "regions:REGIONS", "parts of a picture that belong together"),
+    _kind("regions", "regions:REGIONS", "--regions, parts of a picture that belong together", "form"),
     _kind("families", "backbones:FAMILIES", "--model, how a model's name is written", "form", "example"),
     _kind("second-models", "backbones:FEATURES", "--features, models for patch features only", "form", "example"),
     _kind("formats", "output.formats:FORMATS", "--format, files of a picture or of the whole folder", "scope", "file"),

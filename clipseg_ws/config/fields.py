@@ -10,6 +10,7 @@ from clipseg_ws.activations import DENSE_MODES
 from clipseg_ws.config.steps import STEPS
 from clipseg_ws.fewshot.options import FewShotConfig
 from clipseg_ws.refine import REFINERS
+from clipseg_ws.regions import REGIONS
 from clipseg_ws.registry import Spec, parse_spec, parse_specs
 from clipseg_ws.values import checked_value, explained
 
@@ -58,6 +59,7 @@ class Config:
     # larger pictures are refined and decided at so many pixels, then enlarged; 0: no limit. With marks, keep_maps or
     # instances every pixel is looked at, whatever stands here
     max_pixels: int = 1_048_576
+    regions: str = "none"  # what cuts the picture into regions, for the steps that read them: ``regions.REGIONS``
     refine: str = "none"  # a refiner, with parameters as in "pamr(iterations=5)": ``refine.REFINERS``
     # decision
     background_rule: str = "power"  # "power", "constant" or "prompts"
@@ -157,11 +159,26 @@ def _checked(config: Config) -> dict[str, Any]:
     if values["logit_scale"] is not None and values["logit_scale"] <= 0:
         raise ValueError(f"logit_scale={values['logit_scale']}; a positive number is needed, for example 100")
     values["refine"] = str(parse_spec(values["refine"], REFINERS, "refiner"))
+    values["regions"] = str(parse_spec(values["regions"], REGIONS, "region source"))
     values["steps"] = steps = _ordered(parse_specs(values["steps"], STEPS, "step"))
     matching = tuple(spec for spec in steps if STEPS[spec.name].about["when"] == "matching")
     values["fewshot"] = replace(values["fewshot"], steps=matching)
     _check_steps(values)
+    _check_regions(values)
     return values
+
+
+def _check_regions(values: Mapping[str, Any]) -> None:
+    """Raise ValueError where regions are read and there are none, or the other way round."""
+    readers = [f"the step {s.name}" for s in values["steps"] if STEPS[s.name].about.get("regions")]
+    if DENSE_MODES[values["dense_mode"]].about.get("regions"):
+        readers.append(f"dense_mode={values['dense_mode']!r}")
+    if readers and values["regions"] == "none":
+        raise ValueError(f"{readers[0]} reads regions and there are none; set for example regions='grow' (--regions)")
+    if not readers and values["regions"] != "none":
+        raise ValueError(
+            f"regions={values['regions']!r}: nothing that runs reads them; add votes=true, or set regions='none'"
+        )
 
 
 def _check_words(key: str, value: Any) -> None:
@@ -183,6 +200,7 @@ _RANGES: Mapping[str, tuple[Any, ...]] = {
     "outliers.method": ("lof", "activation"),
     "correlation.kind": ("cross", "intra"),
     "layer_fusion.kind": ("early", "two-pass"),
+    "votes.by": ("mean", "majority"),
     "structure.kind": ("similarity", "both"),
 }
 _INSIDE = {  # open at 0 where nothing would happen, open at 1 where nothing would be left

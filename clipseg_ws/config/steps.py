@@ -10,9 +10,10 @@
 | matching | comparing with examples | named in ``fewshot/matcher.py`` |
 | graph | what patches have to do with one another | (seen, **parameters) -> [B, N, N] |
 | maps | on the patch grid, one after the other | (maps, seen, **parameters) -> maps |
+| picture | on the picture, after its refinement | (scores, regions' partition, **parameters) -> scores |
 
 ``seen`` is a ``structures.Seen``. ``answerers``: those that run the step. ``reads``: fields of ``Config`` it looks at
-besides. ``gain``: points of mIoU that it is worth to the default on drawn scenes (eval/results/*_ablation.csv).
+besides. ``regions``: it reads ``Config.regions``. ``gain``: points of mIoU that it is worth to the default on drawn scenes (eval/results/*_ablation.csv).
 A step is added by one file with that function and one line here.
 """
 
@@ -109,5 +110,11 @@ STEPS = registry(
         "competition", "take back what was spread over a neighbour where the patch itself speaks for the neighbour",
         _RUN + "competition", {"weight": 0.25}, "",
         about={"when": "maps", "answerers": ("maps",), "reads": ("dense_mode",), "gain": "+0.5"},
+    ),
+    Entry(
+        "votes", "give every region of --regions one answer, by the mean of its pixels' scores or by their majority",
+        "clipseg_ws.regions.votes:region_votes", {"by": "mean"},
+        "majority: Zhang et al., ICCV 2025, arXiv 2411.10086 (CorrCLIP)",
+        about={"when": "picture", "answerers": ("maps", "words", "head"), "regions": True},
     ),
 )  # fmt: skip

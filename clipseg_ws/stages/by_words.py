@@ -18,7 +18,8 @@ from clipseg_ws.stages.constrain import constrained_label, spread_seeds
 from clipseg_ws.stages.decide import Decision, image_batch, narrow, refined
 from clipseg_ws.stages.encoder import Encoder
 from clipseg_ws.stages.instances import instances
-from clipseg_ws.stages.labels import label_words, spread_labels
+from clipseg_ws.stages.in_regions import named_regions
+from clipseg_ws.stages.labels import label, label_words, spread_labels
 from clipseg_ws.stages.many_words import many_word_probabilities, most_pictures
 from clipseg_ws.stages.question import Known, Question
 from clipseg_ws.stages.windows import picture_word_logits
@@ -77,7 +78,7 @@ class ByWords:
     ) -> list[Decision]:
         """[B, 1+C, H, W] of pictures of one size -> their decisions; with ``marks`` there is one of them."""
         config = self.config
-        labels, confidence = label_words(probabilities, config.background_threshold, config.area_threshold)
+        labels, confidence, probabilities = self._decided(pictures, probabilities)
         if marks is not None:
             probabilities = _without_small(probabilities, config.area_threshold, marks)
             floor = torch.zeros_like(probabilities)
@@ -94,13 +95,26 @@ class ByWords:
             self.encoder, picture, text, tags, lambda logits: self._refined([picture], logits)
         )
         config = self.config
-        labels, confidence = label_words(probabilities, config.background_threshold, config.area_threshold)
+        labels, confidence, probabilities = self._decided([picture], probabilities)
         index = torch.tensor([classes], dtype=torch.int64, device=labels.device)
         on_host = narrow(spread_labels(labels, index), len(scores))[0]
         kept = probabilities[0, 1:].float().cpu().numpy() if config.keep_maps or config.instances else None
         things = instances(on_host, kept, classes, None) if config.instances and kept is not None else None
         sure = confidence[0].float().cpu().numpy()
         return Decision(on_host, sure, scores.cpu().numpy(), classes, kept, instances=things)
+
+    def _decided(self, pictures: Sequence[Picture], probabilities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Labels and confidence [B, H, W] of probabilities [B, 1+K, H, W] of pictures of one size, and these after
+        the votes of regions, in which what stays below the threshold votes for the background."""
+        config = self.config
+        if config.step("votes") is None:
+            return *label_words(probabilities, config.background_threshold, config.area_threshold), probabilities
+        if config.area_threshold > 0:
+            probabilities = drop_small_classes(probabilities, config.area_threshold)
+        floor = torch.zeros_like(probabilities)
+        floor[:, 0] = config.background_threshold
+        probabilities = named_regions(torch.maximum(probabilities, floor), pictures, config)
+        return *label(probabilities), probabilities
 
     def _refined(self, pictures: Sequence[Picture], logits: Tensor) -> Tensor:
         """Only the words that win somewhere: refining all of a large vocabulary takes seconds and gigabytes."""

@@ -21,6 +21,7 @@ from clipseg_ws.stages.classmaps import ClassMaps
 from clipseg_ws.stages.constrain import apply_constraints, box_maps, constrained_label, spread_seeds
 from clipseg_ws.stages.instances import instances
 from clipseg_ws.stages.labels import drop_small, label, spread_labels, with_background
+from clipseg_ws.stages.in_regions import crisp_regions, named_regions
 from clipseg_ws.stages.large import enlarged_labels, fewer_pixels
 from clipseg_ws.weak.constraints import Constraints
 
@@ -120,9 +121,11 @@ def _decide_size(
     if marks is not None:
         seen = image_batch(pictures, scores)[0]
         scores = apply_constraints(spread_seeds(scores[0], seen, marks)[None], marks)
-    scores = refined(scores, pictures, config)
+    scores = named_regions(refined(scores, pictures, config), pictures, config)
     if size != whole:
-        labels, confidence = enlarged_labels(drop_small(scores, config.min_area), whole, maps.classes)
+        scores = drop_small(scores, config.min_area)
+        labels, confidence = enlarged_labels(scores, whole, maps.classes)
+        labels, confidence = crisp_regions(labels, confidence, scores, maps.classes, pictures, config)
     else:
         labels, confidence = _labelled(scores, marks, config.min_area)
         labels = spread_labels(labels, maps.classes)
