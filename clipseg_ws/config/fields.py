@@ -207,6 +207,7 @@ _INSIDE = {  # open at 0 where nothing would happen, open at 1 where nothing wou
     "outliers.share": (0, 1, "()"), "correlation.weight": (0, 1, "(]"), "suppression.share": (0, 1, "()"),
     "affinity.threshold": (0, 1, "[]"), "cross_image.weight": (0, 1, "(]"), "saliency.weight": (0, 1, "(]"),
     "competition.weight": (0, 1, "(]"), "structure.blocks": (1, 99, "[]"), "looks.doubt": (0, 99, "[]"),
+    "region_affinity.weight": (0, 1, "(]"), "region_affinity.sharpness": (0, 1000, "(]"),
     "affinity.sinkhorn_iterations": (0, 99, "[]"), "parts.count": (1, 99, "[]"), "parts.background": (1, 99, "[]"),
 }  # fmt: skip
 
@@ -219,8 +220,12 @@ def _check_steps(values: Mapping[str, Any]) -> None:
             check_parameter(f"{name}.{key}", value)
     if "looks" in given and not all(0.25 <= s <= 4 for s in given["looks"]["scales"] or (0,)):
         raise ValueError(f"looks.scales={given['looks']['scales']}; numbers from 0.25 to 4 are needed, e.g. [1, 1.5]")
-    if values["dense_mode"] == "proxy" and {"correlation", "layer_fusion"} & set(given):
-        raise ValueError("dense_mode='proxy' has its own attention; leave out the steps correlation and layer_fusion")
+    own = "pairs" not in DENSE_MODES[values["dense_mode"]].about
+    if own and {"correlation", "layer_fusion"} & set(given):
+        raise ValueError(
+            f"dense_mode={values['dense_mode']!r} has its own attention; leave out the steps correlation and "
+            "layer_fusion"
+        )
     if given.get("layer_fusion", {}).get("kind") == "early":
         if not values["attention_blocks"]:
             raise ValueError(

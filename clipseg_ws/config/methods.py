@@ -73,4 +73,21 @@ METHODS = registry(
         "", _DENSE | {"dense_mode": "naclip", "steps": "correlation", "window": 224, "stride": 112},
         "Yang et al., CVPR 2025, arXiv 2411.15851",
     ),
+    Entry(
+        "corrclip", "attention inside regions that a second model (--features) merges, votes; regions of grow unless "
+        "--regions says sam:REPO as in the paper",
+        "", _DENSE | {"dense_mode": "corrclip", "steps": "votes(by=majority)", "regions": "grow", "window": 336}
+        | {"stride": 112, "background_threshold": 0.2}, "Zhang et al., ICCV 2025, arXiv 2411.10086",
+    ),
+    Entry(
+        "trident", "as proxyclip, but over the whole picture at once; --refine sam:REPO adds the paper's last step "
+        "(sub-pictures are not spliced, SAM's own attention is not read)",
+        "", _DENSE | {"dense_mode": "proxy", "background_threshold": 0.2}, "Shi et al., ICCV 2025, arXiv 2411.09219",
+    ),
+    Entry(
+        "textregion", "a token a region in place of patches, votes; regions of grow unless --regions says sam:REPO as "
+        "in the paper: points=16, pred_iou=0.6, stability=0.6, nms=0.9",
+        "", _DENSE | {"dense_mode": "textregion", "steps": "votes", "regions": "grow", "short_side": 672}
+        | {"logit_scale": 50.0}, "Xiao et al., TMLR 2025, arXiv 2505.23769",
+    ),
 )  # fmt: skip

@@ -13,8 +13,8 @@
 | picture | on the picture, after its refinement | (scores, regions' partition, **parameters) -> scores |
 
 ``seen`` is a ``structures.Seen``. ``answerers``: those that run the step. ``reads``: fields of ``Config`` it looks at
-besides. ``regions``: it reads ``Config.regions``. ``gain``: points of mIoU that it is worth to the default on drawn scenes (eval/results/*_ablation.csv).
-A step is added by one file with that function and one line here.
+besides. ``regions``: it reads ``Config.regions``. ``gain``: points of mIoU that it is worth to the default on drawn
+scenes (eval/results/*_ablation.csv). A step is added by one file with that function and one line here.
 """
 
 from __future__ import annotations
@@ -110,6 +110,11 @@ STEPS = registry(
         "competition", "take back what was spread over a neighbour where the patch itself speaks for the neighbour",
         _RUN + "competition", {"weight": 0.25}, "",
         about={"when": "maps", "answerers": ("maps",), "reads": ("dense_mode",), "gain": "+0.5"},
+    ),
+    Entry(
+        "region_affinity", "spread every map from region to region, by the likeness of their mean tokens",
+        _RUN + "between_regions", {"weight": 0.5, "sharpness": 20.0}, "",
+        about={"when": "maps", "answerers": ("maps",), "regions": True},
     ),
     Entry(
         "votes", "give every region of --regions one answer, by the mean of its pixels' scores or by their majority",

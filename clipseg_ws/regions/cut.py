@@ -112,6 +112,13 @@ class Cutters:
         self.device, self.offline = device, offline
         self._made: dict[str, Cutter] = {}
 
+    def prepare(self, refiner: Spec) -> None:
+        """Load the network of a refiner ("sam") on the device, so that what is missing is said before any picture."""
+        if "repo" in dict(refiner.parameters) or refiner.name == "sam":
+            from clipseg_ws.regions.sam_model import load_sam
+
+            load_sam(str(refiner.get("repo", "")), self.device, self.offline)
+
     def of(self, source: str) -> Cutter | None:
         """The cutter of a source, ready; None for "none". Raises as ``Cutter`` and ``Cutter.prepare``."""
         if source == "none":

@@ -106,7 +106,8 @@ def _of_whole(path: Path, file: str, size: tuple[int, int]) -> RegionSet:
     images = content.get("images") if isinstance(content, Mapping) else None
     if not isinstance(images, list) or not isinstance(content.get("annotations"), list):
         raise InputError("no COCO file: it has no lists 'images' and 'annotations'", file=path)
-    mine = [i.get("id") for i in images if isinstance(i, Mapping) and PurePosixPath(str(i.get("file_name"))).name == file]
+    known = [i for i in images if isinstance(i, Mapping)]
+    mine = [i.get("id") for i in known if PurePosixPath(str(i.get("file_name"))).name == file]
     if len(mine) != 1:
         raise InputError(f"{len(mine)} pictures are called {file!r}; one is needed", file=path)
     own = [e for e in content["annotations"] if isinstance(e, Mapping) and e.get("image_id") == mine[0]]

@@ -174,7 +174,8 @@ class RegionSet:
         kept = (y >= top) & (y < bottom) & (end > start)
         counts = np.concatenate([[0], kept.cumsum()])[self.offsets]
         starts = (y[kept] - top) * (right - left) + start[kept] - left
-        return RegionSet((bottom - top, right - left), starts, (end - start)[kept], counts.astype(np.int64), self.scores)
+        size, lengths = (bottom - top, right - left), (end - start)[kept]
+        return RegionSet(size, starts, lengths, counts.astype(np.int64), self.scores)
 
     def checked(self, size: tuple[int, int], source: object = "") -> RegionSet:
         """Itself. Raises InputError where the picture (H, W) has another size, or a run lies outside of it."""

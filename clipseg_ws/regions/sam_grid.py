@@ -77,7 +77,7 @@ def point_grid(count: int) -> Tensor:
 
 
 def stability_of(logits: Tensor, offset: float) -> Tensor:
-    """[...] in [0, 1] of masks [..., H, W] as logits: pixels above ``offset`` by pixels above ``-offset``; 0 for none."""
+    """[...] in [0, 1] of masks [..., H, W] as logits: pixels above ``offset`` by those above minus it; 0 for none."""
     inner, outer = ((logits > cut).flatten(-2).sum(-1).float() for cut in (offset, -offset))
     return inner / outer.clamp_min(1)
 

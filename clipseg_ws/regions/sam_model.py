@@ -6,9 +6,9 @@ see it stretched to a square; points and boxes here are always in pixels of the 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -140,21 +140,29 @@ def weights_folder(repo: str, offline: bool, example: str) -> Any:
     return local_folder(repo) if user_path(repo).is_dir() else repo_folder(repo, offline=offline)
 
 
-@lru_cache(maxsize=2)
+_LOADED: OrderedDict[tuple[str, str], Sam] = OrderedDict()  # the last two
+
+
 def load_sam(repo: str, device: str = "cpu", offline: bool = False) -> Sam:
     """A SAM of the hub, or of a folder that ``save_pretrained`` wrote, in float32; kept for the next call.
 
     Raises:
-        UnsupportedBackbone: no SAM, or the installed transformers has no such class. WeightsNotFound, FileNotFoundError.
+        UnsupportedBackbone: no SAM, or the installed transformers has no such class.
+        WeightsNotFound, FileNotFoundError: it is not there and cannot be fetched.
     """
     import transformers
 
+    if (repo, device) in _LOADED:
+        return _LOADED[repo, device]
     folder = weights_folder(repo, offline, "sam:facebook/sam-vit-base")
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     name = KINDS.get(config.model_type)
     if name is None:
         raise UnsupportedBackbone(f"sam:{repo} is a {config.model_type!r}; a SAM is needed: {', '.join(KINDS)}")
-    return Sam(read_model(folder, name, f"sam:{repo}", device), _processor(folder))
+    _LOADED[repo, device] = Sam(read_model(folder, name, f"sam:{repo}", device), _processor(folder))
+    if len(_LOADED) > 2:
+        _LOADED.popitem(last=False)
+    return _LOADED[repo, device]
 
 
 def read_model(folder: Any, name: str, asked: str, device: str) -> Any:

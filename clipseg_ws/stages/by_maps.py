@@ -14,6 +14,7 @@ from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.stages.answerer import COMMON, NAMES, step_keys
 from clipseg_ws.stages.classmaps import ClassMaps
 from clipseg_ws.stages.decide import Decision, decide_maps
+from clipseg_ws.stages.dense import Beside
 from clipseg_ws.stages.encoder import Encoder
 from clipseg_ws.stages.examples import Query, example_maps
 from clipseg_ws.stages.grid_marks import GridMarks, grid_marks
@@ -68,8 +69,9 @@ class ByMaps:
             return example_maps(query, question.examples, self.config, present, marking)
         assert question.text is not None
         pixels = encoder.pixels(pictures, how)
+        beside = encoder.beside(pixels, encoder.regions(pictures, how))
         return class_maps(
-            encoder.backbone, encoder.clip(pixels), question.text, self.config, present, marking, encoder.proxy(pixels)
+            encoder.backbone, encoder.clip(pixels), question.text, self.config, present, marking, beside
         )
 
     def _query(self, pictures: Sequence[Picture], question: Question, how: Look) -> Query:
@@ -77,16 +79,17 @@ class ByMaps:
         encoder, examples = self.encoder, question.examples
         assert examples is not None
         worded = examples.text is not None or examples.known is not None
+        regions = encoder.regions(pictures, how)
         if encoder.features is None:
             pixels = encoder.pixels(pictures, how)
             tokens = encoder.clip(pixels)
-            proxy = encoder.proxy(pixels) if examples.text is not None else None
-            return Query(encoder.backbone, tokens, encoder.backbone, tokens, proxy)
-        clip = proxy = None
+            beside = encoder.beside(pixels, regions) if examples.text is not None else Beside(None, regions)
+            return Query(encoder.backbone, tokens, encoder.backbone, tokens, beside)
+        clip, beside = None, Beside(None, regions)
         if worded:
             pixels = encoder.pixels(pictures, how)
-            clip, proxy = encoder.clip(pixels), encoder.proxy(pixels)
-        return Query(encoder.backbone, clip, encoder.features, encoder.second(pictures, how), proxy)
+            clip, beside = encoder.clip(pixels), encoder.beside(pixels, regions)
+        return Query(encoder.backbone, clip, encoder.features, encoder.second(pictures, how), beside)
 
 
 def _marking(marks: Any, classes: Tensor, grid: tuple[int, int]) -> GridMarks | None:

@@ -13,12 +13,13 @@ from clipseg_ws.config import Config
 from clipseg_ws.pictures.loading import grouped
 from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.pictures.sizes import resize_maps
+from clipseg_ws.refine import REFINERS
 from clipseg_ws.stages.answerer import COMMON, NAMES, step_keys
 from clipseg_ws.stages.constrain import constrained_label, spread_seeds
 from clipseg_ws.stages.decide import Decision, image_batch, narrow, refined
 from clipseg_ws.stages.encoder import Encoder
-from clipseg_ws.stages.instances import instances
 from clipseg_ws.stages.in_regions import named_regions
+from clipseg_ws.stages.instances import instances
 from clipseg_ws.stages.labels import label, label_words, spread_labels
 from clipseg_ws.stages.many_words import many_word_probabilities, most_pictures
 from clipseg_ws.stages.question import Known, Question
@@ -69,6 +70,7 @@ class ByWords:
             count = len(text.vocabulary.names)
             permitted = allowed if allowed is None or whole else allowed[rows]
             probabilities = class_probabilities(mine, text.owner, count, self._scale(), permitted)
+            probabilities = self._refined_classes([pictures[i] for i in rows], probabilities)
             marks = None if known.marks is None else known.marks[rows[0]]
             answers.update(zip(rows, self._labelled([pictures[i] for i in rows], probabilities, marks), strict=True))
         return [answers[i] for i in range(len(pictures))]
@@ -95,6 +97,7 @@ class ByWords:
             self.encoder, picture, text, tags, lambda logits: self._refined([picture], logits)
         )
         config = self.config
+        probabilities = self._refined_classes([picture], probabilities)
         labels, confidence, probabilities = self._decided([picture], probabilities)
         index = torch.tensor([classes], dtype=torch.int64, device=labels.device)
         on_host = narrow(spread_labels(labels, index), len(scores))[0]
@@ -118,9 +121,20 @@ class ByWords:
 
     def _refined(self, pictures: Sequence[Picture], logits: Tensor) -> Tensor:
         """Only the words that win somewhere: refining all of a large vocabulary takes seconds and gigabytes."""
+        if of_classes(self.config):
+            return logits
         winners = torch.zeros(logits.shape[:2], dtype=torch.bool, device=logits.device)
         winners = winners.scatter(1, logits.argmax(1).flatten(1), True)
         return refined(logits, pictures, self.config, channels=winners)
+
+    def _refined_classes(self, pictures: Sequence[Picture], probabilities: Tensor) -> Tensor:
+        """Probabilities [B, 1+C, H, W] after a refiner that looks at classes, not at words; below the threshold is
+        background for it too."""
+        if not of_classes(self.config):
+            return probabilities
+        floor = torch.zeros_like(probabilities)
+        floor[:, 0] = self.config.background_threshold
+        return refined(torch.maximum(probabilities, floor), pictures, self.config)
 
     def _scale(self) -> float:
         return self.encoder.backbone.logit_scale if self.config.logit_scale is None else self.config.logit_scale
@@ -150,6 +164,11 @@ def _without_small(probabilities: Tensor, area_threshold: float, marks: Constrai
     kept = drop_small_classes(probabilities, area_threshold)
     kept[:, rows] = probabilities[:, rows]
     return kept
+
+
+def of_classes(config: Config) -> bool:
+    """Whether the refiner wants all classes at once, background first."""
+    return REFINERS[config.refine.partition("(")[0]].about.get("channels") == "all"
 
 
 def _row(present: Tensor | None, row: int) -> Tensor | None:

@@ -19,9 +19,9 @@ from clipseg_ws.pictures.sizes import resize_maps
 from clipseg_ws.refine.picture import refine_picture
 from clipseg_ws.stages.classmaps import ClassMaps
 from clipseg_ws.stages.constrain import apply_constraints, box_maps, constrained_label, spread_seeds
+from clipseg_ws.stages.in_regions import crisp_regions, named_regions
 from clipseg_ws.stages.instances import instances
 from clipseg_ws.stages.labels import drop_small, label, spread_labels, with_background
-from clipseg_ws.stages.in_regions import crisp_regions, named_regions
 from clipseg_ws.stages.large import enlarged_labels, fewer_pixels
 from clipseg_ws.weak.constraints import Constraints
 

@@ -18,7 +18,7 @@ from clipseg_ws.pictures.sizes import target_size
 from clipseg_ws.regions.cut import Cutter
 from clipseg_ws.regions.region_set import RegionSet
 from clipseg_ws.stages.cache import TokenCache, digest
-from clipseg_ws.stages.dense import needed_layers, proxy_features
+from clipseg_ws.stages.dense import Beside, needed_layers, proxy_features
 from clipseg_ws.stages.looks import Look, scaled
 from clipseg_ws.stages.map_steps import structure_layers
 from clipseg_ws.structures import Tokens
@@ -103,9 +103,9 @@ class Encoder:
         pixels = self._resized(pictures, self.features, look)
         return self.features.encode(pixels, attention_blocks=blocks, keep_layers=layers)
 
-    def proxy(self, pixels: Tensor) -> Tensor | None:
-        """Patch features of the second vision model, where the configuration reads them for dense maps."""
-        return proxy_features(self.backbone, self.features, pixels, self.config)
+    def beside(self, pixels: Tensor, regions: Sequence[RegionSet] | None) -> Beside:
+        """The second model's features of [B, 3, H, W], where dense maps read them, and the regions of the pictures."""
+        return Beside(proxy_features(self.backbone, self.features, pixels, self.config), regions)
 
     # ---- inside ------------------------------------------------------------------------------------------------------
 

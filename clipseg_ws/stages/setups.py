@@ -8,7 +8,9 @@ from typing import Any
 
 from clipseg_ws.backbones.protocol import Backbone, PictureModel
 from clipseg_ws.config import DEFAULT_METHOD, SETTINGS, Config, resolve
+from clipseg_ws.refine import REFINERS
 from clipseg_ws.regions.cut import Cutters
+from clipseg_ws.registry import parse_spec
 from clipseg_ws.stages.answerer import Answerer, check_read
 from clipseg_ws.stages.asking import Asking
 from clipseg_ws.stages.banks import Matchers
@@ -29,7 +31,8 @@ class Models:
     """What all configurations of one Segmenter share.
 
     Attributes:
-        features: the second vision model, or None. head: answers alone, or None. texts, tokens, matchers, cutters: kept.
+        features: the second vision model, or None. head: answers alone, or None.
+        texts, tokens, matchers, cutters: kept.
     """
 
     backbone: Backbone
@@ -155,6 +158,7 @@ def _setup(models: Models, config: Config) -> Setup:
     backbone = models.backbone.with_positions(config.position_interpolation, compile=config.compile)
     parts = (backbone, models.features, config, models.tokens)
     cutter = models.cutters.of(config.regions)
+    models.cutters.prepare(parse_spec(config.refine, REFINERS, "refiner"))
     whole = Encoder(*parts, cutter=cutter)
     answerer: Answerer = ByMaps(whole)
     if models.head is not None:

@@ -78,7 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
                 row = Row(key, source, by, setting)
                 line = measure(plain, data, row) | {"split": given.split, "command": _command(given, row)}
                 put(given.output / "regions.csv", line)
-                print(f"{setting} {key} by {by}: mIoU {line['mIoU']:.4f}, {line['regions_per_picture']} regions", flush=True)
+                told = f"mIoU {line['mIoU']:.4f}, {line['regions_per_picture']} regions"
+                print(f"{setting} {key} by {by}: {told}", flush=True)
     return 0
 
 
