@@ -17,6 +17,7 @@ from clipseg_ws.cli.options import (
     Device,
     Dtype,
     Features,
+    Labeller,
     MarksOption,
     Method,
     Model,
@@ -63,6 +64,7 @@ class MethodOptions(ModelOptions):
     method: Method = "default"
     refine: Refine = None
     regions: Regions = None
+    labeller: Labeller = None
     features: Features = None
     batch_size: BatchSize = 8
 
@@ -70,7 +72,7 @@ class MethodOptions(ModelOptions):
         """See ``ModelOptions``; ``config`` has the last word but for --set."""
         own = {
             "method": self.method, "refine": self.refine, "regions": self.regions, "features": self.features,
-            "batch_size": self.batch_size,
+            "labeller": self.labeller, "batch_size": self.batch_size,
         }  # fmt: skip
         return super().segmenter(**own | config)
 

@@ -28,6 +28,7 @@ KINDS = registry(
     _kind("features", "activations:FEATURES", "--set fewshot.kinds=[...], what is compared with examples"),
     _kind("refits", "fewshot.options:REFITS", "--set fewshot.refit=..., how a query mends its own match"),
     _kind("regions", "regions:REGIONS", "--regions, parts of a picture that belong together", "form"),
+    _kind("labellers", "regions:LABELLERS", "--labeller, what names things beside CLIP", "form"),
     _kind("families", "backbones:FAMILIES", "--model, how a model's name is written", "form", "example"),
     _kind("second-models", "backbones:FEATURES", "--features, models for patch features only", "form", "example"),
     _kind("formats", "output.formats:FORMATS", "--format, files of a picture or of the whole folder", "scope", "file"),

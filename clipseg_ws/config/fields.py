@@ -10,7 +10,7 @@ from clipseg_ws.activations import DENSE_MODES
 from clipseg_ws.config.steps import STEPS
 from clipseg_ws.fewshot.options import FewShotConfig
 from clipseg_ws.refine import REFINERS
-from clipseg_ws.regions import REGIONS
+from clipseg_ws.regions import LABELLERS, REGIONS
 from clipseg_ws.registry import Spec, parse_spec, parse_specs
 from clipseg_ws.values import checked_value, explained
 
@@ -60,6 +60,7 @@ class Config:
     # instances every pixel is looked at, whatever stands here
     max_pixels: int = 1_048_576
     regions: str = "none"  # what cuts the picture into regions, for the steps that read them: ``regions.REGIONS``
+    labeller: str = "none"  # what names things beside CLIP: ``regions.LABELLERS``
     refine: str = "none"  # a refiner, with parameters as in "pamr(iterations=5)": ``refine.REFINERS``
     # decision
     background_rule: str = "power"  # "power", "constant" or "prompts"
@@ -119,8 +120,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 _EXAMPLES = {"short_side": 336, "long_side": 2048, "fusion": "max", "logit_scale": 100.0}  # of fields that may be None
 _LEAST = {"batch_size": 1, "max_patches": 1, "attention_blocks": 0, "cache_mb": 0, "window": 0, "stride": 0}
-_LEAST |= {"max_pixels": 0}
-_LEAST |= {"short_side": 1, "long_side": 1}
+_LEAST |= {"max_pixels": 0, "short_side": 1, "long_side": 1}
 _MOST = {"batch_size": 65_536, "max_patches": 1_000_000, "attention_blocks": 1_000, "cache_mb": 10_000_000}
 _MOST |= dict.fromkeys(("short_side", "long_side", "window", "stride"), 65_535)
 _SHARES = ("presence_threshold", "background_threshold", "area_threshold", "min_area", "head_presence", "head_affinity")
@@ -160,6 +160,7 @@ def _checked(config: Config) -> dict[str, Any]:
         raise ValueError(f"logit_scale={values['logit_scale']}; a positive number is needed, for example 100")
     values["refine"] = str(parse_spec(values["refine"], REFINERS, "refiner"))
     values["regions"] = str(parse_spec(values["regions"], REGIONS, "region source"))
+    values["labeller"] = str(parse_spec(values["labeller"], LABELLERS, "labeller"))
     values["steps"] = steps = _ordered(parse_specs(values["steps"], STEPS, "step"))
     matching = tuple(spec for spec in steps if STEPS[spec.name].about["when"] == "matching")
     values["fewshot"] = replace(values["fewshot"], steps=matching)
@@ -201,6 +202,7 @@ _RANGES: Mapping[str, tuple[Any, ...]] = {
     "correlation.kind": ("cross", "intra"),
     "layer_fusion.kind": ("early", "two-pass"),
     "votes.by": ("mean", "majority"),
+    "region_match.kind": ("matcher", "gf-sam"),
     "structure.kind": ("similarity", "both"),
 }
 _INSIDE = {  # open at 0 where nothing would happen, open at 1 where nothing would be left

@@ -19,6 +19,7 @@ DEFAULT_METHOD = "default"
 SETTINGS = ("zero", "weak", "few")  # what a model may recommend settings for
 _FEWSHOT = "fewshot"
 _NOTHING = Entry("", "")
+_SPECS = ("steps", "refine", "regions", "labeller")  # written as NAME(parameter=value), no YAML
 _OFF: tuple[Any, ...] = (False, None, "none", 0, ())
 
 
@@ -170,5 +171,5 @@ def parse_settings(
         if not sign:
             raise ValueError(f"{where}{item!r} has no '='; write KEY=VALUE, for example {example}")
         key = key.strip()
-        parsed[key] = value.strip() if key in ("steps", "refine", "regions") else read_value(value, f"{where}{item!r}")
+        parsed[key] = value.strip() if key in _SPECS else read_value(value, f"{where}{item!r}")
     return parsed

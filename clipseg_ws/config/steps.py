@@ -76,6 +76,12 @@ STEPS = registry(
         about={"when": "matching", "answerers": ("maps",)},
     ),
     Entry(
+        "region_match", "answer examples by whole regions: ranked by how they cover matches, or a graph of them",
+        "clipseg_ws.stages.region_match:matched_regions", {"kind": "matcher"},
+        "matcher: Liu et al., ICLR 2024, arXiv 2305.13310; gf-sam: Zhang et al., NeurIPS 2024, arXiv 2410.06964",
+        about={"when": "matching", "answerers": ("maps",), "regions": True},
+    ),
+    Entry(
         "suppression", "cap the maps' peaks, so that faint parts count",
         _RUN + "suppression", {"share": 0.45}, "Kim et al., AAAI 2021, arXiv 2103.07246 (DRS)",
         about={"when": "maps", "answerers": _ALL, "gain": "+0.4"},

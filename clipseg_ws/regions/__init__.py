@@ -2,7 +2,8 @@
 
 ``REGIONS`` lists the sources: functions ``(image [H, W, 3] uint8, name, **parameters) -> RegionSet`` (``network``:
 with ``device`` and ``offline`` besides). To add one: a file with that function, and a line here. ``cut.Cutter`` runs
-them and keeps what they cut. "NAME:ARGUMENT" is short for the parameter that ``about["argument"]`` names.
+them and keeps what they cut. ``LABELLERS`` lists what names things beside CLIP. "NAME:ARGUMENT" is
+short for the parameter that ``about["argument"]`` names.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ REGIONS: dict[str, Entry] = registry(
         "small basins merged, the best pair of neighbours first, by colour at several scales and common border",
         home=_HOME + "grow:grow",
         parameters={
-            "side": 8, "distance": 6.0, "count": 1, "scales": (0.0, 2.0, 4.0), "border": 0.5, "max_side": 512,
+            "side": 8, "distance": 4.5, "count": 1, "scales": (0.0, 2.0, 4.0), "border": 0.5, "max_side": 512,
         },
     ),
     Entry(
@@ -57,3 +58,15 @@ REGIONS: dict[str, Entry] = registry(
         about={"argument": "repo", "network": True, "form": "sam:REPO"},
     ),
 )  # fmt: skip
+
+LABELLERS: dict[str, Entry] = registry(
+    Entry("none", "CLIP alone names what is seen"),
+    Entry(
+        "sam3",
+        "sam3:REPO, SAM 3 asked for every name; of both scores the higher one counts",
+        home=_HOME + "sam_words:Labeller",
+        parameters={"repo": "", "threshold": 0.3, "weight": 1.0},
+        paper="Carion et al., arXiv 2511.16719",
+        about={"argument": "repo", "network": True, "form": "sam3:REPO"},
+    ),
+)

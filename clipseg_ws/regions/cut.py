@@ -7,15 +7,18 @@ from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from clipseg_ws.regions import REGIONS
+from clipseg_ws.regions import LABELLERS, REGIONS
 from clipseg_ws.regions.region_set import RegionSet
 from clipseg_ws.regions.store import default_folder, key, load, path_of, save, sweep_folder
 from clipseg_ws.registry import Spec, checked_spec, parse_spec
+
+if TYPE_CHECKING:
+    from clipseg_ws.regions.sam_words import Labeller
 
 KEPT = 64  # pictures whose regions stay in memory
 
@@ -32,7 +35,7 @@ class Cutter:
         ValueError: an unknown source or parameter. ImportError: its extra is not installed.
 
     Example:
-        >>> cutter = Cutter("grow(distance=6)")
+        >>> cutter = Cutter("grow(distance=4.5)")
         >>> regions = cutter(Image.open("photo.jpg"))
         >>> len(regions), regions.areas, regions.mask(0)
     """
@@ -118,6 +121,21 @@ class Cutters:
             from clipseg_ws.regions.sam_model import load_sam
 
             load_sam(str(refiner.get("repo", "")), self.device, self.offline)
+
+    def labeller(self, text: str) -> Labeller | None:
+        """What names things beside CLIP, loaded; None for "none". Raises as ``load_concepts``, ValueError."""
+        spec = parse_spec(text, LABELLERS, "labeller")
+        if spec.name == "none":
+            return None
+        from clipseg_ws.regions.sam_words import load_concepts
+
+        made: Labeller = LABELLERS[spec.name].load()(
+            **spec.resolved(LABELLERS), device=self.device, offline=self.offline
+        )
+        if not (0 <= made.threshold <= 1 and 0 < made.weight <= 1):
+            raise ValueError(f"{text}: threshold in [0, 1] and weight in (0, 1] are needed, e.g. 0.3 and 1")
+        load_concepts(made.repo, self.device, self.offline)
+        return made
 
     def of(self, source: str) -> Cutter | None:
         """The cutter of a source, ready; None for "none". Raises as ``Cutter`` and ``Cutter.prepare``."""

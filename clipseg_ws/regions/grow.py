@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 
 
 def grow(
-    image: NDArray[np.uint8], name: str = "", *, side: int = 8, distance: float = 6.0, count: int = 1,
+    image: NDArray[np.uint8], name: str = "", *, side: int = 8, distance: float = 4.5, count: int = 1,
     scales: Sequence[float] = (0.0, 2.0, 4.0), border: float = 0.5,
     max_side: int = 512,
 ) -> RegionSet:  # fmt: skip
@@ -49,7 +49,7 @@ def grow(
     if side < 1 or distance < 0 or count < 1 or not 0 <= border <= 1 or not scales or min(scales) < 0:
         raise ValueError(
             f"grow({side=}, {distance=}, {count=}, {scales=}, {border=}); allowed: side and count from 1, distance "
-            "from 0, border in [0, 1], scales from 0, e.g. grow(side=8, distance=6)"
+            "from 0, border in [0, 1], scales from 0, e.g. grow(side=8, distance=4.5)"
         )
     size = image.shape[:2]
     small = working(image, max_side)

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from clipseg_ws.backbones.errors import UnsupportedBackbone
+from clipseg_ws.regions.region_set import RegionSet
 from clipseg_ws.regions.sam_model import read_model, weights_folder
 
 _LOADED: OrderedDict[tuple[str, str], Concepts] = OrderedDict()
@@ -30,24 +32,54 @@ class Concepts:
     processor: Any
 
     @torch.no_grad()
-    def scores(self, image: NDArray[np.uint8], names: Sequence[str], *, threshold: float = 0.3) -> Tensor:
-        """[C, H, W] float32 in [0, 1]: the score of the best mask of a name that holds the pixel, 0 for none.
+    def find(self, image: NDArray[np.uint8], name: str, *, threshold: float = 0.3) -> RegionSet:
+        """Masks of everything in a picture [H, W, 3] uint8 that a name means, with their scores.
 
-        Args:
-            image: [H, W, 3] uint8. threshold: least score of a mask that counts.
+        ``threshold``: least score of a mask that counts.
         """
         size = (image.shape[0], image.shape[1])
         device = next(self.model.parameters()).device
-        found = torch.zeros(len(names), *size)
-        for row, name in enumerate(names):
-            ready = self.processor(images=np.ascontiguousarray(image), text=name, return_tensors="pt").to(device)
-            out = self.model(**ready)
-            (one,) = self.processor.post_process_instance_segmentation(
-                out, threshold=threshold, mask_threshold=0.5, target_sizes=[size]
-            )
-            for mask, score in zip(one["masks"], one["scores"], strict=True):
-                found[row] = torch.maximum(found[row], mask.cpu().float() * float(score))
-        return found.clamp(0, 1)
+        ready = self.processor(images=np.ascontiguousarray(image), text=name, return_tensors="pt").to(device)
+        (found,) = self.processor.post_process_instance_segmentation(
+            self.model(**ready), threshold=threshold, mask_threshold=0.5, target_sizes=[size]
+        )
+        scores = found["scores"].float().clamp(0, 1).cpu().numpy()
+        return RegionSet.from_masks((mask.cpu().numpy() > 0 for mask in found["masks"]), size, scores)
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """SAM 3 as a second opinion: what ``Config.labeller`` names.
+
+    Attributes:
+        repo, threshold, weight: as in ``regions.LABELLERS``. device, offline: see ``load_concepts``.
+    """
+
+    repo: str
+    threshold: float
+    weight: float
+    device: str = "cpu"
+    offline: bool = False
+
+    def __call__(self, image: Image.Image, names: Sequence[str]) -> list[RegionSet]:
+        """The masks of every name in an RGB picture."""
+        concepts, pixels = load_concepts(self.repo, self.device, self.offline), np.asarray(image.convert("RGB"))
+        return [concepts.find(pixels, name, threshold=self.threshold) for name in names]
+
+
+def concept_maps(found: Sequence[RegionSet], classes: Sequence[int], size: tuple[int, int]) -> Tensor:
+    """[K, H, W] float32 in [0, 1] at ``size``: the score of the best mask that holds the pixel, 0 for none.
+
+    Args:
+        found: masks of every class of the vocabulary. classes: of the K maps, 0-based; -1 is a map of zeros.
+    """
+    maps = np.zeros((len(classes), *size), np.float32)
+    for row, number in enumerate(classes):
+        if number >= 0:
+            regions = found[number].resized(size)
+            for mask, score in zip(regions.masks(), regions.scores, strict=True):
+                maps[row][mask] = np.maximum(maps[row][mask], score)
+    return torch.from_numpy(maps)
 
 
 def load_concepts(repo: str, device: str = "cpu", offline: bool = False) -> Concepts:

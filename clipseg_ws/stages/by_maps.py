@@ -18,6 +18,7 @@ from clipseg_ws.stages.dense import Beside
 from clipseg_ws.stages.encoder import Encoder
 from clipseg_ws.stages.examples import Query, example_maps
 from clipseg_ws.stages.grid_marks import GridMarks, grid_marks
+from clipseg_ws.stages.labelled import ask_labeller, with_found
 from clipseg_ws.stages.looks import Look, all_looks, mirrored_marks
 from clipseg_ws.stages.maps import class_maps, needs_dense
 from clipseg_ws.stages.question import Known, Question
@@ -48,7 +49,10 @@ class ByMaps:
     def decide(self, pictures: Sequence[Picture], question: Question, known: Known) -> list[Decision]:
         """See ``Answerer``."""
         maps = self.maps(pictures, question, known)
-        return decide_maps(pictures, maps, self.config, known.marks)
+        labelled = ask_labeller(self.encoder.labeller, pictures, question.vocabulary)
+        if labelled is not None:
+            maps = with_found(maps, labelled, known.present is None)
+        return decide_maps(pictures, maps, self.config, known.marks, labelled)
 
     def maps(self, pictures: Sequence[Picture], question: Question, known: Known) -> ClassMaps:
         """Class maps of pictures that share their grids, from as many looks as the configuration asks for."""
@@ -102,7 +106,7 @@ def maps_reads(config: Config) -> frozenset[str]:
     reads |= {"presence", "presence_threshold", "activation", "pool", "background_rule", "min_area", "cache_mb"}
     reads |= {"max_pixels"}
     reads |= {"attention_blocks"} if config.presence else set()  # presence is smoothed along the attention
-    reads |= {"decision"}
+    reads |= {"decision", "labeller"}
     reads |= {"alpha"} if config.background_rule == "power" else set()
     reads |= {"background_threshold"} if config.background_rule == "constant" else set()
     if needs_dense(config):

@@ -20,6 +20,7 @@ from clipseg_ws.stages.decide import Decision, image_batch, narrow, refined
 from clipseg_ws.stages.encoder import Encoder
 from clipseg_ws.stages.in_regions import named_regions
 from clipseg_ws.stages.instances import instances
+from clipseg_ws.stages.labelled import ask_labeller
 from clipseg_ws.stages.labels import label, label_words, spread_labels
 from clipseg_ws.stages.many_words import many_word_probabilities, most_pictures
 from clipseg_ws.stages.question import Known, Question
@@ -49,6 +50,11 @@ class ByWords:
         """See ``Answerer``; as many pictures at once as memory allows, those with marks one by one."""
         assert question.text is not None
         most = most_pictures(pictures, len(question.text.owner))
+        if most == 0 and self.encoder.labeller is not None:
+            raise ValueError(
+                f"{len(question.text.vocabulary.names)} classes are too many for a labeller, which is asked for each; "
+                "give fewer, or leave out labeller (--labeller)"
+            )
         if most == 0 and known.marks is None:
             return [self._many_words(p, question.text, _row(known.present, i)) for i, p in enumerate(pictures)]
         step = 1 if known.marks is not None else max(1, most)
@@ -71,6 +77,7 @@ class ByWords:
             permitted = allowed if allowed is None or whole else allowed[rows]
             probabilities = class_probabilities(mine, text.owner, count, self._scale(), permitted)
             probabilities = self._refined_classes([pictures[i] for i in rows], probabilities)
+            probabilities = self._with_labeller([pictures[i] for i in rows], probabilities, text, permitted)
             marks = None if known.marks is None else known.marks[rows[0]]
             answers.update(zip(rows, self._labelled([pictures[i] for i in rows], probabilities, marks), strict=True))
         return [answers[i] for i in range(len(pictures))]
@@ -127,6 +134,16 @@ class ByWords:
         winners = winners.scatter(1, logits.argmax(1).flatten(1), True)
         return refined(logits, pictures, self.config, channels=winners)
 
+    def _with_labeller(
+        self, pictures: Sequence[Picture], probabilities: Tensor, text: TextEmbeddings, permitted: Tensor | None
+    ) -> Tensor:
+        """Probabilities [B, 1+C, H, W] joined with what the labeller finds of the permitted classes [B, C]."""
+        labelled = ask_labeller(self.encoder.labeller, pictures, text.vocabulary)
+        if labelled is None:
+            return probabilities
+        every = torch.arange(probabilities.shape[1] - 1).expand(len(pictures), -1)
+        return labelled.joined(probabilities, every if permitted is None else every.where(permitted.cpu(), -1))
+
     def _refined_classes(self, pictures: Sequence[Picture], probabilities: Tensor) -> Tensor:
         """Probabilities [B, 1+C, H, W] after a refiner that looks at classes, not at words; below the threshold is
         background for it too."""
@@ -178,7 +195,7 @@ def _row(present: Tensor | None, row: int) -> Tensor | None:
 def words_reads(config: Config) -> frozenset[str]:
     """Keys of settings that a decision by words reads in this configuration."""
     reads = set(COMMON | NAMES) | step_keys(config, "words")
-    reads |= {"decision", "dense_mode", "window", "background_threshold", "area_threshold", "cache_mb"}
+    reads |= {"decision", "labeller", "dense_mode", "window", "background_threshold", "area_threshold", "cache_mb"}
     reads |= {"stride", "pad_windows"} if config.window else set()
     fused = config.step("layer_fusion")
     return frozenset(reads | ({"attention_blocks"} if fused and fused["kind"] == "early" else set()))

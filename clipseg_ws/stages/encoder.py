@@ -17,6 +17,7 @@ from clipseg_ws.pictures.picture import Grids, Picture
 from clipseg_ws.pictures.sizes import target_size
 from clipseg_ws.regions.cut import Cutter
 from clipseg_ws.regions.region_set import RegionSet
+from clipseg_ws.regions.sam_words import Labeller
 from clipseg_ws.stages.cache import TokenCache, digest
 from clipseg_ws.stages.dense import Beside, needed_layers, proxy_features
 from clipseg_ws.stages.looks import Look, scaled
@@ -31,14 +32,15 @@ class Encoder:
         cache: shared by all encoders of one Segmenter and its variants; used where ``config.cache_mb`` is not 0.
         whole: pictures become whole patches; False leaves that to sliding windows.
         cutter: makes the regions of ``config.regions``; None where there are none.
+        labeller: of ``config.labeller``, None without.
     """
 
     def __init__(
         self, backbone: Backbone, features: PictureModel | None, config: Config, cache: TokenCache, *,
-        whole: bool = True, cutter: Cutter | None = None,
+        whole: bool = True, cutter: Cutter | None = None, labeller: Labeller | None = None,
     ) -> None:  # fmt: skip
         self.backbone, self.features, self.config, self._cache = backbone, features, config, cache
-        self._whole, self._cutter = whole, cutter
+        self._whole, self._cutter, self.labeller = whole, cutter, labeller
 
     # ---- pictures ----------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from clipseg_ws.stages.classmaps import ClassMaps, members
 from clipseg_ws.stages.dense import NOTHING, Beside
 from clipseg_ws.stages.maps import Marking, class_maps, find_present, no_marks, spread_maps
 from clipseg_ws.stages.question import Examples
+from clipseg_ws.stages.region_match import matched_regions
 from clipseg_ws.structures import Seen, Tokens
 
 
@@ -47,6 +48,9 @@ def example_maps(
         marking: what boxes, points and scribbles say of the maps.
     """
     few = match_examples(query, examples, config)
+    if (settings := config.step("region_match")) and query.beside.regions is not None:
+        features = feature_maps(query.matched_by, query.matched, examples.matcher.config.kinds)
+        few = matched_regions(few, examples.matcher, features, query.beside.regions, settings)
     scores, found = _presence(query, examples, config, few)
     present = found if present is None else present
     classes = members(present, scores.device)

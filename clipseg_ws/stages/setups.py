@@ -159,11 +159,12 @@ def _setup(models: Models, config: Config) -> Setup:
     parts = (backbone, models.features, config, models.tokens)
     cutter = models.cutters.of(config.regions)
     models.cutters.prepare(parse_spec(config.refine, REFINERS, "refiner"))
-    whole = Encoder(*parts, cutter=cutter)
+    besides = {"cutter": cutter, "labeller": models.cutters.labeller(config.labeller)}
+    whole = Encoder(*parts, **besides)
     answerer: Answerer = ByMaps(whole)
     if models.head is not None:
         answerer = ByHead(models.head, whole)
     elif config.decision == "words":
-        answerer = ByWords(Encoder(*parts, whole=False, cutter=cutter))
+        answerer = ByWords(Encoder(*parts, whole=False, **besides))
     asking = Asking(backbone, config, models.texts, models.matchers, models.head)
     return Setup(config, backbone, whole, answerer, asking)
