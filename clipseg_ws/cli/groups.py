@@ -17,11 +17,13 @@ from clipseg_ws.cli.options import (
     Device,
     Dtype,
     Features,
+    Labeller,
     MarksOption,
     Method,
     Model,
     Offline,
     Refine,
+    Regions,
     Setting,
     SupportDir,
     Supports,
@@ -63,6 +65,8 @@ class MethodOptions(ModelOptions):
 
     method: Method = "default"
     refine: Refine = None
+    regions: Regions = None
+    labeller: Labeller = None
     features: Features = None
     batch_size: BatchSize = 8
 
@@ -73,7 +77,9 @@ class MethodOptions(ModelOptions):
     @property
     def own(self) -> dict[str, Any]:
         """The settings that have an option of their own and were given."""
-        own = {"refine": self.refine, "batch_size": self.batch_size}
+        own = {
+            "refine": self.refine, "regions": self.regions, "labeller": self.labeller, "batch_size": self.batch_size,
+        }  # fmt: skip
         return {key: value for key, value in own.items() if value is not None}
 
     @property

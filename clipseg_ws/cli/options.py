@@ -15,6 +15,7 @@ from clipseg_ws.backbones.families import DEFAULT_MODEL, FAMILIES, FEATURES, for
 from clipseg_ws.config import METHODS
 from clipseg_ws.output.formats import names_of
 from clipseg_ws.refine import REFINERS
+from clipseg_ws.regions import LABELLERS, REGIONS
 from clipseg_ws.registry import Registry
 from clipseg_ws.run import ENGINES
 from clipseg_ws.text.lists import list_backgrounds, list_vocabularies
@@ -111,6 +112,18 @@ Refine = Annotated[
         help=f"Refinement on the picture, {some_of(REFINERS)}; parameters as in pamr(iterations=5). By default the "
         "method's own; for pseudo masks crf where it is installed, else pamr.",
     ),
+]
+Regions = Annotated[
+    str | None,
+    option(
+        "--regions",
+        help=f"Regions of the picture that are decided as one, {some_of(REGIONS)}; parameters as in "
+        "superpixels(side=24); see clipseg-ws list regions. By default the method's own.",
+    ),
+]
+Labeller = Annotated[
+    str | None,
+    option("--labeller", help=f"What names things beside CLIP, {some_of(LABELLERS)}, e.g. sam3:facebook/sam3."),
 ]
 Device = Annotated[str, option("--device", help='"auto", "cpu", "cuda", "cuda:1", "mps".')]
 Dtype = Annotated[str, option("--dtype", help='"auto", "float32", "bfloat16" or "float16".')]

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clipseg_ws.pictures.colours import lab
+
 COLOUR_NEIGHBOURS = 5  # seed pixels of a label that a pixel's colour is compared with
 COLOUR_SAMPLES = 500  # seed pixels of a label at most
 _STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))  # (rows, columns): half of the eight neighbours, the graph has no direction
@@ -83,16 +85,6 @@ def colour_distances(seed: Tensor, image: Tensor, labels: int, *, max_side: int 
     if known.any():
         out[known] = F.interpolate(maps[known][None], size=(height, width), mode="bilinear", align_corners=False)[0]
     return out.to(image.device)
-
-
-def lab(colours: np.ndarray) -> np.ndarray:
-    """sRGB [n, 3] in [0, 1] -> CIELAB (D65) [n, 3]: L 0 to 100, a and b about -100 to 100."""
-    linear = np.where(colours > 0.04045, ((colours + 0.055) / 1.055) ** 2.4, colours / 12.92)
-    to_xyz = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
-    xyz = linear @ to_xyz.T / np.array([0.95047, 1.0, 1.08883])
-    root = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
-    x, y, z = root.T
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
 
 
 def _graph(colours: np.ndarray, base: float) -> Any:
