@@ -6,6 +6,7 @@ NACLIP and ProxyCLIP all do this; scale and thresholds differ and are configurat
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 
 import torch
@@ -80,12 +81,12 @@ class Words:
     background: Tensor
 
 
-_WORDS: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # a question's owner is asked in every batch
+_WORDS: MutableMapping[Tensor, Words] = WeakTensorKeyDictionary()  # a question's owner is asked in every batch
 
 
 def words_of(owner: Tensor) -> Words:
     """``Words`` of [T] int64, on its device. Only the first call for a tensor reads it; it must not be changed then."""
-    found: Words | None = _WORDS.get(owner)
+    found = _WORDS.get(owner)
     if found is None:
         values = owner.detach().cpu().flatten()
         named, background = (values >= 0).nonzero().flatten(), (values < 0).nonzero().flatten()
