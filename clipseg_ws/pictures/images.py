@@ -126,8 +126,11 @@ def to_pixels(
 
     height, width = target_size(*image.size, patch_size, short_side, long_side, max_patches)
     resized = image.convert("RGB").resize((width, height), INTERPOLATION[interpolation])
-    pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255  # [H',W',3] -> [3,H',W']
-    return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    pixels = np.array(resized, np.float32)  # [H',W',3]; by numpy: torch's operators are for whole batches
+    pixels /= np.float32(255)
+    pixels -= np.asarray(mean, np.float32)
+    pixels /= np.asarray(std, np.float32)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def image_bytes(image: torch.Tensor) -> torch.Tensor:
