@@ -127,7 +127,7 @@ def saved_head(segment: Segmenter, folder):
         backbone=backbone.name, weights_sha256=backbone.weights_sha256, kind="decoder", options=SMALL,
         classes=("house", "tree"), width=backbone.width, features=spec, training={},
     )  # fmt: skip
-    save_head(module, card, folder / "head.safetensors")
+    save_head(folder / "head.safetensors", module, card)
     return folder / "head.safetensors"
 
 
