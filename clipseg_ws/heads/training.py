@@ -19,6 +19,7 @@ from tqdm import tqdm
 from clipseg_ws.heads.base import Head, HeadOutput
 from clipseg_ws.heads.checkpoint import load_checkpoint, save_checkpoint
 from clipseg_ws.heads.data import Batch, HeadData, batch_order, by_grid
+from clipseg_ws.heads.identity import training_digests
 from clipseg_ws.heads.logs import Logs
 from clipseg_ws.heads.losses import check_range
 from clipseg_ws.heads.metrics import evaluate
@@ -49,7 +50,8 @@ class Trainer:
             of the best weights; None: the last ones are kept.
         folder: of checkpoint and logs; None: nothing is written. extra: further losses by name.
         workers: other processes. tensorboard: write event files too (where TensorBoard is installed).
-        about: what else made the data and the head; a checkpoint is continued only where all of it is equal.
+        about: what else made the data and the head, for errors that name it; a checkpoint is continued only where this,
+            the first weights, data and further losses are equal (``identity``).
     """
 
     def __init__(
@@ -72,6 +74,8 @@ class Trainer:
         self.progress = Progress()
         self.folder = None if folder is None else Path(folder)
         self.tensorboard, self.about = tensorboard, dict(about or {})
+        if self.folder is not None:
+            self.about |= training_digests(module, data, validation, extra)
         self._per_pass = len(batch_order(len(data.grids), config.batch, (config.seed, 0)))
         self._order: tuple[int, list[list[int]]] = (-1, [])
 

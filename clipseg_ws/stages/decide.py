@@ -19,7 +19,9 @@ from clipseg_ws.pictures.sizes import resize_maps
 from clipseg_ws.refine.picture import refine_picture
 from clipseg_ws.stages.classmaps import ClassMaps
 from clipseg_ws.stages.constrain import apply_constraints, box_maps, constrained_label, spread_seeds
+from clipseg_ws.stages.in_regions import crisp_regions, named_regions
 from clipseg_ws.stages.instances import instances
+from clipseg_ws.stages.labelled import Labelled
 from clipseg_ws.stages.labels import drop_small, label, spread_labels, with_background
 from clipseg_ws.stages.large import enlarged_labels, fewer_pixels
 from clipseg_ws.stages.transfer import on_host
@@ -68,7 +70,8 @@ class Decision:
 
 
 def decide_maps(
-    pictures: Sequence[Picture], maps: ClassMaps, config: Config, marks: Sequence[Constraints] | None = None
+    pictures: Sequence[Picture], maps: ClassMaps, config: Config, marks: Sequence[Constraints] | None = None,
+    labelled: Labelled | None = None,
 ) -> list[Decision]:
     """Maps of B pictures: enlarged, background put in front, refined, arg-max that respects the marks.
 
@@ -85,7 +88,8 @@ def decide_maps(
         for start in range(0, len(size_group), most):
             rows = size_group[start : start + most]
             mark = None if marks is None else marks[rows[0]]
-            made = _decide_size([pictures[i] for i in rows], _rows(maps, rows), config, mark)
+            said = None if labelled is None else labelled.rows(rows)
+            made = _decide_size([pictures[i] for i in rows], _rows(maps, rows), config, mark, said)
             answers.update(zip(rows, made, strict=True))
     return [answers[i] for i in range(len(pictures))]
 
@@ -101,7 +105,8 @@ def _rows(maps: ClassMaps, rows: Sequence[int]) -> ClassMaps:
 
 
 def _decide_size(
-    pictures: Sequence[Picture], maps: ClassMaps, config: Config, marks: Constraints | None
+    pictures: Sequence[Picture], maps: ClassMaps, config: Config, marks: Constraints | None,
+    labelled: Labelled | None = None,
 ) -> list[Decision]:
     """Pictures of one size; with ``marks`` there is one of them."""
     whole = pictures[0].size
@@ -122,8 +127,12 @@ def _decide_size(
         seen = image_batch(pictures, scores)[0]
         scores = apply_constraints(spread_seeds(scores[0], seen, marks)[None], marks)
     scores = refined(scores, pictures, config)
+    scores = scores if labelled is None else labelled.joined(scores, maps.classes)
+    scores = named_regions(scores, pictures, config)
     if size != whole:
-        labels, confidence = enlarged_labels(drop_small(scores, config.min_area), whole, maps.classes)
+        scores = drop_small(scores, config.min_area)
+        labels, confidence = enlarged_labels(scores, whole, maps.classes)
+        labels, confidence = crisp_regions(labels, confidence, scores, maps.classes, pictures, config)
     else:
         labels, confidence = _labelled(scores, marks, config.min_area)
         labels = spread_labels(labels, maps.classes)

@@ -102,7 +102,7 @@ def test_soft_weights_of_a_checkpoint(tmp_path):
         return head.fit(features, labels, confidence, classes=CLASSES, folder=tmp_path)
 
     assert fit(sure).history_ == fit(sure).history_
-    with pytest.raises(ValueError, match=r"other settings .targets: "):
+    with pytest.raises(ValueError, match=r"other settings .data: "):
         fit(np.full(labels.shape, 0.6))
 
 
