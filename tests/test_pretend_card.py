@@ -133,6 +133,7 @@ def saved_head(segment: Segmenter, folder):
 
 # ---- limits ----------------------------------------------------------------------------------------------------------
 
+PER_BATCH = ("tokens", "dense", "graph", "maps")
 # per further picture: operators on host or card, launches on the card, waits; then waits of the whole batch
 LIMITS = {
     ("tags", "default", "none"): (4, 0.5, 0, 2),
@@ -154,6 +155,22 @@ def test_a_further_picture_costs_hardly_anything(pair, kind, method, refiner):
     _, segment, card = pair
     limits = LIMITS[kind, method, refiner]
     check_limits(segment.variant(method, refine=refiner, **SIZES), kind, card, limits)
+
+
+@pytest.mark.parametrize("step", [name for name, entry in STEPS.items() if entry.about["when"] in PER_BATCH])
+def test_a_further_picture_costs_hardly_anything_in_any_step(pair, step):
+    """Dense ones with the method that reads them; those of a matching belong to the limits of examples."""
+    dense = STEPS[step].about["when"] == "dense"
+    settings = {"method": "maskclip"} if dense else {"refine": "none"}
+    check_limits(
+        pair[1].variant(**SIZES | settings | {step: True}), "names" if dense else "tags", pair[2], (4, 0.5, 0, 4)
+    )
+
+
+@pytest.mark.parametrize("refiner", [name for name, entry in REFINERS.items() if not entry.needs])
+def test_a_further_picture_costs_hardly_anything_in_any_refiner(pair, refiner):
+    """Those of other packages work on the host, picture by picture."""
+    check_limits(pair[1].variant(**SIZES, refine=refiner), "tags", pair[2], (4, 0.5, 0, 2))
 
 
 def check_limits(segment, kind, card, limits):
