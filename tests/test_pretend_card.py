@@ -12,12 +12,13 @@ from conftest import save_tiny_hybrid
 from pretend import pretend_card
 
 from clipseg_ws import Segmenter, Support
-from clipseg_ws.config import METHODS, STEPS
+from clipseg_ws.config import METHODS, STEPS, resolve
 from clipseg_ws.embedded.nano.scenes import KINDS, draw_scene
 from clipseg_ws.heads.base import make_head
 from clipseg_ws.heads.features import FeatureSpec
 from clipseg_ws.heads.file import HeadCard, save_head
 from clipseg_ws.refine import REFINERS
+from clipseg_ws.stages.dense import reads_second
 from clipseg_ws.structures import WeakLabels
 
 SIDE, BATCH = 96, 16
@@ -78,14 +79,20 @@ def test_every_question_is_answered_as_on_the_cpu(pair, kind):
     assert any(result.labels.any() for result in same(pair, kind))
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "proxyclip"])
+def follows(method: str) -> bool:
+    """Whether the method reads a second vision model."""
+    return reads_second(resolve(method, {}))
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if not follows(name)])
 def test_every_method_answers_as_on_the_cpu(pair, method):
-    same(pair, "supports" if method == "prototypes" else "names", method=method)
+    same(pair, "supports" if method in ("prototypes", "matcher", "gf-sam") else "names", method=method)
 
 
-def test_a_second_model_answers_as_on_the_cpu(pair, tmp_path):
+@pytest.mark.parametrize("method", [name for name in METHODS if follows(name)])
+def test_a_second_model_answers_as_on_the_cpu(pair, tmp_path, method):
     save_tiny_hybrid(tmp_path / "saved")
-    given = {"dtype": "float32", "features": f"local-dir:{tmp_path / 'saved'}:stem", "method": "proxyclip"} | SIZES
+    given = {"dtype": "float32", "features": f"local-dir:{tmp_path / 'saved'}:stem", "method": method} | SIZES
     twins = [Segmenter("nano", device=device, **given) for device in ("cpu", "cuda")]
     same((*twins, pair[2]), "names")
 
@@ -93,6 +100,8 @@ def test_a_second_model_answers_as_on_the_cpu(pair, tmp_path):
 @pytest.mark.parametrize("step", STEPS)
 def test_every_step_answers_as_on_the_cpu(pair, step):
     about, given = STEPS[step].about, {step: True}
+    if about.get("regions"):
+        given["regions"] = "grow"
     if step == "looks":
         given = {"looks.flip": True, "looks": True}
     if about["when"] == "matching":
@@ -103,7 +112,7 @@ def test_every_step_answers_as_on_the_cpu(pair, step):
         same(pair, "tags", **given)
 
 
-@pytest.mark.parametrize("refiner", REFINERS)
+@pytest.mark.parametrize("refiner", [name for name in REFINERS if not REFINERS[name].about.get("network")])
 def test_every_refiner_answers_as_on_the_cpu(pair, refiner):
     for module, _ in [REFINERS[refiner].needs] if REFINERS[refiner].needs else []:
         if find_spec(module) is None:
@@ -133,7 +142,12 @@ def saved_head(segment: Segmenter, folder):
 
 # ---- limits ----------------------------------------------------------------------------------------------------------
 
-PER_BATCH = ("tokens", "dense", "graph", "maps")
+# those of a matching belong to the limits of examples; regions are cut picture by picture
+PER_BATCH = [
+    name
+    for name, entry in STEPS.items()
+    if entry.about["when"] in ("tokens", "dense", "graph", "maps") and not entry.about.get("regions")
+]
 # per further picture: operators on host or card, launches on the card, waits; then waits of the whole batch
 LIMITS = {
     ("tags", "default", "none"): (4, 0.5, 0, 2),
@@ -157,9 +171,9 @@ def test_a_further_picture_costs_hardly_anything(pair, kind, method, refiner):
     check_limits(segment.variant(method, refine=refiner, **SIZES), kind, card, limits)
 
 
-@pytest.mark.parametrize("step", [name for name, entry in STEPS.items() if entry.about["when"] in PER_BATCH])
+@pytest.mark.parametrize("step", PER_BATCH)
 def test_a_further_picture_costs_hardly_anything_in_any_step(pair, step):
-    """Dense ones with the method that reads them; those of a matching belong to the limits of examples."""
+    """Dense ones with the method that reads them."""
     dense = STEPS[step].about["when"] == "dense"
     settings = {"method": "maskclip"} if dense else {"refine": "none"}
     check_limits(
@@ -167,7 +181,7 @@ def test_a_further_picture_costs_hardly_anything_in_any_step(pair, step):
     )
 
 
-@pytest.mark.parametrize("refiner", [name for name, entry in REFINERS.items() if not entry.needs])
+@pytest.mark.parametrize("refiner", [n for n, e in REFINERS.items() if not e.needs and not e.about.get("network")])
 def test_a_further_picture_costs_hardly_anything_in_any_refiner(pair, refiner):
     """Those of other packages work on the host, picture by picture."""
     check_limits(pair[1].variant(**SIZES, refine=refiner), "tags", pair[2], (4, 0.5, 0, 2))
