@@ -14,7 +14,7 @@ The room from the ground up; each file knows only those in front of it:
     openclip, convert, features     the backbones: CLIP's layout, transformers' CLIP in it, patches without text
     stem_features                   a hybrid's stem alone, as a second model
     wrap_openclip, feature_kinds    which of them a model of open_clip gets; vision models that take pictures otherwise
-    places, remembered              where files of models lie; digests of files that have not changed
+    places, remembered, known       where files of models lie; digests of files that have not changed
     hub, folder, repos, tags        where weights are: the hub and its cache, a folder, a repository, open_clip's table
     cached, choice, second, blocks  what is in the cache; which model is taken unnamed; second models; attention
 """
@@ -37,8 +37,8 @@ from clipseg_ws.backbones.families import (
     further,
     parse_name,
 )
+from clipseg_ws.backbones.known import know_again, known_digest, model_key
 from clipseg_ws.backbones.protocol import Backbone, PictureModel
-from clipseg_ws.backbones.remembered import recall, release_of, remember, state_of
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +59,7 @@ __all__ = [
     "cached_weights",
     "choose_model",
     "download",
+    "known_digest",
     "list_models",
     "load_backbone",
     "load_features",
@@ -100,41 +101,15 @@ def load_backbone(
     number = choose_dtype(dtype, target)
     key = model_key(name)
     checkpoint = entry.load()(rest, offline=offline)
-    backbone: Any = wrap(  # before the cast, so that the logit scale is read at full precision
+    backbone = wrap(  # before the cast, so that the logit scale is read at full precision
         checkpoint.model,
         position_interpolation=position_interpolation,
         name=name,
         **checkpoint.settings(),
     )
-    digest = recall("digest", key)
-    if digest is not None:
-        backbone.weights_sha256 = digest  # in place of computing it
-    elif key is not None and key == model_key(name):  # the files are those that were read
-        remember("digest", key, backbone.weights_sha256)
+    know_again(name, key, backbone)
     backbone.place(target, number)
-    loaded: Backbone = backbone
-    return loaded
-
-
-def known_digest(name: str) -> str | None:
-    """``weights_sha256`` of a model that was loaded on this machine before and whose files have not changed since; read
-    without torch and without loading it. None where it is not known.
-
-    Raises as ``model_card``.
-    """
-    found = recall("digest", model_key(name))
-    return found if isinstance(found, str) else None
-
-
-def model_key(name: str) -> str | None:
-    """What changes when the files of a model, or the library that reads them, change; None where they are not here."""
-    entry, rest = parse_name(name)
-    files = further(entry, "files")
-    try:
-        state = None if files is None else state_of(files(rest))
-    except (FileNotFoundError, UnsupportedBackbone):
-        return None  # whoever loads it says so
-    return None if state is None else f"{name} {release_of('open_clip_torch')} {state}"
+    return backbone
 
 
 def wrap(model: Any, **settings: Any) -> Backbone:

@@ -161,9 +161,9 @@ Shards = Annotated[
     option(
         "--shards",
         metavar="N|PLACE|PLACE,N",
-        help="For any number of pictures: results as Parquet files of N pictures (1000) each, in --output or in PLACE, a "
-        "folder or s3://bucket/folder; tars and Parquet files with pictures are read too. clipseg-ws unpack makes label "
-        "PNGs of them.",
+        help="For any number of pictures: results as Parquet files of N pictures (1000) each, in --output or in PLACE, "
+        "a folder or s3://bucket/folder; tars and Parquet files with pictures are read too. clipseg-ws unpack makes "
+        "label PNGs of them.",
     ),
 ]
 BatchSize = Annotated[

@@ -1,4 +1,4 @@
-"""``predict --shards``: pictures that are streamed, results in Parquet files; and ``unpack``, which makes PNGs of them."""
+"""``predict --shards``: pictures that are streamed, results in Parquet files; ``unpack`` makes PNGs of them."""
 
 from __future__ import annotations
 

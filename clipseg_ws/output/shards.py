@@ -9,8 +9,8 @@
 * ``names``, ``areas``, ``scores``, ``confidence``: the classes that occur, their pixels, score, mean confidence there;
 * ``error``: why there is no result, null where there is one.
 
-The file's own metadata, key ``clipseg_ws``, is JSON: the question with its digest, all names, what the shard was made of.
-Needs pyarrow (extra ``shards``), imported on call.
+The file's own metadata, key ``clipseg_ws``, is JSON: the question with its digest, all names, what the shard was made
+of. Needs pyarrow (extra ``shards``), imported on call.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pictures inside tars (WebDataset) and Parquet files, read one after the other from disk or object storage. No torch."""
+"""Pictures inside tars (WebDataset) and Parquet files, read in turn from disk or object storage. No torch."""
 
 from __future__ import annotations
 

@@ -58,7 +58,8 @@ class Unit:
         rows = read_tar(self.place) if _is_tar(self.place) else read_rows(self.place, self.groups)
         seen = Counter[PurePosixPath]()
         for inside, location, data in rows:
-            name = PurePosixPath(self.prefix, *[part for part in PurePosixPath(inside).parts if part not in ("/", "..")])
+            parts = [part for part in PurePosixPath(inside).parts if part not in ("/", "..")]
+            name = PurePosixPath(self.prefix, *parts)
             seen[name] += 1
             if seen[name] > 1:  # a tar may hold two members of one name
                 name = name.with_name(f"{name.stem}-{seen[name]}{name.suffix}")

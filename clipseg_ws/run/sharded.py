@@ -1,7 +1,6 @@
-"""Any number of pictures: one shard of results a unit of pictures, whole or not there at all; nothing grows on the driver.
+"""Any number of pictures: a shard of results a unit of pictures, whole or not there; nothing grows on the driver.
 
-Units are streamed, by the local engine one after the other, by Ray in waves over its actors. What comes back are counts.
-A shard that is there is kept where it answers the same question about the same pictures; a shard of another question
+Units are streamed, by the local engine one after the other, by Ray in waves over its actors; counts come back. A shard that is there is kept where it answers the same question about the same pictures; a shard of another question
 is an error, since it may have cost days.
 """
 
@@ -87,7 +86,8 @@ class ShardJob(Job):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled without rows."""
-        return partial(ShardJob, **{key: value for key, value in vars(self).items() if key not in ("rows", "asked")}), ()
+        given = {key: value for key, value in vars(self).items() if key not in ("rows", "asked")}
+        return partial(ShardJob, **given), ()
 
 
 def run_sharded(

@@ -60,7 +60,8 @@ def test_scores_confidence_and_many_classes(tmp_path: Path) -> None:
     assert row_labels(c).dtype == np.uint16 and (row_labels(c) == wide).all()
     about = read_about(str(tmp_path), 7)
     assert about is not None and about["rows"] == 3 and about["question"] == "q"
-    assert read_about(str(tmp_path), 8) is None and list(list_shards(str(tmp_path))) == [str(tmp_path / "shard-000007.parquet")]
+    assert read_about(str(tmp_path), 8) is None
+    assert list(list_shards(str(tmp_path))) == [str(tmp_path / "shard-000007.parquet")]
 
 
 def test_a_shard_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
