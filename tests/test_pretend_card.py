@@ -159,8 +159,8 @@ LIMITS = {
     ("names", "maskclip", "none"): (4, 0.5, 0, 1),
     ("tags", "sclip", "none"): (4, 0.5, 0, 1),
     ("names", "naclip", "pamr"): (4, 0.5, 0, 2),
-    ("supports", "default", "guided"): (4, 0.5, 0, 5),
-    ("names and supports", "default", "guided"): (4, 0.5, 0, 8),
+    ("supports", "default", "guided"): (4, 0.5, 0, 3),
+    ("names and supports", "default", "guided"): (4, 0.5, 0, 7),
 }
 
 
