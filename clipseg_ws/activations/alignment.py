@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipseg_ws.activations.prototypes import cosine, masked_average_pooling
+from clipseg_ws.activations.prototypes import EPS, cosine
 from clipseg_ws.structures import IGNORE
 
 
@@ -52,14 +52,15 @@ def check_alignment(
         ways: [S] int64 in 0..count-1, the class of each support. count: number of classes K.
 
     Raises:
-        ValueError: ``ways`` or ``labels`` out of range.
+        ValueError: ``ways`` or ``labels`` out of range; looked at on the CPU only, a GPU would have to be asked.
     """
-    if int(ways.max()) >= count or int(labels.max()) > count:
+    if labels.device.type == "cpu" and (int(ways.max()) >= count or int(labels.max()) > count):
         raise ValueError(f"ways up to {int(ways.max())}, labels up to {int(labels.max())}; count={count} classes allow "
                          f"{count - 1} and {count}")  # fmt: skip
-    prototypes = torch.stack([query_prototypes(q, row, count) for q, row in zip(query, labels, strict=True)])
+    prototypes = query_prototypes(query, labels, count)
     pairs = torch.stack([prototypes[:, :1].expand(-1, len(ways), -1), prototypes[:, 1 + ways]], 2)  # [B, S, 2, D]
-    scores = scale * torch.stack([cosine(support, pairs[b]) for b in range(len(query))])  # [B, S, 2, h', w']
+    found = cosine(support, pairs.transpose(0, 1).flatten(1, 2))  # [S, B 2, h', w']
+    scores = scale * torch.unflatten(found, 1, (len(query), 2)).transpose(0, 1)  # [B, S, 2, h', w']
     target = torch.where(foreground > 0, 1, torch.where(background > 0, 0, IGNORE)).long()
     size = foreground.shape[-2:]
     large = F.interpolate(scores.flatten(0, 1), size=size, mode="bilinear", align_corners=False)  # [B S, 2, H, W]
@@ -69,15 +70,16 @@ def check_alignment(
     said = (large.argmax(1) == 1) & valid
     truth = goal == 1
     iou = (said & truth).sum((1, 2)) / (said | truth).sum((1, 2)).clamp_min(1)
-    present = torch.stack([(labels == k + 1).flatten(1).any(1) for k in ways.tolist()], 1)
+    present = (labels.flatten(1)[:, None] == (ways + 1)[:, None]).any(-1)  # [B, S]
     shape = (len(query), len(ways))
     return Alignment(scores, loss.view(shape), iou.view(shape) * present, present, prototypes)
 
 
 def query_prototypes(features: Tensor, labels: Tensor, count: int) -> Tensor:
-    """Mean feature of each predicted label: [D, h, w], [h, w] -> [1 + count, D], zero for an absent label."""
-    masks = torch.stack([labels == c for c in range(count + 1)]).float()
-    return masked_average_pooling(features[None].expand(count + 1, -1, -1, -1), masks)
+    """Mean feature of each predicted label: [B, D, h, w], [B, h, w] -> [B, 1 + count, D], zero for an absent label."""
+    masks = (labels[:, None] == torch.arange(count + 1, device=labels.device)[:, None, None]).float()
+    total = torch.einsum("bdhw,bkhw->bkd", features.float(), masks)
+    return (total / (masks.sum((2, 3)) + EPS)[..., None]).to(features.dtype)
 
 
 def support_weights(iou: Tensor, ways: Tensor, *, sharpness: float = 1.0) -> Tensor:
@@ -85,5 +87,5 @@ def support_weights(iou: Tensor, ways: Tensor, *, sharpness: float = 1.0) -> Ten
 
     A class none of whose supports can be recovered keeps weight 1 for all: there is nothing to prefer.
     """
-    best = torch.stack([iou[:, ways == way].amax(1) for way in ways.tolist()], 1)  # [B, S]
+    best = iou[:, None].masked_fill(ways[:, None] != ways, -torch.inf).amax(-1)  # [B, S]
     return torch.where(best > 0, (iou / best.clamp_min(1e-12)) ** sharpness, torch.ones_like(iou))

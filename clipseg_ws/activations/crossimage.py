@@ -7,13 +7,12 @@ backbone's tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 CORE = 0.5  # share of a map's maximum from which a patch belongs to the region that makes the prototype
+CELLS = 2**26  # patches x regions that are compared together: 256 MiB
 
 
 def unit_patches(tokens: Tensor) -> Tensor:
@@ -22,14 +21,14 @@ def unit_patches(tokens: Tensor) -> Tensor:
     return F.normalize(x - x.mean(1, keepdim=True), dim=-1)
 
 
-def cross_image(maps: Tensor, features: Tensor, classes: Sequence[Sequence[int]], strength: float) -> Tensor:
+def cross_image(maps: Tensor, features: Tensor, classes: Tensor, strength: float) -> Tensor:
     """Mix every map with the likeness of its patches to that class's regions in the other pictures of the batch.
 
     The result depends on which pictures come together, by nature; a class that no other picture has keeps its map.
 
     Args:
         maps: [B, K, h, w] in [0, 1], the group. features: [B, N, D] of ``unit_patches``.
-        classes: for each picture the class of each of its maps; further maps are padding.
+        classes: [B, K] int64, the class of each map; -1 pads.
         strength: share of the likeness in the mixture, in [0, 1].
 
     Returns:
@@ -41,24 +40,23 @@ def cross_image(maps: Tensor, features: Tensor, classes: Sequence[Sequence[int]]
     if not 0 <= strength <= 1:
         raise ValueError(f"strength={strength}; a share in [0, 1] is needed, for example 0.2")
     maps = maps.float()
+    batch, count = classes.shape
     cores = maps.flatten(2) * (maps > CORE * maps.amax((-2, -1), keepdim=True)).flatten(2)  # [B, K, N]
-    prototypes = F.normalize(cores @ features, dim=-1)  # [B, K, D]
-    out = maps.clone()
-    for b, members in enumerate(classes):
-        for k, c in enumerate(members):
-            others = [
-                prototypes[o, theirs.index(c)]
-                for o, theirs in enumerate(map(list, classes))
-                if o != b and c in theirs and cores[o, theirs.index(c)].any()
-            ]
-            if others and cores[b, k].any():
-                likeness = (features[b] @ torch.stack(others).t()).clamp_min(0).mean(1)  # [N]
-                out[b, k] = torch.lerp(maps[b, k].flatten(), _stretched(likeness), strength).view_as(maps[b, k])
-    top = out.amax((-2, -1), keepdim=True)
-    return out / top.clamp_min(1e-7)
+    prototypes = F.normalize(cores @ features, dim=-1).flatten(0, 1)  # [B K, D]
+    owner = torch.arange(batch, device=classes.device).repeat_interleave(count)  # the picture of each region
+    known = (cores.any(-1) & (classes >= 0)).flatten()
+    alike = (classes.flatten()[:, None] == classes.flatten()) & (owner[:, None] != owner) & known[:, None] & known
+    alike = torch.unflatten(alike.float(), 0, (batch, count))  # [B, K, B K]
+    step = max(1, CELLS // max(1, features.shape[1] * batch * count))
+    parts = zip(torch.split(features, step), torch.split(alike, step), strict=True)
+    likeness = torch.cat([mine @ (some @ prototypes.t()).clamp_min(0).transpose(1, 2) for some, mine in parts])
+    others = alike.sum(-1, keepdim=True)  # [B, K, 1]
+    mixed = torch.lerp(maps.flatten(2), _stretched(likeness / others.clamp_min(1)), strength)
+    out = torch.where(others > 0, mixed, maps.flatten(2)).view_as(maps)
+    return out / out.amax((-2, -1), keepdim=True).clamp_min(1e-7)
 
 
 def _stretched(values: Tensor) -> Tensor:
-    """Minimum to 0, maximum to 1."""
-    low, high = values.amin(), values.amax()
+    """Minimum to 0, maximum to 1, over the last axis."""
+    low, high = values.amin(-1, keepdim=True), values.amax(-1, keepdim=True)
     return (values - low) / (high - low).clamp_min(1e-7)

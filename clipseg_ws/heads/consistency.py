@@ -15,7 +15,7 @@ from clipseg_ws.heads.base import HeadOutput
 from clipseg_ws.heads.course import Course
 from clipseg_ws.heads.data import Batch
 from clipseg_ws.heads.estimator import SegmentationHead
-from clipseg_ws.heads.losses import at_grid, no_loss, soft_cross_entropy
+from clipseg_ws.heads.losses import at_grid, soft_cross_entropy
 from clipseg_ws.stored import is_sure
 
 
@@ -66,9 +66,7 @@ class Consistency:
         for name, patches in (("recover", masked), ("agree", is_sure(confidence, self.high))):
             scale = second.shape[-1] // grid[1]
             where = patches.float().repeat_interleave(scale, 1).repeat_interleave(scale, 2)
-            losses[name] = self.weight * (
-                soft_cross_entropy(second, target, where) if patches.any() else no_loss(second)
-            )
+            losses[name] = self.weight * soft_cross_entropy(second, target, where)
         return losses
 
 

@@ -6,24 +6,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipseg_ws.heads.losses import no_loss, unit
+from clipseg_ws.heads.losses import unit
+
+
+FEW = 4096  # pictures x labels that are compared as they are, the absent ones masked; the GPU is not asked then
+_TINY = 1e-12
 
 
 def region_vectors(embedding: Tensor, labels: Tensor, weights: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean embedding of every label in every picture that has it.
+    """Mean embedding of every label in every picture.
 
     Args:
         embedding: [B, F, h, w]. labels: [B, h, w] int64. weights: [B, h, w], 0 leaves a pixel out. count: 1 + C.
 
     Returns:
-        vectors [R, F], their labels [R], their pictures [R].
+        vectors [R, F], their labels [R], and bool [R], which of them the picture has; R = B (1 + C), or without the
+        absent ones where that is more than ``FEW``.
     """
     hot = F.one_hot(labels.clamp(0, count - 1), count).float() * (weights * (labels < count))[..., None]  # [B, h, w, K]
     hot = hot.flatten(1, 2)  # [B, N, K]
     mass = hot.sum(1)  # [B, K]
     means = hot.transpose(1, 2) @ embedding.float().flatten(2).transpose(1, 2)  # [B, K, F]
-    picture, label = (mass > 0).nonzero(as_tuple=True)
-    return means[picture, label] / mass[picture, label, None], label, picture
+    vectors, mass = means.flatten(0, 1), mass.flatten()
+    label = torch.arange(count, device=labels.device).repeat(len(labels))
+    if len(label) > FEW:
+        rows = (mass > 0).nonzero().flatten()
+        vectors, mass, label = vectors[rows], mass[rows], label[rows]
+    return vectors / mass.clamp_min(_TINY)[:, None], label, mass > 0
 
 
 def region_contrast(
@@ -35,18 +44,14 @@ def region_contrast(
     (same label, other picture) of -log softmax of the cosine over all other regions; then the mean over the regions
     that have a positive. Arguments as for ``region_vectors``. Scalar float32, 0 without any pair.
     """
-    vectors, label, _ = region_vectors(embedding, labels, weights, count)
-    same = label[:, None] == label[None]
-    same.fill_diagonal_(False)  # a label occurs once a picture, so equals lie in other pictures
-    if not same.any():
-        return no_loss(embedding)
+    vectors, label, there = region_vectors(embedding, labels, weights, count)
+    others = there[:, None] & there[None] & ~torch.eye(len(label), dtype=torch.bool, device=label.device)
+    same = others & (label[:, None] == label[None])  # a label occurs once a picture, so equals lie in other pictures
     vectors = unit(vectors)
-    logits = (vectors @ vectors.t() / temperature).masked_fill(
-        torch.eye(len(label), dtype=torch.bool, device=label.device), float("-inf")
-    )
-    log = logits.log_softmax(1).masked_fill(~same, 0)
+    # rows without any other are nan, and masked: no gradient passes
+    log = (vectors @ vectors.t() / temperature).masked_fill(~others, float("-inf")).log_softmax(1).masked_fill(~same, 0)
     positives = same.sum(1)
-    return -(log.sum(1)[positives > 0] / positives[positives > 0]).mean()
+    return -(log.sum(1) / positives.clamp_min(1)).sum() / (positives > 0).sum().clamp_min(1)
 
 
 def class_prototypes(
@@ -58,12 +63,9 @@ def class_prototypes(
     """
     pixels = unit(embedding).movedim(1, -1).flatten(0, 2)  # [B*N, F]
     labels, weights = labels.flatten(), weights.flatten()
-    rows = []
-    for c in range(count):
-        mine = ((labels == c) & (weights > 0)).nonzero().flatten()
-        best = mine[weights[mine].topk(min(top, len(mine))).indices]
-        rows.append((pixels[best] * weights[best, None]).sum(0))
-    prototypes = torch.stack(rows)
+    mine = labels[None] == torch.arange(count, device=labels.device)[:, None]  # [1+C, B*N]
+    best = torch.where(mine, weights.clamp_min(0), 0.0).topk(min(top, len(labels)), dim=1)  # 0: another label's
+    prototypes = (pixels[best.indices] * best.values[..., None]).sum(1)
     return F.normalize(prototypes, dim=1), prototypes.abs().sum(1) > 0
 
 
@@ -78,8 +80,6 @@ def prototype_contrast(
     with torch.no_grad():
         prototypes, there = class_prototypes(embedding, labels, weights, count, top=top)
     counted = weights * (labels < count)
-    if there.sum() < 2:
-        return no_loss(embedding)
     logits = torch.einsum("bfhw,kf->bkhw", unit(embedding), prototypes) / temperature
     logits = logits.masked_fill(~there[None, :, None, None], float("-inf"))
     losses = F.cross_entropy(logits, labels.masked_fill(counted <= 0, 255), ignore_index=255, reduction="none")

@@ -182,7 +182,9 @@ def image_batch(pictures: Sequence[Picture], like: Tensor) -> Tensor:
     """uint8 [B, 3, H, W] of pictures of one size, as large and on the device of ``like`` [B, C, H, W]."""
     size = (like.shape[-1], like.shape[-2])
     images = [p.image if p.image.size == size else p.image.resize(size, Image.Resampling.BOX) for p in pictures]
-    return torch.from_numpy(np.stack([np.asarray(i) for i in images])).to(like.device).permute(0, 3, 1, 2).contiguous()
+    together = np.empty((len(images), 3, *like.shape[-2:]), np.uint8)
+    np.stack([np.asarray(image).transpose(2, 0, 1) for image in images], out=together)
+    return torch.from_numpy(together).to(like.device)
 
 
 def _labelled(scores: Tensor, marks: Constraints | None, min_area: float) -> tuple[Tensor, Tensor]:

@@ -92,7 +92,7 @@ class Encoder:
             self._cache.runs += 1
             return self.backbone.encode(pixels, **how)
         settings = (tuple(pixels.shape[1:]), self.config.position_interpolation, *how.values())
-        keys = [(digest(one), *settings) for one in pixels]
+        keys = [(digest(one), *settings) for one in pixels.cpu()]  # one transfer for all of them
         return self._cache.fetch(
             keys, lambda missing: self.backbone.encode(pixels[missing], **how), self.config.cache_mb * 1_000_000
         )

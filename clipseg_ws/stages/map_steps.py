@@ -100,8 +100,7 @@ def expanded(maps: Tensor, seen: Seen) -> Tensor:
 
 def crossed(maps: Tensor, seen: Seen, *, weight: float) -> Tensor:
     """See ``activations.crossimage``."""
-    classes = [[c for c in row if c >= 0] for row in seen.classes.tolist()]
-    return cross_image(maps, unit_patches(seen.tokens.last_input[:, 1:]), classes, weight)
+    return cross_image(maps, unit_patches(seen.tokens.last_input[:, 1:]), seen.classes, weight)
 
 
 def salient(maps: Tensor, seen: Seen, *, weight: float) -> Tensor:

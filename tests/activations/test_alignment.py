@@ -50,7 +50,7 @@ def test_ignored_pixels_and_absent_classes():
 
 def test_query_prototypes_of_absent_labels_are_zero():
     query, labels = scene(slice(0, 2), E[0], E[1])
-    got = query_prototypes(query, labels.long(), 2)
+    got = query_prototypes(query[None], labels[None].long(), 2)[0]
     assert torch.allclose(got, torch.stack([E[1], E[0], torch.zeros(4)]), atol=1e-4)
 
 
