@@ -24,7 +24,7 @@ from clipseg_ws.output.palette import ignored_label, safe_palette
 from clipseg_ws.pictures.reading import read_image
 
 WIDTH = 480  # pixels of a picture on the page; a click shows it as wide as the page
-RANK = "mean"  # of ``doubt.DOUBTS``: what predicts errors, see eval/results/errors.csv
+RANK = "mean"  # of ``doubt.DOUBTS``: predicts errors as well as any that works on masks with 255, docs/pseudo-labels.md
 _HERE = files("clipseg_ws.output")
 _HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Review</title>

@@ -7,8 +7,10 @@ from browser import chromium
 from clipseg_ws.eval.report.pages import Table, Warnings, page
 from clipseg_ws.eval.report.writer import HEADER
 
-LONG = ["default+refine=none+looks=true", "ViT-B-16-quickgelu openai", "val, fold 2", "88.71", "98.31", "93.93", "78.57",
-        "1449", "tags", "training-free, 'Extract Free Dense Labels from CLIP', arXiv:2112.01071, table 2, page 9"]  # fmt: skip
+LONG = [
+    "default+refine=none+looks=true", "ViT-B-16-quickgelu openai", "val, fold 2", "88.71", "98.31", "93.93", "78.57",
+    "1449", "tags", "training-free, 'Extract Free Dense Labels from CLIP', arXiv:2112.01071, table 2",
+]  # fmt: skip
 
 
 def test_report_fits_its_width(tmp_path):
