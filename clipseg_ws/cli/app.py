@@ -21,6 +21,7 @@ from clipseg_ws.cli.predict import predict
 from clipseg_ws.cli.prompts import prompts_app
 from clipseg_ws.cli.pseudo import pseudo
 from clipseg_ws.cli.report import report
+from clipseg_ws.cli.shards import unpack
 from clipseg_ws.cli.serve import serve
 from clipseg_ws.cli.stopping import stopping
 from clipseg_ws.cli.supports import SupportCommand
@@ -30,6 +31,7 @@ from clipseg_ws.values import near_miss
 
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "predict": predict,
+    "unpack": unpack,
     "fewshot": fewshot,
     "pseudo": pseudo,
     "train": train,
