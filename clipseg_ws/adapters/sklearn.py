@@ -116,6 +116,12 @@ class SegmentationEstimator:
         )  # fmt: skip
         save_head(path, module, card)
 
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn asks before it searches; it is there when it asks."""
+        from sklearn.utils import Tags, TargetTags
+
+        return Tags(estimator_type=None, target_tags=TargetTags(required=True))
+
     def _segmenter(self) -> Segmenter:
         return _loaded(self.model, self.device)
 

@@ -33,7 +33,7 @@ def to_labels(detections: Any, names: Sequence[str], size: tuple[int, int] | Non
     if size is None:
         if masks is None or not len(detections):
             raise ValueError("no masks, so no size; give size=(height, width), or use to_weak_labels for boxes")
-        size = tuple(np.asarray(masks[0]).shape)  # type: ignore[assignment]
+        size = tuple(np.asarray(masks[0]).shape)
     assert size is not None
     return painted(_things(detections, names), names, size)
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from clipseg_ws.web.guard import App, Message, Receive, Send, header, read_body, wrong_address
 
-FREE = ("/health", "/label-studio/health", "/label-studio", "/label-studio/")  # answered even where the queue is full
-
 
 @dataclass(frozen=True)
 class Limits:
@@ -51,7 +49,7 @@ class Gate:
             return await send({"type": "websocket.close", "code": 1008})
         if wrong := wrong_address(scope, self.hosts):
             return await refuse(send, 403, wrong.replace("this page", "this service"))
-        if scope["method"] in ("GET", "HEAD") or scope["path"] in FREE:
+        if scope["method"] in ("GET", "HEAD"):  # short answers, given even where the queue is full
             return await self.app(scope, receive, send)
         if self.inside >= self.limits.waiting:
             text = f"{self.inside} requests are being answered or wait, the most that are taken; ask again"

@@ -17,6 +17,7 @@ from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.question import Question
 from clipseg_ws.structures import Support, WeakLabels
+from clipseg_ws.text.known_names import describe_unknown
 from clipseg_ws.web.shapes import BACKGROUND, Shape, to_weak
 
 
@@ -57,6 +58,7 @@ class Answer:
         result: the segmentation. weak: the marks as they went in, None without any.
         found: what names and examples alone found, where the marks were not everything; else None.
         seconds: for the answer. stage_seconds: for the maps of the other stages.
+        unknown: a line about names that the model does not know; "" where it knows all, or has no list.
     """
 
     ask: Ask
@@ -66,6 +68,7 @@ class Answer:
     stages: tuple[Stage, ...]
     seconds: float
     stage_seconds: float
+    unknown: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,17 @@ def answer(segmenter: Segmenter, ask: Ask) -> Answer:
     stages = _stages(chosen, ask, question, picture, weak, result) if ask.stages else ()
     result = replace(result, extras={})
     found = None if found is None else replace(found, extras={})
-    return Answer(ask, result, weak, found, stages, seconds, time.perf_counter() - begin - seconds)
+    return Answer(
+        ask, result, weak, found, stages, seconds, time.perf_counter() - begin - seconds, unknown_line(chosen, question)
+    )  # fmt: skip
+
+
+def unknown_line(segmenter: Segmenter, question: Question) -> str:
+    """See ``Answer.unknown``."""
+    card = segmenter.backbone.card
+    if not question.unknown:
+        return ""
+    return describe_unknown(question.unknown, segmenter.backbone.name, len(card.known_classes))
 
 
 def _variant(segmenter: Segmenter, ask: Ask, **settings: Any) -> Segmenter:

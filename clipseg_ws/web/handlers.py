@@ -13,10 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
-from PIL import Image
 
-from clipseg_ws.door.pictures import open_picture
 from clipseg_ws.output.formats.overlay import overlay
 from clipseg_ws.structures import Support
 from clipseg_ws.web.ask import Answer, answer, table
@@ -31,9 +28,9 @@ from clipseg_ws.web.controls import (
     with_labels,
 )
 from clipseg_ws.web.engine import Engine
-from clipseg_ws.web.names import comma_hint, parse_names
+from clipseg_ws.web.names import comma_hint, parse_names, unknown_hint
 from clipseg_ws.web.opening import is_offered, opening, photo_names, photo_picture, scene_names
-from clipseg_ws.web.pictures import MAX_PIXELS, Picture, load_picture
+from clipseg_ws.web.pictures import Picture, fitted_mask, load_picture
 from clipseg_ws.web.recipe import command_call, python_call, write_files
 from clipseg_ws.web.render import (
     BOARD,
@@ -47,8 +44,10 @@ from clipseg_ws.web.render import (
     supports_html,
     table_html,
     tinted,
+    warning_html,
 )
 
+WAITING = "The answer comes here."
 KEPT_RUNS = 40  # folders of downloads that are kept
 Updates = tuple[Any, ...]
 
@@ -168,8 +167,10 @@ class Handlers:
         return gr.HTML(names=known, colours=class_colours(known))
 
     def names(self, names: str, supports: Sequence[Support]) -> Updates:
-        """(board, a hint about commas)."""
-        return self.board(names, supports), note_html(comma_hint(names))
+        """(board, hints about commas and about names that the model does not know)."""
+        return self.board(names, supports), note_html(comma_hint(names)) + warning_html(
+            unknown_hint(names, self.engine.backbone)
+        )
 
     def method(self, model: str, method: str) -> Updates:
         """The method's own values on the sliders, those that it does not look at hidden."""
@@ -185,6 +186,11 @@ class Handlers:
             problem = f"\n\n**`{model}` was not loaded:** {message(error)}"
         loaded = self.engine.model
         return loaded, self.engine.describe() + problem, *self.method(loaded, method)
+
+    def cleared(self) -> Updates:
+        """What ``run`` shows, emptied: another picture came, so the old answer and its error say nothing any more."""
+        idle = (gr.DownloadButton(value=None, interactive=False) for _ in range(3))
+        return note_html(WAITING), None, None, "", "", "", "", *idle, None
 
     # ---- the answer ----------------------------------------------------------------------------------------------
 
@@ -224,22 +230,6 @@ class Handlers:
         while len(self._runs) > KEPT_RUNS:
             shutil.rmtree(self._runs.popleft(), ignore_errors=True)
         return folder
-
-
-def fitted_mask(path: str, picture: Picture) -> Any:
-    """A mask file as [H, W] of the example; one of the size before the page shrank the picture is shrunk as well."""
-    from clipseg_ws.fewshot.supports import read_mask
-
-    name = Path(path).name
-    with open_picture(path, name, max_pixels=MAX_PIXELS) as image:
-        size = image.size
-    if size not in (picture.image.size, picture.original):
-        wanted = " or ".join(f"{w} × {h}" for w, h in dict.fromkeys([picture.original, picture.image.size]))
-        raise ValueError(f"the mask {name!r} is {size[0]} × {size[1]} pixels; the example needs one of {wanted}")
-    mask = read_mask(path, size, name)
-    if size == picture.image.size:
-        return mask
-    return np.asarray(Image.fromarray(mask).resize(picture.image.size, Image.Resampling.NEAREST))
 
 
 def _placed(picture: Picture, mask: Any = None) -> Updates:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from clipseg_ws.structures import Vocabulary
+from clipseg_ws.text.known_names import describe_unknown, unknown_names
 from clipseg_ws.text.lists import list_vocabularies
 from clipseg_ws.text.vocabulary import load_vocabulary, parse_classes
+
+if TYPE_CHECKING:
+    from clipseg_ws.backbones.protocol import Backbone
 
 MOST_TEXT = 8_000  # characters
 MOST_CLASSES = 300
@@ -43,3 +48,13 @@ def comma_hint(text: str | None) -> str:
     if text and "," in text and ";" not in text and "\n" not in text.strip():
         return "Only commas: these words count as synonyms of one class. Write ; between classes."
     return ""
+
+
+def unknown_hint(text: str | None, backbone: Backbone) -> str:
+    """A line about names that the model does not know; empty where it knows all, or has no list."""
+    try:
+        vocabulary = parse_names(text)[1]
+    except (ValueError, OSError):  # said when the question is asked
+        return ""
+    found = {} if vocabulary is None else unknown_names(vocabulary, backbone.card.known_words)
+    return describe_unknown(found, backbone.name, len(backbone.card.known_classes)) if found else ""

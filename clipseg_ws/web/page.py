@@ -12,10 +12,10 @@ import gradio as gr
 
 from clipseg_ws.web.controls import AS_METHOD, slider_values
 from clipseg_ws.web.engine import Engine, methods, refiners
-from clipseg_ws.web.handlers import Handlers
+from clipseg_ws.web.handlers import WAITING, Handlers
 from clipseg_ws.web.names import EXAMPLE
 from clipseg_ws.web.opening import FIRST_SCENE, PICK, opening_names, thumbnails_html
-from clipseg_ws.web.render import class_colours, supports_html
+from clipseg_ws.web.render import class_colours, note_html, supports_html
 
 THEME = gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace"))
 HEAVY: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
@@ -87,8 +87,8 @@ def _question(page: gr.Blocks, act: Handlers, engine: Engine) -> tuple[Any, ...]
     photos = _html(html_template=thumbnails_html(), js_on_load=PICK, elem_id="cs-photos")
     with gr.Row(elem_classes="cs-line"):
         names = gr.Textbox(
-            first, label="Class names", placeholder=EXAMPLE, lines=2, max_lines=5, elem_id="cs-names", scale=5,
-            min_width=200,
+            first, label="Class names (Enter segments)", placeholder=EXAMPLE, lines=1, max_lines=5,  # 1: Enter submits
+            elem_id="cs-names", scale=5, min_width=200,
         )  # fmt: skip
         go = gr.Button("Segment", variant="primary", elem_id="cs-run", min_width=110, scale=1)
     hint = _html(elem_id="cs-hint")
@@ -134,9 +134,7 @@ def _examples(act: Handlers, names: gr.Textbox, board: gr.HTML, hint: gr.HTML) -
 
 def _drop(label: str, elem_id: str) -> gr.File:
     """A small field that takes a picture's file."""
-    return gr.File(
-        label=label, file_types=["image"], height=76, elem_id=elem_id, elem_classes="cs-drop", min_width=130
-    )
+    return gr.File(label=label, file_types=["image"], height=76, elem_id=elem_id, elem_classes="cs-drop", min_width=130)
 
 
 def _settings(engine: Engine) -> dict[str, Any]:
@@ -174,7 +172,7 @@ def _slider(given: tuple[float, bool], label: str, most: float) -> gr.Slider:
 
 def _answer() -> tuple[list[Any], gr.Slider]:
     """Where the answer is shown, in the order of ``Handlers.run``, and the overlay's opacity."""
-    status = _html('<p class="cs-note">The answer comes here.</p>', elem_id="cs-status")
+    status = _html(note_html(WAITING), elem_id="cs-status")
     with gr.Tabs():
         with gr.Tab("Overlay"):
             shown = _picture("cs-overlay")
@@ -214,7 +212,9 @@ def _wire(
     values = [picture, supports, model, opacity, names, board, *rest]
     status, shown, given = outputs[0], outputs[1], outputs[-1]
     busy: dict[str, Any] = {**HEAVY, "show_progress": "minimal", "show_progress_on": status}
-    go.click(act.run, values, outputs, **busy).then(None, js=_TO_ANSWER)
+    for asked in (go.click, names.submit):
+        asked(act.run, values, outputs, **busy).then(None, js=_TO_ANSWER)
+    picture.change(act.cleared, None, outputs, **LIGHT)
     board.marked(act.again, [given, *values], outputs, trigger_mode="always_last", **busy)
     sliders = [controls[key] for key in ("presence_threshold", "alpha", "background_threshold", "example_threshold")]
     for slider in sliders:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from clipseg_ws.door.pictures import open_picture
 from clipseg_ws.pictures.reading import ImageError, read_image
 
 MAX_BYTES = 30_000_000  # of one upload; the browser is told the same number
@@ -53,6 +55,22 @@ def shrink(image: Image.Image, name: str) -> Picture:
         image = image.resize(size, Image.Resampling.LANCZOS)
         note += f", shrunk to {size[0]} × {size[1]} for this page; the command line works at full size"
     return Picture(bare(image), note, original)
+
+
+def fitted_mask(path: str, picture: Picture) -> Any:
+    """A mask file as [H, W] of the example; one of the size before the page shrank the picture is shrunk as well."""
+    from clipseg_ws.fewshot.supports import read_mask
+
+    name = Path(path).name
+    with open_picture(path, name, max_pixels=MAX_PIXELS) as image:
+        size = image.size
+    if size not in (picture.image.size, picture.original):
+        wanted = " or ".join(f"{w} × {h}" for w, h in dict.fromkeys([picture.original, picture.image.size]))
+        raise ValueError(f"the mask {name!r} is {size[0]} × {size[1]} pixels; the example needs one of {wanted}")
+    mask = read_mask(path, size, name)
+    if size == picture.image.size:
+        return mask
+    return np.asarray(Image.fromarray(mask).resize(picture.image.size, Image.Resampling.NEAREST))
 
 
 def bare(image: Image.Image) -> Image.Image:

@@ -136,14 +136,20 @@ def error_html(message: str) -> str:
 
 
 def status_html(answer: Answer, runs: int) -> str:
-    """Time taken, and whether the backbone had to run."""
+    """Time taken, whether the backbone had to run, and names that the model does not know."""
     ran = {0: "the backbone did not run again", 1: "the backbone ran once"}
     parts = [f"<b>{answer.seconds:.2f} s</b>", ran.get(runs, f"the backbone ran {runs} times")]
     if answer.stages:
         parts.insert(1, f"{answer.stage_seconds:.2f} s for the maps of the stages")
     setting = {"zero": "names alone", "weak": "with marks", "few": "with examples"}
     parts.append(setting.get(answer.result.setting, answer.result.setting))
-    return f'<p class="cs-status" data-runs="{runs}" data-serial="{uuid.uuid4().hex}">{" · ".join(parts)}</p>'
+    line = f'<p class="cs-status" data-runs="{runs}" data-serial="{uuid.uuid4().hex}">{" · ".join(parts)}</p>'
+    return line + warning_html(answer.unknown)
+
+
+def warning_html(text: str) -> str:
+    """A line that should be read."""
+    return f'<p class="cs-warning" role="status">{escape(text)}</p>' if text else ""
 
 
 def note_html(text: str) -> str:

@@ -2,8 +2,8 @@
 
 ``python -m clipseg_ws.eval.experiments.errors --photos FOLDER -o errors.csv`` segments drawn scenes with ``nano`` and
 the pictures of FOLDER (``list.txt``, ``images/``, ``masks/`` with VOC's 20 classes) with ``photo``, by their tags and
-by names, and correlates every number of ``output.doubt``, the presence margin and the share of pixels that the picture's
-refinement changed (Spearman) with the true IoU: mean over the labels that are in truth or answer, background included.
+by names, and correlates every number of ``output.doubt``, the presence margin and the share of pixels that refinement
+by the picture left as they were (Spearman) with the true IoU: the mean over the labels of truth and answer.
 """
 
 from __future__ import annotations

@@ -11,9 +11,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2em auto;padding:0 1em;color:#222}
-table{border-collapse:collapse;margin:1em 0;display:block;overflow-x:auto}
-th,td{border:1px solid #ddd;padding:.25em .6em;text-align:left;white-space:nowrap}
+body{font:15px/1.5 system-ui,sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;color:#222}
+body{overflow-wrap:anywhere}.wide{overflow-x:auto;margin:1em 0}table{border-collapse:collapse;font-size:.92em}
+th,td{border:1px solid #ddd;padding:.25em .6em;text-align:left;vertical-align:top;min-width:4.5em}
+th,td.n{overflow-wrap:normal}td.n{white-space:nowrap;min-width:0}
+figure{margin:1em 0}
 th{background:#f4f4f4}tr.own td{background:#eef6ff;font-weight:600}
 .warn{background:#fff6e0;border-left:4px solid #e0a000;padding:.3em 1em;margin:.5em 0}img{max-width:100%}
 """
@@ -116,8 +118,14 @@ def _html(block: Block) -> str:
         return f"<figure>{image}<figcaption>{title}</figcaption></figure>"
     cells = "".join(f"<th>{html.escape(c)}</th>" for c in block.header)
     rows = "\n".join(
-        f"<tr{' class=own' if i in block.own else ''}>{''.join(f'<td>{html.escape(c)}</td>' for c in row)}</tr>"
+        f"<tr{' class=own' if i in block.own else ''}>{''.join(map(_cell, row))}</tr>"
         for i, row in enumerate(block.rows)
     )
-    table = f"<table><tr>{cells}</tr>\n{rows}</table>"
+    table = f'<div class="wide"><table><tr>{cells}</tr>\n{rows}</table></div>'
     return f"<details><summary>{html.escape(block.fold)}</summary>{table}</details>" if block.fold else table
+
+
+def _cell(text: str) -> str:
+    """Numbers stay on one line, words may break."""
+    kind = ' class="n"' if re.fullmatch(r"[-+.\d%]*", text) else ""
+    return f"<td{kind}>{html.escape(text)}</td>"

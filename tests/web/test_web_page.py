@@ -285,6 +285,32 @@ def huge_png(side: int = 30_000) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
 
 
+def test_unknown_names_enter_and_a_new_picture(visit):
+    view = visit()
+    draw_scene(view, SEED)
+    view.fill("#cs-names textarea", "house; stethoscopes")
+    said = "nano knows 12 things; 'stethoscopes' is not among them"
+    view.wait_for_selector(f"#cs-hint .cs-warning:has-text({json.dumps(said)})")
+    after(view, lambda: view.press("#cs-names textarea", "Enter"))
+    assert said in view.inner_text("#cs-status .cs-warning")
+    assert view.input_value("#cs-names textarea") == "house; stethoscopes"  # Enter wrote no line break
+    fetch_image(view, "#cs-overlay")
+
+    draw_scene(view, SEED + 1)
+    view.wait_for_selector("#cs-status:has-text('The answer comes here')")
+    view.wait_for_selector("#cs-overlay img", state="detached")
+    assert view.locator("#cs-status .cs-warning").count() == 0 and view.inner_text("#cs-table").strip() == ""
+    assert view.locator("button#cs-png:not([disabled])").count() == 0
+    view.fill("#cs-names textarea", "/etc/passwd")
+    view.press("#cs-names textarea", "Enter")
+    view.wait_for_selector("#cs-status .cs-error")
+    draw_scene(view, SEED)
+    view.wait_for_selector("#cs-status .cs-error", state="detached")
+    view.fill("#cs-names textarea", "house")
+    assert after(view, lambda: view.press("#cs-names textarea", "Enter")) >= 0
+    assert view.locator(".cs-warning").count() == 0
+
+
 def test_unusable_input_gives_messages(visit, tmp_path):
     view = visit()
     for name, content, message in (
