@@ -29,8 +29,9 @@ from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.run.asked import SPEED
 from clipseg_ws.run.folder import run_folder
-from clipseg_ws.run.job import Summary, Weak
+from clipseg_ws.run.plan import Weak
 from clipseg_ws.run.shards import WHOLE, shard_of
+from clipseg_ws.run.summary import Summary
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.question import Question
 from clipseg_ws.stages.results import setting_of

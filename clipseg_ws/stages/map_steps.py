@@ -17,6 +17,7 @@ from clipseg_ws.refine.affinity import class_aware_affinity
 from clipseg_ws.refine.expand_shrink import expand_shrink
 from clipseg_ws.refine.saliency import apply_saliency, attention_saliency
 from clipseg_ws.refine.structure import block_structure
+from clipseg_ws.regions.affinity import region_affinity
 from clipseg_ws.structures import Seen
 
 
@@ -107,6 +108,13 @@ def salient(maps: Tensor, seen: Seen, *, weight: float) -> Tensor:
     """See ``refine.saliency``."""
     assert seen.graph is not None
     return apply_saliency(maps, attention_saliency(seen.graph, seen.tokens.grid), weight)
+
+
+def between_regions(maps: Tensor, seen: Seen, *, weight: float, sharpness: float) -> Tensor:
+    """See ``regions.affinity``."""
+    assert seen.regions is not None
+    patches = seen.tokens.last_input[:, 1:]
+    return region_affinity(maps, patches, seen.regions, weight=weight, sharpness=sharpness)
 
 
 def competition(maps: Tensor, seen: Seen, *, weight: float) -> Tensor:
