@@ -50,7 +50,7 @@ class Trainer:
             of the best weights; None: the last ones are kept.
         folder: of checkpoint and logs; None: nothing is written. extra: further losses by name.
         workers: other processes. tensorboard: write event files too (where TensorBoard is installed).
-        about: what else made data and head, by name; a checkpoint is continued only where it and ``identity`` are equal.
+        about: what else made data and head, by name; a checkpoint goes on only where it and ``identity`` are equal.
     """
 
     def __init__(
