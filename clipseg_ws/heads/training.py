@@ -50,8 +50,7 @@ class Trainer:
             of the best weights; None: the last ones are kept.
         folder: of checkpoint and logs; None: nothing is written. extra: further losses by name.
         workers: other processes. tensorboard: write event files too (where TensorBoard is installed).
-        about: what else made the data and the head, for errors that name it; a checkpoint is continued only where this,
-            the first weights, data and further losses are equal (``identity``).
+        about: what else made data and head, by name; a checkpoint goes on only where it and ``identity`` are equal.
     """
 
     def __init__(
@@ -73,9 +72,8 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.workers.device.type, enabled=config.precision == "float16")
         self.progress = Progress()
         self.folder = None if folder is None else Path(folder)
-        self.tensorboard, self.about = tensorboard, dict(about or {})
-        if self.folder is not None:
-            self.about |= training_digests(module, data, validation, extra)
+        known = {} if folder is None else training_digests(module, data, validation, extra)
+        self.tensorboard, self.about = tensorboard, {**(about or {}), **known}
         self._per_pass = len(batch_order(len(data.grids), config.batch, (config.seed, 0)))
         self._order: tuple[int, list[list[int]]] = (-1, [])
 
@@ -99,8 +97,7 @@ class Trainer:
         return [self.data.batch(part, (c.seed, number, rank, k)) for k, part in enumerate(parts)]
 
     def step(self, parts: Sequence[Batch]) -> dict[str, Any]:
-        """One optimiser step on all parts together; returns the losses and the learning rate. On a GPU the losses are
-        tensors, not yet summed, so that nobody waits for them; see ``read_rows``."""
+        """One optimiser step on all parts together: losses and learning rate, on a GPU as tensors for ``read_rows``."""
         c, number, device = self.config, self.progress.step, self.workers.device
         self.module.train()
         self.optimiser.zero_grad(set_to_none=True)
@@ -196,7 +193,7 @@ class Trainer:
         return self.result()
 
     def _read(self, unread: list[tuple[dict[str, Any], float]], logs: Logs, bar: Any) -> None:
-        """Rows of steps, and after how many seconds, into history, logs and bar; none are left. Raises TrainingFailed."""
+        """Rows of steps, each with its seconds, into history, logs and bar; none are left. Raises TrainingFailed."""
         rows = [row for row, _ in unread]
         rows = read_rows(rows, self.config.lr) if self._ahead_of_losses else rows
         for row, (_, seconds) in zip(rows, unread, strict=True):

@@ -52,13 +52,14 @@ def test_equals_autograd(pool, quick_gelu, layer_scale):
     feature = pool_embedding(backbone, block.out, pool)
     d_feature = probability_gradient(feature, probs, text, targets, 10.0)
     got = mean_gradient(backbone, block, pooled_gradient(backbone, block, d_feature, pool))
-    assert torch.allclose(got, want, rtol=1e-3, atol=1e-4 * float(want.abs().max()))
+    assert torch.allclose(got, want, rtol=1e-4, atol=1e-5 * float(want.abs().max()))
     assert want.abs().max() > 0
 
     signed = torch.einsum("kbd,bnd->bkn", want, backbone.last_block.ln_1(tokens.last_input)[:, 1:]).clamp_min(0)
-    signed = signed - signed.amin(-1, keepdim=True)
-    oracle = (signed / (signed.amax(-1, keepdim=True) + 1e-7)).unflatten(-1, tokens.grid)
-    assert (maps - oracle).abs().max() < 5e-3
+    for _ in range(2):  # as CLIP-ES does
+        signed = signed - signed.amin(-1, keepdim=True)
+        signed = signed / (signed.amax(-1, keepdim=True) + 1e-7)
+    assert (maps - signed.unflatten(-1, tokens.grid)).abs().max() < 2e-5
     assert maps[1, 2].abs().max() == 0  # padding
 
 

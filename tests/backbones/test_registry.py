@@ -492,6 +492,7 @@ def test_missing_weights_while_offline_say_what_to_do(no_network, monkeypatch, t
     assert not no_network
 
 
+@pytest.mark.slow
 def test_hf_home_in_the_environment_is_honoured(tmp_path):
     """The same through a fresh process, as a user meets it."""
     code = "from clipseg_ws.backbones import load_backbone as l\ntry: l('ViT-B-16-quickgelu/openai', offline=True)\n"

@@ -151,6 +151,16 @@ def test_banks_of_other_positions_are_not_joined(bank):
     assert len(bank.merge(bank).entries) == len(bank.entries)
 
 
+@pytest.mark.parametrize("given", [
+    [("a.jpg", "a.png")], [("a.jpg", "a.png", "cat"), ["b.jpg", "b.png"]], [Support("a.jpg", "a.png", "cat")],
+])  # fmt: skip
+def test_supports_with_masks_are_neither_read_nor_answered(given):
+    def answer(pictures, labels):
+        raise AssertionError("nothing is to be found here")
+
+    assert predict_masks(given, answer) == (given, {})
+
+
 def test_supports_in_which_nothing_is_found_are_left_out():
     def segment(pictures, labels):
         found = [np.full((4, 4), int(picture.getpixel((0, 0))[0] > 0), np.uint8) for picture in pictures]

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from cosmic_ray.tools.filters.filter_app import FilterApp
-from cosmic_ray.work_item import WorkerOutcome, WorkResult
 
 KEYWORDS = ("strict", "frozen", "slots", "non_blocking", "repr", "kw_only")
 
@@ -47,7 +46,8 @@ def is_marker(source: str, start: tuple[int, int], name: str) -> bool:
     """Whether a "product" is the bare ``*`` (or ``/``) between the parameters of a function."""
     line = source.splitlines()[start[0] - 1]
     before, after = line[: start[1]].rstrip(), line[start[1] + 1 :].lstrip()
-    return name == "ReplaceBinaryOperator" and (after[:1] in (",", "") or before[-1:] in ("", ",", "("))
+    bare = after[:1] in (",", "") and before[-1:] in ("", ",", "(")
+    return name == "ReplaceBinaryOperator" and bare
 
 
 def family(operator: str) -> str:
@@ -56,7 +56,7 @@ def family(operator: str) -> str:
 
 
 class Sample(FilterApp):  # type: ignore[misc]
-    """The filter: what is not drawn is marked as skipped."""
+    """The filter: what is not drawn is taken out of the session."""
 
     def description(self) -> str:
         return str(__doc__)
@@ -66,11 +66,11 @@ class Sample(FilterApp):  # type: ignore[misc]
         parser.add_argument("--seed", type=int, default=20)
 
     def filter(self, work_db: Any, args: Any) -> None:
-        """Mark everything but ``args.number`` drawn changes as skipped; print how many places there are."""
+        """Take out everything but ``args.number`` drawn changes; print how many places there are."""
         places = defaultdict(list)
         left_out: dict[str, list[Span]] = {}
         sources: dict[str, str] = {}
-        items = list(work_db.pending_work_items)
+        items = list(work_db.work_items)
         for item in items:
             change = item.mutations[0]
             path = str(change.module_path)
@@ -91,10 +91,8 @@ class Sample(FilterApp):  # type: ignore[misc]
                                                               item.mutations[0].occurrence))).job_id
             for key in keys
         }  # fmt: skip
-        skipped = WorkResult(output="not drawn", worker_outcome=WorkerOutcome.SKIPPED)
-        for item in items:
-            if item.job_id not in drawn:
-                work_db.set_result(item.job_id, skipped)
+        work_db.clear()
+        work_db.add_work_items([item for item in items if item.job_id in drawn])
         print(f"{len(items)} changes at {len(places)} places; {len(drawn)} drawn with seed {args.seed}")
 
 

@@ -39,7 +39,7 @@ def test_other_looks_have_grids_of_their_own(tiny_backbone):
     rows, columns = picture.grid[0]
     assert tuple(made.pixels([picture], (1.5, False)).shape[2:]) == (round(rows * 1.5) * 16, round(columns * 1.5) * 16)
     mirrored = made.pixels([picture], (1.0, True))
-    assert torch.allclose(mirrored.flip(-1), picture.pixels[None], atol=0.05) and not torch.equal(
+    assert torch.allclose(mirrored.flip(-1), picture.pixels[None], atol=0.016) and not torch.equal(
         mirrored, picture.pixels[None]
     )
 

@@ -84,7 +84,7 @@ def test_half_precision_and_gradients_are_left_behind(vocabulary):
     encoder = Encoder()
     got = embed_vocabulary(vocabulary, lambda texts: encoder(texts).half().requires_grad_())
     assert got.vectors.dtype == torch.float32 and not got.vectors.requires_grad
-    torch.testing.assert_close(got.vectors, embed_vocabulary(vocabulary, encoder).vectors, atol=2e-3, rtol=0)
+    torch.testing.assert_close(got.vectors, embed_vocabulary(vocabulary, encoder).vectors, atol=3e-4, rtol=0)
 
 
 @pytest.mark.parametrize(
