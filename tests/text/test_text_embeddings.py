@@ -48,7 +48,7 @@ def vocabulary() -> Vocabulary:
 
 
 def files(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.exists() else []
+    return sorted(folder.glob("*.safetensors")) if folder.exists() else []
 
 
 # ---- words and vectors -----------------------------------------------------------------------------------------------
