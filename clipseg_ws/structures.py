@@ -96,6 +96,8 @@ class Vocabulary:
             takes the maximum of their scores.
         prompts: for each class the prompts of its own in place of ``templates``, with one ``{}`` or none (whole
             descriptions); an empty tuple: the templates. Empty: no class has any.
+        kinds: for each class further words that are encoded on their own, and of which the best counts, because the
+            model knows them better than the class's general word (``text.kinds``). Empty: no class has any.
     """
 
     names: tuple[str, ...]
@@ -104,6 +106,7 @@ class Vocabulary:
     templates: tuple[str, ...] = ("a clean origami {}.",)
     fusion: str = "string"
     prompts: tuple[tuple[str, ...], ...] = ()
+    kinds: tuple[tuple[str, ...], ...] = ()
 
     def index(self) -> dict[str, int]:
         """``word_key`` of every name and synonym -> index of its class; a name goes before another class's synonym.

@@ -17,6 +17,7 @@ class ModelCard:
         recommended: settings that suit these weights better than the general defaults, see ``config.settings.resolve``.
         known_classes: names of all that the weights know; () where they know no list.
         known_words: these names (always among them), their synonyms and more general words.
+        kinds: general word -> names of what may be called so, which the weights know better than the word.
         default_classes: what is looked for where nobody names classes; () stands for ``known_classes``.
         file: where it was read, for messages.
 
@@ -28,12 +29,14 @@ class ModelCard:
     known_classes: tuple[str, ...] = ()
     known_words: tuple[str, ...] = ()
     default_classes: tuple[str, ...] = ()
+    kinds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     file: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "recommended", dict(self.recommended))
         for key in ("known_classes", "known_words", "default_classes"):
             object.__setattr__(self, key, tuple(getattr(self, key)))
+        object.__setattr__(self, "kinds", {word: tuple(names) for word, names in self.kinds.items()})
         words = dict.fromkeys((*self.known_classes, *self.known_words))
         object.__setattr__(self, "known_words", tuple(words))
 
@@ -59,9 +62,18 @@ def read_card(content: Any, file: str) -> ModelCard:
         if key == "recommended":
             if not isinstance(value, Mapping):
                 raise ValueError(f"{file}: {key} is {_kind(value)}; an object is needed, for example {EXAMPLE}")
-        elif not isinstance(value, list) or not all(isinstance(word, str) and word.strip() for word in value):
+        elif key == "kinds":
+            if not isinstance(value, Mapping) or not all(map(_is_names, value.values())):
+                raise ValueError(
+                    f'{file}: kinds is {_kind(value)}; lists of names by word are needed, e.g. {{"pet": ["cat"]}}'
+                )
+        elif not _is_names(value):
             raise ValueError(f'{file}: {key} is {_kind(value)}; a list of names is needed, for example ["cat", "dog"]')
     return ModelCard(**content, file=file)
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) and word.strip() for word in value)
 
 
 def _kind(value: Any) -> str:

@@ -60,6 +60,7 @@ def words_content(words: Vocabulary, kind: str, supports: str | None) -> dict[st
     return {
         "classes": words.names,
         "synonyms": words.synonyms,
+        "kinds": words.kinds,
         "background words": words.background,
         "templates": (words.templates, words.fusion, words.prompts),
         "names or examples": kind,

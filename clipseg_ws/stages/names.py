@@ -12,6 +12,7 @@ from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.config import Config
 from clipseg_ws.structures import Vocabulary, word_key
 from clipseg_ws.text.background import choose_background
+from clipseg_ws.text.kinds import with_kinds
 from clipseg_ws.text.known_names import UnknownNameWarning, describe_unknown, unknown_names
 from clipseg_ws.text.lists import load_background
 from clipseg_ws.text.matching import label_words, same_classes
@@ -27,7 +28,7 @@ def resolve_names(
     background: Any = None,
     tags: Iterable[Sequence[str]] | None = None,
 ) -> Vocabulary:
-    """Classes, background words (those that are classes left out; "auto": chosen by similarity), templates.
+    """Classes, background words (those that are classes left out; "auto": chosen by similarity), templates, kinds.
 
     Without ``classes``: all that the model knows (nano), unless its card has default classes (photo); these where no
     ``tags`` name any, else those that the tags name.
@@ -35,6 +36,12 @@ def resolve_names(
     Raises:
         ValueError: neither classes nor tags, or a class file that cannot be read.
     """
+    return with_kinds(_resolved(backbone, config, classes, background, tags), backbone.card.kinds)
+
+
+def _resolved(
+    backbone: Backbone, config: Config, classes: Any, background: Any, tags: Iterable[Sequence[str]] | None
+) -> Vocabulary:
     if isinstance(classes, Vocabulary) and classes.background is not None and background is None:
         return parse_classes(classes, templates=config.templates, fusion=config.fusion)  # its words were said
     if classes is None:

@@ -31,8 +31,8 @@ def texts(vocabulary: Vocabulary, too_long: TooLong | None = None) -> tuple[list
     """The T words to encode and their owners: all class words, class by class, then the background words, if said.
 
     With fusion "string" a class has one word, its synonyms joined by "," ("person with clothes,people,human"); with
-    "max", and where the joined ones are ``too_long`` for the text tower, it has one word per synonym. ``owner[t]`` is
-    the class index of word t, -1 for background.
+    "max", and where the joined ones are ``too_long`` for the text tower, it has one word per synonym; kinds are
+    words of their own. ``owner[t]`` is the class index of word t, -1 for background.
     """
     words: list[str] = []
     owner: list[int] = []
@@ -40,6 +40,7 @@ def texts(vocabulary: Vocabulary, too_long: TooLong | None = None) -> tuple[list
         joined, templates = ",".join(synonyms), vocabulary.templates_of(index)
         apart = vocabulary.fusion != "string" or bool(too_long and too_long(filled(joined, templates)))
         own = list(synonyms) if apart else [joined]
+        own += vocabulary.kinds[index] if vocabulary.kinds else ()
         words += own
         owner += [index] * len(own)
     background = list(vocabulary.background or ())
@@ -176,6 +177,7 @@ def select(embeddings: TextEmbeddings, class_indices: Sequence[int]) -> TextEmbe
             templates=vocabulary.templates,
             fusion=vocabulary.fusion,
             prompts=tuple(vocabulary.prompts[index] for index in indices) if vocabulary.prompts else (),
+            kinds=tuple(vocabulary.kinds[index] for index in indices) if vocabulary.kinds else (),
         ),
     )
 

@@ -46,6 +46,8 @@ def test_wrap_takes_a_card():
         ({"recommended": ["alpha"]}, "recommended is a list"),
         ({"known_classes": "cat"}, "known_classes is a text .*a list of names"),
         ({"known_words": ["cat", 1]}, "known_words is a list"),
+        ({"kinds": ["cat"]}, "kinds is a list"),
+        ({"kinds": {"pet": "cat"}}, "kinds is an object"),
         ({"default_classes": ["cat", " "]}, "default_classes is a list"),
     ],
 )

@@ -15,7 +15,7 @@ from PIL import Image
 from clipseg_ws.embedded.photo import data
 from clipseg_ws.embedded.photo.concepts import VOC, concept_names, object_labels
 from clipseg_ws.embedded.photo.data import classes_in, draw, load_pool, patch_shares, set_aside, view, voc_items
-from clipseg_ws.embedded.photo.lexicon import build_lexicon, plain
+from clipseg_ws.embedded.photo.lexicon import MOST_KINDS, build_lexicon, plain
 from clipseg_ws.embedded.photo.objective import Words
 from clipseg_ws.embedded.photo.texts import plural
 from clipseg_ws.embedded.photo.wordnet import WordNet
@@ -116,6 +116,10 @@ def test_general_words_are_means_and_first_meanings_stay() -> None:
     assert torch.equal(book.targets["puppy"], book.targets["dog"]) and "animal" in book.general
     assert torch.equal(book.targets["umbrella"], rows[0][20])
     assert len({*book.background}) == 25 and not {*book.names} & {*book.general}
+    assert book.kinds["animal"][:6] == ["bird", "cat", "cow", "dog", "horse", "sheep"]
+    assert len(book.kinds["animal"]) == MOST_KINDS and "cocker spaniel" in book.kinds["spaniel"]
+    every = {name for names in book.kinds.values() for name in names}
+    assert {*book.kinds} <= {*book.general} and every <= {*book.names}
 
 
 @pytest.mark.parametrize(("one", "several"), [("cat", "cats"), ("fox", "foxes"), ("lady", "ladies"), ("toy", "toys")])

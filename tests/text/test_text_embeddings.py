@@ -48,7 +48,7 @@ def vocabulary() -> Vocabulary:
 
 
 def files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.safetensors")) if folder.exists() else []
+    return sorted(p for p in folder.iterdir() if p.suffix != ".lock") if folder.exists() else []
 
 
 # ---- words and vectors -----------------------------------------------------------------------------------------------

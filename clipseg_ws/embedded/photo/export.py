@@ -54,6 +54,7 @@ def write_card(book: Lexicon, path: Path) -> None:
         "default_classes": list(VOC),
         "known_classes": book.names,
         "known_words": sorted({*book.targets} - {*book.names}),
+        "kinds": book.kinds,
     }
     part = path.with_suffix(".part")
     part.write_text(json.dumps(card, indent=1) + "\n")

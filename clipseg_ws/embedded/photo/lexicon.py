@@ -56,17 +56,20 @@ TOO_ABSTRACT = {
     "work",
 }  # fmt: skip
 MOST_MEMBERS = 430  # a more general word with more members says too little
+MOST_KINDS = 16  # names that stand for a more general word; each is looked for in every picture
 OWN_WEIGHT = 5.0  # of a VOC name among the members of a more general word
 
 
 @dataclass
 class Lexicon:
     """``targets``: phrase (lower case) -> unit vector [E]. ``names``: what ``list names`` shows. ``general``: phrases
-    of more general words. ``background``: words for the background."""
+    of more general words. ``kinds``: such a word -> names of what it may be said of. ``background``: words for the
+    background."""
 
     targets: dict[str, Tensor] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
     general: list[str] = field(default_factory=list)
+    kinds: dict[str, list[str]] = field(default_factory=dict)
     background: list[str] = field(default_factory=list)
 
     def add(self, phrase: str, vector: Tensor) -> bool:
@@ -105,7 +108,36 @@ def build_lexicon(words: Words, concepts: list[str], wordnet: WordNet) -> Lexico
         for name in wordnet.names(synset):
             book.add(name, vector)
     _general(book, words, concepts, wordnet, synsets)
+    book.kinds = kinds_of(book.general, wordnet)
     return book
+
+
+def kinds_of(general: list[str], wordnet: WordNet) -> dict[str, list[str]]:
+    """General word -> at most ``MOST_KINDS`` names of what it may be said of: VOC's, then ImageNet's evenly spaced.
+
+    ImageNet's names of what VOC has a name for (breeds of dogs) stand only where there are no others ("hound").
+    """
+    from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+
+    wanted, found = set(general), dict[str, tuple[list[str], ...]]()
+
+    def file(synset: str, name: str, place: int) -> None:
+        for above in wordnet.above(synset) - {synset}:
+            for word in {plain(word) for word in wordnet.names(above)} & wanted:
+                if word not in VOC and name not in (listed := found.setdefault(word, ([], [], []))[place]):
+                    listed.append(name)
+
+    for name in VOC:
+        file(ROOTS[name][0], name, 0)
+    for synset, name in zip(imagenet_synsets(), IMAGENET_CLASSNAMES, strict=True):
+        covered = bool(wordnet.above(synset) & {ROOTS[name][0] for name in VOC})
+        file(synset, plain(name), 1 + covered)
+    kinds = {}
+    for word, (own, others, covered_ones) in sorted(found.items()):
+        others = others if own or others else covered_ones
+        room = min(len(others), max(0, MOST_KINDS - len(own)))
+        kinds[word] = own + [others[i * len(others) // room] for i in range(room)]
+    return kinds
 
 
 def background_slots(words: Words) -> dict[str, int]:
