@@ -24,8 +24,12 @@ _KNOWN = {
     "vision_cfg": {"image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio", "output_tokens"},
     "text_cfg": {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"},
 }
-_VISION = {"image_size": 224, "layers": 12, "width": 768, "head_width": 64, "patch_size": 16, "mlp_ratio": 4.0}
-_TEXT = {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12, "mlp_ratio": 4.0}
+_VISION: dict[str, Any] = {
+    "image_size": 224, "layers": 12, "width": 768, "head_width": 64, "patch_size": 16, "mlp_ratio": 4.0,
+}  # fmt: skip
+_TEXT: dict[str, Any] = {
+    "context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12, "mlp_ratio": 4.0,
+}  # fmt: skip
 
 
 def is_plain(model_cfg: Mapping[str, Any]) -> bool:

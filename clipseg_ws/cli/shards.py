@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FAILURES = "errors.csv"
 Place = Annotated[str, typer.Argument(help="Folder of shards, one shard, or s3://bucket/folder.")]
 Confident = Annotated[
-    float, option("--confidence", min=0.0, max=1.0, help="Classes of a lower mean confidence become 255, ignored.")
+    float, option("--mean-confidence", min=0.0, max=1.0, help="Classes of a lower mean confidence become 255, ignored.")
 ]
 
 
@@ -102,14 +102,14 @@ def report(counts: ShardCounts, place: str) -> None:
 
 
 def unpack(
-    shards: Place, output: Results = Path("clipseg_ws_out"), limit: Limit = None, confidence: Confident = 0.0,
+    shards: Place, output: Results = Path("clipseg_ws_out"), limit: Limit = None, mean_confidence: Confident = 0.0,
 ) -> None:  # fmt: skip
     """Label PNGs of the results that predict --shards wrote; failures are listed in errors.csv."""
     from clipseg_ws.pictures.written import mark_output
     from clipseg_ws.run.unpacking import unpack_shards
 
     mark_output(output)
-    done, failed = unpack_shards(shards, output, limit=limit, confidence=confidence)
+    done, failed = unpack_shards(shards, output, limit=limit, confidence=mean_confidence)
     typer.echo(f"{done} label PNGs in {output}; {failed} pictures without a result")
     if failed:
         typer.echo(f"they are listed in {output / FAILURES}", err=True)

@@ -1,7 +1,8 @@
 """Any number of pictures: a shard of results a unit of pictures, whole or not there; nothing grows on the driver.
 
-Units are streamed, by the local engine one after the other, by Ray in waves over its actors; counts come back. A shard that is there is kept where it answers the same question about the same pictures; a shard of another question
-is an error, since it may have cost days.
+Units are streamed, by the local engine one after the other, by Ray in waves over its actors; counts come back. A shard
+that is there is kept where it answers the same question about the same pictures; a shard of another question is an
+error, since it may have cost days.
 """
 
 from __future__ import annotations

@@ -47,9 +47,10 @@ def hours(pictures: int, machines: int, assumed: Assumed) -> float:
         1.0
     """
     shards = -(-pictures // assumed.size)
-    rounds = -(-shards // machines)  # a shard is never divided
+    waves, last = divmod(shards, assumed.wave)
+    rounds = waves * -(-assumed.wave // machines) + -(-last // machines)  # a shard is never divided, a wave waited for
     work = rounds * min(assumed.size, pictures) / assumed.rate / assumed.busy
-    return (work + -(-shards // assumed.wave) * assumed.start) / 3600
+    return (work + (waves + (last > 0)) * assumed.start) / 3600
 
 
 def table(assumed: Assumed, pictures: Sequence[int] = PICTURES, machines: Sequence[int] = MACHINES) -> pd.DataFrame:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +145,28 @@ def test_what_would_be_written_elsewhere_is_refused(tmp_path: Path) -> None:
     write_shard(str(tmp_path), 0, [Row("../evil", "x", None, 1, 1, one, one.astype(np.uint32))], {"names": ["a"]})
     with pytest.raises(ValueError, match="below the output folder"):
         unpack_shards(str(tmp_path), tmp_path / "png")
+
+
+def test_actors_get_a_job_that_travels_and_what_they_lose_is_counted(
+    segment: Segmenter, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``ray_pool.stream`` does it, without Ray: everything is pickled, one unit is lost with its actor."""
+
+    def stream(make: object, items: list[Unit], batch_size: int, **more: object) -> Iterator[ShardCounts]:
+        waves.append(len(items))
+        work = pickle.loads(pickle.dumps(make))()
+        for unit in items:
+            if unit.number != 1:
+                yield from pickle.loads(pickle.dumps(work([pickle.loads(pickle.dumps(unit))])))
+
+    waves: list[int] = []
+    monkeypatch.setattr("clipseg_ws.run.ray_pool.stream", stream)
+    monkeypatch.setattr(sharded, "WAVE", 2)
+    question = segment.ask("house; tree")
+    counts = run_sharded(segment, list_units(str(pictures), 4), str(tmp_path / "out"), question, engine="ray")
+    assert waves == [2, 1] and (counts.shards, counts.lost) == (2, 1) and "same command" in counts.reasons[0]
+    counts = run_sharded(segment, list_units(str(pictures), 4), str(tmp_path / "out"), question)
+    assert (counts.shards, counts.kept) == (1, 2), "a shard lost costs that shard, whatever the engine"
 
 
 @pytest.mark.slow
