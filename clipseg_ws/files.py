@@ -177,7 +177,7 @@ def file_name(text: str) -> str:
         ('voc21_zero', '_.._evil-0fbfd372')
     """
     plain = re.sub(r"[^\w.+-]", "_", text).lstrip(".")[:120]
-    if plain == text:
+    if plain and plain == text:
         return plain
     return f"{plain[:100]}-{hashlib.sha256(text.encode('utf-8', 'backslashreplace')).hexdigest()[:8]}"
 
@@ -200,8 +200,9 @@ def csv_cell(value: object) -> object:
 
 def _csv_line(cells: Iterable[object]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow([csv_cell(cell) for cell in cells])
-    return text.getvalue().encode("utf-8", "backslashreplace")
+    # with \r\n as its line end the writer quotes both signs, also within a cell
+    csv.writer(text, lineterminator="\r\n").writerow([csv_cell(cell) for cell in cells])
+    return (text.getvalue().removesuffix("\r\n") + "\n").encode("utf-8", "backslashreplace")
 
 
 def _check_header(path: Path, columns: list[str]) -> None:

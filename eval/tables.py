@@ -56,9 +56,15 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
     Raises ValueError where a row lacks a column or has another.
     """
     table = rows if isinstance(rows, pd.DataFrame) else frame(columns, rows, path.name)
-    table = table.map(csv_cell)
+    table = table.map(_cell)
     with atomic_write(path) as temporary:
         table.to_csv(temporary, columns=list(columns), index=False, lineterminator="\n", encoding="utf-8")
+
+
+def _cell(value: Any) -> Any:
+    """A carriage return would end a row: pandas does not quote it."""
+    shown = csv_cell(value)
+    return shown.replace("\r", " ") if isinstance(shown, str) else shown
 
 
 def frame(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], name: str) -> pd.DataFrame:

@@ -21,6 +21,8 @@ def check_architecture(model_cfg: Mapping[str, Any], name: str) -> None:
     A convolutional stem may stand in front of the ViT, see ``hybrid.py``. Training-time settings
     (``patch_dropout``, ``output_tokens``) do not matter and are accepted.
     """
+    if not isinstance(model_cfg, Mapping):
+        raise UnsupportedBackbone(f"the model configuration of {name!r} is no mapping; {NEAREST}")
     lacking = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in model_cfg]
     if lacking:
         raise UnsupportedBackbone(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clipseg_ws.backbones.layout import NOT_WEIGHTS, build_clip, fitting
 from clipseg_ws.backbones.words import text_configuration
+from clipseg_ws.door.errors import one_line
 
 _POSITION_IDS = ".position_ids"  # a counter that old checkpoints stored
 
@@ -70,8 +71,8 @@ def empty_model(model_cfg: Mapping[str, Any], where: str, *, device: str = "meta
     try:
         with torch.device(device):
             return (CoCa if "multimodal_cfg" in settings else CustomTextCLIP)(**settings)
-    except (TypeError, AssertionError, KeyError) as error:
-        raise ValueError(f"{where}: this open_clip cannot build the configuration: {error}") from error
+    except Exception as error:  # a value that no tower has fails in any way
+        raise ValueError(f"{where}: this open_clip cannot build the configuration: {one_line(error, 200)}") from error
 
 
 def fill_buffers(model: Any) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clipseg_ws.backbones.places import PICKLED
 from clipseg_ws.door import reading, regular
 from clipseg_ws.door.documents import read_json
 
-PICKLED = (".pt", ".pth", ".bin")
 _PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and of torch.compile
 
 
@@ -66,10 +66,11 @@ def _read_pickle(path: Path) -> Any:
 
 def _is_torchscript(path: Path) -> bool:
     """TorchScript archives are zip files with a table of constants; ``torch.save`` writes none."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with reading(path, "a whole torch file", advice="fetch it again"), zipfile.ZipFile(path) as archive:
-        return any(name.partition("/")[2] == "constants.pkl" for name in archive.namelist())
+    with reading(path, "a whole torch file", advice="fetch it again"):
+        if not zipfile.is_zipfile(path):
+            return False
+        with zipfile.ZipFile(path) as archive:
+            return any(name.partition("/")[2] == "constants.pkl" for name in archive.namelist())
 
 
 def _plain_state(content: Any, path: Path) -> dict[str, Tensor]:

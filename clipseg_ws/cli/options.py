@@ -156,6 +156,16 @@ Limit = Annotated[int | None, option("--limit", min=1, help="The first pictures 
 Shard = Annotated[
     str, option("--shard", metavar="I/N", help="Do only every N-th picture, from the I-th; I counts from 1.")
 ]
+Shards = Annotated[
+    str | None,
+    option(
+        "--shards",
+        metavar="N|PLACE|PLACE,N",
+        help="For any number of pictures: results as Parquet files of N pictures (1000) each, in --output or in PLACE, a "
+        "folder or s3://bucket/folder; tars and Parquet files with pictures are read too. clipseg-ws unpack makes label "
+        "PNGs of them.",
+    ),
+]
 BatchSize = Annotated[
     int, option("--batch-size", min=1, help="Pictures of one size that go through the model together.")
 ]

@@ -56,9 +56,8 @@ class Config:
     stride: int = 0  # step of the window; 0: half of it
     pad_windows: bool = False  # pad windows to whole patches (ClearCLIP) instead of cutting the rest
     # refinement on the picture
-    # larger pictures are refined and decided at so many pixels, then enlarged; 0: no limit. With marks, keep_maps or
-    # instances every pixel is looked at, whatever stands here
-    max_pixels: int = 1_048_576
+    # with marks, keep_maps or instances every pixel is looked at, whatever stands in max_pixels
+    max_pixels: int = 1_048_576  # larger pictures are refined and decided at so many pixels, then enlarged; 0: no limit
     regions: str = "none"  # what cuts the picture into regions, for the steps that read them: ``regions.REGIONS``
     labeller: str = "none"  # what names things beside CLIP: ``regions.LABELLERS``
     refine: str = "none"  # a refiner, with parameters as in "pamr(iterations=5)": ``refine.REFINERS``

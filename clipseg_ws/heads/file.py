@@ -105,7 +105,9 @@ def load_head(path: str | Path) -> tuple[Head, HeadCard]:
 
 def _card(texts: Mapping[str, str]) -> HeadCard:
     plain = ("format", "backbone", "weights_sha256", "kind")
-    values: dict[str, Any] = {key: value if key in plain else parse_json(value) for key, value in texts.items() if key != "format"}
+    values: dict[str, Any] = {
+        key: value if key in plain else parse_json(value) for key, value in texts.items() if key != "format"
+    }
     spec = FeatureSpec.from_dict(values.pop("features"))
     card = HeadCard(**values | {"classes": tuple(values["classes"]), "features": spec})
     sizes = {"classes": len(card.classes), "width": card.width, "blocks": spec.count}

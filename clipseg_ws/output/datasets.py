@@ -50,7 +50,7 @@ def written(
     names = picture_names(sources)
     for source, name, stem in zip(sources, names, picture_stems(names), strict=True):
         (labels,) = output_paths(directory, source.relative, ("png",))
-        if labels.exists() and is_done(directory, source.relative, formats):
+        if is_done(directory, source.relative, formats):
             things = None if instances is None else output_paths(instances, source.relative, ("png",))[0]
             there = things if things is not None and things.exists() else None
             found.append(Written(name, str(source), labels, there, stem))

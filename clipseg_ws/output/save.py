@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from clipseg_ws.output.formats import find_format, picture_formats
-from clipseg_ws.pictures.sources import is_url, source_name
+from clipseg_ws.pictures.sources import Source, is_url, source_name
 from clipseg_ws.structures import Result
 from clipseg_ws.together import remove
 
@@ -28,10 +28,16 @@ def is_done(directory: str | Path, relative: str | PurePosixPath, formats: str |
 
     A name that the file system refuses, for its length say, is not done: writing it is that picture's failure.
     """
-    return all(map(_is_whole, output_paths(directory, relative, formats)))
+    return all(map(is_whole, output_paths(directory, relative, formats)))
 
 
-def _is_whole(path: Path) -> bool:
+def done_sources(directory: str | Path, sources: Iterable[Source], formats: str | Sequence[str]) -> Iterator[Source]:
+    """Those whose results are there, see ``is_done``."""
+    return (source for source in sources if is_done(directory, source.relative, formats))
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a result's file or folder is there and holds something; False for names that no file can have."""
     try:
         return path.is_dir() or path.stat().st_size > 0
     except OSError:

@@ -132,7 +132,7 @@ def _list_file(path: Path) -> list[Source]:
     try:
         text = read_text(path)
     except ValueError as error:
-        raise ValueError(f"the list {str(path)!r} cannot be read: {error}") from error
+        raise ValueError(f"the list {error}") from error
     if "\0" in text:
         raise ValueError(f"the list {str(path)!r} holds zero bytes; a text with one path or URL a line is needed")
     lines = [line.strip().strip('"') for line in text.splitlines()]

@@ -24,6 +24,7 @@ from clipseg_ws.stages.labelled import ask_labeller
 from clipseg_ws.stages.labels import label, label_words, spread_labels
 from clipseg_ws.stages.many_words import many_word_probabilities, most_pictures
 from clipseg_ws.stages.question import Known, Question
+from clipseg_ws.stages.transfer import on_host
 from clipseg_ws.stages.windows import picture_word_logits
 from clipseg_ws.structures import TextEmbeddings
 from clipseg_ws.weak.constraints import Constraints
@@ -107,11 +108,15 @@ class ByWords:
         probabilities = self._refined_classes([picture], probabilities)
         labels, confidence, probabilities = self._decided([picture], probabilities)
         index = torch.tensor([classes], dtype=torch.int64, device=labels.device)
-        on_host = narrow(spread_labels(labels, index), len(scores))[0]
-        kept = probabilities[0, 1:].float().cpu().numpy() if config.keep_maps or config.instances else None
-        things = instances(on_host, kept, classes, None) if config.instances and kept is not None else None
-        sure = confidence[0].float().cpu().numpy()
-        return Decision(on_host, sure, scores.cpu().numpy(), classes, kept, instances=things)
+        wide = config.keep_maps or config.instances
+        host = on_host(
+            labels=narrow(spread_labels(labels, index), len(scores))[0], sure=confidence[0].float(), scores=scores,
+            kept=probabilities[0, 1:].float() if wide else None,
+        )  # fmt: skip
+        kept, own = host["kept"], host["labels"]
+        assert own is not None and host["sure"] is not None and host["scores"] is not None
+        things = instances(own, kept, classes, None) if config.instances and kept is not None else None
+        return Decision(own, host["sure"], host["scores"], classes, kept, instances=things)
 
     def _decided(self, pictures: Sequence[Picture], probabilities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Labels and confidence [B, H, W] of probabilities [B, 1+K, H, W] of pictures of one size, and these after
@@ -162,14 +167,18 @@ def decisions(
 ) -> list[Decision]:
     """Tensors of b pictures of one size, every class scored -> their decisions; one transfer each."""
     every = list(range(probabilities.shape[1] - 1))
-    scores = probabilities[:, 1:].flatten(2).amax(2).cpu().numpy()
-    kept = probabilities[:, 1:].float().cpu().numpy() if config.keep_maps or config.instances else None
-    on_host, sure = narrow(labels, len(every)), confidence.float().cpu().numpy()
+    wide = config.keep_maps or config.instances
+    host = on_host(
+        labels=narrow(labels, len(every)), sure=confidence.float(), scores=probabilities[:, 1:].flatten(2).amax(2),
+        kept=probabilities[:, 1:].float() if wide else None,
+    )  # fmt: skip
+    everywhere, sure, scores, kept = (host[name] for name in ("labels", "sure", "scores", "kept"))
+    assert everywhere is not None and sure is not None and scores is not None
     made = []
     for row in range(len(labels)):
         own = None if kept is None else kept[row]
-        things = instances(on_host[row], own, every, marks) if config.instances and own is not None else None
-        made.append(Decision(on_host[row], sure[row], scores[row], every, own, instances=things))
+        things = instances(everywhere[row], own, every, marks) if config.instances and own is not None else None
+        made.append(Decision(everywhere[row], sure[row], scores[row], every, own, instances=things))
     return made
 
 

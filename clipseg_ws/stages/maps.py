@@ -10,6 +10,7 @@ from torch import Tensor
 from clipseg_ws.activations.gradcam import gradcam_and_probabilities, min_max
 from clipseg_ws.activations.last_block import LastBlock, forward_last_block, normalize, pool_embedding
 from clipseg_ws.activations.presence import presence
+from clipseg_ws.activations.textscores import words_of
 from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.config import Config
 from clipseg_ws.stages.classmaps import ClassMaps, members
@@ -65,7 +66,7 @@ def class_maps(
     maps = spread_maps(maps, Seen(tokens, classes, backbone.depth, dense=own, regions=beside.regions), config, marks)
     background = None
     if dense is not None and config.background_rule == "prompts":
-        background = dense[:, text.owner < 0].sum(1)
+        background = dense.index_select(1, words_of(text.owner).background).sum(1)
     return ClassMaps(classes, maps, scores, background)
 
 

@@ -65,9 +65,14 @@ def picture_word_logits(encoder: Encoder, pictures: Sequence[Picture], text: Ten
 def patch_logits(encoder: Encoder, windows: Windows, text: Tensor) -> Iterator[tuple[Tensor, Enlarge]]:
     """Logits [b, T, h, w] batch of windows by batch, each with what brings them to the windows' size.
 
-    Windows come box by box, all pictures of a box after one another, about ``config.batch_size`` of them together.
+    Windows come box by box, all pictures of a box after one another, about ``config.batch_size`` of them together. On
+    a GPU, which small batches leave idle, more: as many boxes as have ``config.max_patches`` patches.
     """
     step = max(1, encoder.config.batch_size // len(windows.pixels))
+    if windows.pixels.device.type != "cpu":
+        y0, y1, x0, x1 = windows.boxes[0]
+        patches = max(1, (y1 - y0) * (x1 - x0) // encoder.backbone.patch_size**2)
+        step = max(step, encoder.config.max_patches // patches)
     for start in range(0, len(windows.boxes), step):
         part = windows.boxes[start : start + step]
         crops = torch.cat([windows.pixels[:, :, y0:y1, x0:x1] for y0, y1, x0, x1 in part])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from clipseg_ws.weak.names import normal_name, stem
-from clipseg_ws.weak.readers.forms import Found
+from clipseg_ws.weak.readers.forms import Drawn, Found
 from clipseg_ws.weak.written import Name, taken_apart
 
 Content = TypeVar("Content")
@@ -43,7 +43,7 @@ def collect(found: Iterable[tuple[Path, Found[Content]]]) -> Collected[Content]:
     """
     joined: dict[str, list[tuple[Path, Found[Content]]]] = {}
     result: Collected[Content] = Collected()
-    for file, entry in found:
+    for file, entry in map(_checked, found):
         result.problems += [f"{file}, {problem}" for problem in entry.problems]
         if entry.name is not None:
             joined.setdefault(_full(entry.name, file), []).append((file, entry))
@@ -64,11 +64,29 @@ def collect(found: Iterable[tuple[Path, Found[Content]]]) -> Collected[Content]:
     return result
 
 
+def _checked(given: tuple[Path, Found[Content]]) -> tuple[Path, Found[Content]]:
+    """An entry whose classes are texts; the content of another is a problem."""
+    file, entry = given
+    strange = [name for name in _class_names(entry.content) if not isinstance(name, str)]
+    if not strange:
+        return given
+    row = f"{entry.name.row}: " if entry.name is not None and entry.name.row else ""
+    problem = f"{row}a class is called {strange[0]!r:.40}; a text is needed, e.g. 'cat'"
+    return file, replace(entry, content=None, problems=(*entry.problems, problem))
+
+
+def _class_names(content: object) -> list[object]:
+    if isinstance(content, Drawn):
+        marks = content.marks
+        return [*(marks.tags or ()), *(mark[0] for mark in (*marks.boxes, *marks.points, *content.lines))]
+    return list(content) if isinstance(content, (list, tuple)) else []
+
+
 def _full(name: Name, file: Path) -> str:
     """The name in one form; URLs by their last part."""
     written = name.choices[0]
-    if not written.strip():
-        raise ValueError(f"{file}, {name.row}: the entry lacks its picture's name, got {written!r}")
+    if not isinstance(written, str) or not written.strip():
+        raise ValueError(f"{file}, {name.row}: the entry lacks its picture's name, got {written!r:.60}")
     parts = taken_apart(written)
     return parts.last if parts.kind == "url" else normal_name(written)
 

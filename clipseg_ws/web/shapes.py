@@ -58,7 +58,7 @@ def parse_shapes(
         raise ValueError(f"the drawing is too large ({len(text)} characters, at most {MOST_TEXT}); clear a part of it")
     try:
         shapes = tuple(_shape(item, size) for item in json.loads(text))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError("the drawing could not be read; clear it and draw again") from error
     corners = sum(len(shape.corners) for shape in shapes)
     if len(shapes) > MOST_SHAPES or corners > MOST_CORNERS:
@@ -73,10 +73,11 @@ def parse_shapes(
 
 def _shape(item: Any, size: tuple[int, int]) -> Shape:
     corners = [(float(x), float(y)) for x, y in item["points"]]
-    if not corners or not all(math.isfinite(v) for corner in corners for v in corner):
+    width = float(item.get("width", 3))
+    if not corners or not all(math.isfinite(v) for corner in (*corners, (width,)) for v in corner):
         raise ValueError("no corners")
     inside = tuple((_clip(x, size[0]), _clip(y, size[1])) for x, y in corners)
-    return Shape(str(item["kind"]), str(item.get("name", "")), inside, _clip(float(item.get("width", 3)), 500))
+    return Shape(str(item["kind"]), str(item.get("name", "")), inside, _clip(width, 500))
 
 
 def _clip(value: float, limit: int) -> float:

@@ -82,7 +82,7 @@ def markdown(blocks: Sequence[Block], folder: Path) -> str:
         elif isinstance(block, Picture):
             out.append(f"![{_plain(block.title)}]({quote(block.path.relative_to(folder).as_posix())})")
         else:
-            lines = [block.header, ["---"] * len(block.header)]
+            lines = [[_plain(c) for c in block.header], ["---"] * len(block.header)]
             rows = [[_plain(c) for c in row] for row in block.rows]
             rows = [[f"**{c}**" if c and i in block.own else c for c in row] for i, row in enumerate(rows)]
             out += [_plain(block.fold)] if block.fold else []

@@ -54,7 +54,7 @@ def warnings(row: Mapping[str, str], config: Mapping[str, Any], published: pd.Da
     expected, count = data.get("expected"), int(row["n_images"])
     if expected and count != int(expected):
         out.append(f"{count} of the {expected} pictures of the official split")
-    if int(row["n_failed"]):
+    if int(row["n_failed"] or 0):
         out.append(f"{row['n_failed']} pictures failed and are not in the number")
     if row["setting"] == "oracle":
         out.append("reads the truth: a check of the harness, no result")

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from clipseg_ws.cli import app as cli
 from clipseg_ws.embedded.nano.scenes import KINDS, draw_scene
+from clipseg_ws.output.answers import FILE as ANSWERS
+from clipseg_ws.output.answers import QUESTIONS
 from clipseg_ws.pictures.written import MARKER
 from clipseg_ws.run.made_with import FILE
 
@@ -32,7 +34,8 @@ def scene_file(tmp_path_factory):
 def test_predict_prints_a_table_and_writes_three_files(scene_file, tmp_path):
     done = invoke("predict", scene_file, "--model", "nano", "-c", "; ".join(KINDS), "-o", tmp_path)
     assert done.exit_code == 0, done.output
-    assert {p.name for p in tmp_path.iterdir()} == {"scene.json", "scene.png", "scene_overlay.png", MARKER, FILE}
+    about = {MARKER, FILE, ANSWERS, QUESTIONS}
+    assert {p.name for p in tmp_path.iterdir()} == {"scene.json", "scene.png", "scene_overlay.png", *about}
     record = json.loads((tmp_path / "scene.json").read_text())
     assert record["names"] == list(KINDS) and record["setting"] == "zero"
     assert "background" in done.output and "1 done" in done.output

@@ -66,8 +66,8 @@ def test_everything_that_can_be_set_can_be_recommended():
     ("advice", "message"),
     [
         ({"alfa": 2.0}, "'alfa' is unknown; did you mean 'alpha'"),
-        ({"alpha": "2"}, "alpha='2' is str; a number is needed"),
-        ({"alpha": None}, "a number is needed"),
+        ({"alpha": "2"}, "alpha='2' is str; a finite number is needed"),
+        ({"alpha": None}, "a finite number is needed"),
         ({"short_side": 33.5}, "short_side=33.5"),
         ({"presence_threshold": 3}, r"a number in \[0, 1\]"),
         ({"background_rule": "words"}, "choose one of power, constant, prompts"),

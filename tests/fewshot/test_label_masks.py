@@ -257,7 +257,7 @@ def test_labelmes_polygons_are_a_mask(tmp_path):
     assert read_mask(f"{path}#2", (30, 10)).sum() == 16  # the second label of the file
     for content, words in (
         ({"shapes": shapes[3:], "imageHeight": 10, "imageWidth": 30}, "no shape that can be filled"),
-        ({"shapes": shapes, "imageHeight": 10**9, "imageWidth": 10**9}, "the picture's size is needed"),
+        ({"shapes": shapes, "imageHeight": 10**9, "imageWidth": 10**9}, "10+ x 10+ pixels, at most"),
         ({"shapes": [shapes[0] | {"points": [[1, 2]]}], "imageHeight": 10, "imageWidth": 30}, "shape 1 of 'cat'"),
     ):
         path.write_text(json.dumps(content))

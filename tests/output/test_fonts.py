@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
+from clipseg_ws.output.drawing import draw_overlay
 from clipseg_ws.output.fonts import FontWarning, fonts_for, missing
-from clipseg_ws.output.palette import draw_overlay
+from clipseg_ws.stored import voc_palette
 
 WORDS = ["кошка", "猫", "汽車", "हाथी", "ملعقة", "γάτα", "🐈", "חתול", "고양이", "é ü ß"]
 
@@ -44,7 +45,6 @@ def test_the_legend_shows_different_words_differently():
     labels = np.ones((40, 40), np.uint8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FontWarning)
-        one, two = (
-            np.asarray(draw_overlay(Image.new("RGB", (40, 40)), labels, [(1, word)])) for word in ("кошка", "собак")
-        )
+        picture, colours = Image.new("RGB", (40, 40)), voc_palette()
+        one, two = (np.asarray(draw_overlay(picture, labels, colours, [(1, word)])) for word in ("кошка", "собак"))
     assert one.shape != two.shape or (one != two).any()

@@ -44,7 +44,7 @@ def result(labels):
 
 def test_every_format_has_a_round_trip():
     pixels = {"png", "rle", "polygons", "masks", "cutout", "confidence"}
-    assert set(names_of("picture")) == pixels | {"overlay", "csv", "json"}
+    assert set(names_of("picture")) == pixels | {"overlay", "sheet", "csv", "json"}
     assert set(names_of("dataset")) == {"coco", "yolo", "voc", "labelstudio", "cvat"}
 
 

@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clipseg_ws.files import TEMPORARY
+
 COUNT, SHORT, KILLS = 2000, 200, (400, 900, 1400)
 COMMAND = "from clipseg_ws.cli.app import main; main()"
 OPTIONS = ["--tags", "house; tree", "--model", "nano", "--dtype", "float32", "--refine", "guided"]
@@ -77,7 +79,7 @@ def test_two_thousand_pictures_and_three_kills(tmp_path):
         print(f"{len(seen)} to {len(now)} of {COUNT}: {peak:.0f} MB, {seconds:.0f} s")
         seen, peaks = now, [*peaks, peak]
     assert len(seen) == COUNT
-    assert not [p for p in out.rglob(".*") if p.is_file()] and not (out / "errors.csv").exists()
+    assert not list(out.rglob(f"{TEMPORARY}*")) and not (out / "errors.csv").exists()
     for path in (out / "masks").iterdir():
         with Image.open(path) as image:
             image.load()  # raises for half a file

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from clipseg_ws.door.plain import TextWarning
 from clipseg_ws.text.lists import load_templates
 from clipseg_ws.text.vocabulary import parse_classes
 
@@ -79,7 +80,9 @@ def test_text_file_errors(tmp_path):
     with pytest.raises(ValueError, match="line 2: ';'"):
         parse_classes(write(tmp_path / "a.txt", "cat\nperson; people\n"))
     with pytest.raises(ValueError, match="not a readable class file"):
-        parse_classes(write(tmp_path / "b.txt", "k\u00e4tzchen", "latin-1"))
+        parse_classes(write(tmp_path / "b.txt", "\u043a\u043e\u0448\u043a\u0430", "cp1251"))
+    with pytest.warns(TextWarning, match=r"d\.txt' is read as Windows text"):
+        assert parse_classes(write(tmp_path / "d.txt", "k\u00e4tzchen", "cp1252")).names == ("k\u00e4tzchen",)
     with pytest.raises(ValueError, match="no class to look for"):
         parse_classes(write(tmp_path / "c.txt", "# nothing\n"))
 

@@ -129,7 +129,7 @@ def test_json_lines(tmp_path):
     text = "\n".join(map(json.dumps, lines)) + "\n\n"
     for name in ("t.jsonl", "t.json"):
         assert dict(read_tags(write(tmp_path / name, text))) == {"a": ("tree",), "b": ("mushroom",)}
-    with pytest.raises(ValueError, match=r"t\.jsonl.*not JSON lines"):
+    with pytest.raises(ValueError, match=r"t\.jsonl.*not JSON \(line 4\)"):
         read_tags(write(tmp_path / "t.jsonl", text + "{broken\n"))
     studio = "\n".join(json.dumps(task(region(), image=f"{name}.png")) for name in "ab")
     assert set(read_marks(write(tmp_path / "ls.json", studio))) == {"a", "b"}
@@ -168,3 +168,13 @@ def test_scribbles_in_colours(tmp_path):
     Image.new("RGB", (4, 4), (1, 2, 3)).save(tmp_path / "odd.png")
     with pytest.raises(ValueError, match=r"odd\.png.*#010203 are no labels"):
         read_scribbles(tmp_path / "odd.png", NAMES)
+
+
+@pytest.mark.parametrize("name", [5, 0.5, None, ["tree"], {"tree": 1}])
+def test_a_class_that_is_no_text_is_named_and_the_rest_goes_on(tmp_path, name):
+    good, bad = task(region(("tree",))), task(region((name,)), image="b.png") | {"id": 2}
+    with pytest.warns(LabelWarning, match="class is called|cannot be used|left out"):
+        marks = read_marks(write(tmp_path / "s.json", json.dumps([good, bad])))
+    assert marks["a"].boxes[0][0] == "tree"
+    with pytest.raises(ValueError, match="class is called"):
+        marks["b"]
