@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
 from small_sam import saved_sam
 
+from clipseg_ws.refine import REFINERS
 from clipseg_ws.refine import sam as refiner
 from clipseg_ws.refine.picture import refine_picture
 from clipseg_ws.refine.sam import connected_parts, decided, sam_masks, share_of
@@ -48,6 +51,11 @@ def blocks() -> torch.Tensor:
     scores[0, 0], scores[0, 1, 5:30, 5:40], scores[0, 2, 36, 50] = 0.6, 0.9, 0.9
     scores[0, 1, 5:8, 5:9] = 0.1
     return scores
+
+
+def test_the_table_tells_the_functions_parameters():
+    keywords = [p for p in inspect.signature(sam_masks).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    assert {p.name: p.default for p in keywords} == dict(REFINERS["sam"].parameters)
 
 
 def test_the_best_agreeing_mask_is_taken(drawn):
