@@ -106,6 +106,7 @@ PHOTOS = (
 REGION_ROWS = (
     ("none: every pixel for itself", "pixel"),
     ("`superpixels`", "superpixels"),
+    ("`grow`", "grow"),
     ("`felzenszwalb`", "felzenszwalb"),
     ("the true segments (upper bound)", "true"),
 )
