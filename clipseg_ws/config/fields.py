@@ -117,9 +117,9 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "position_interpolation": ("bicubic", "bilinear", "bicubic-offset"),
     "pool": ("patch", "cls"),
 }
-_EXAMPLES = {"short_side": 336, "long_side": 2048, "fusion": "max", "logit_scale": 100.0}  # of fields that may be None
-_LEAST = {"batch_size": 1, "max_patches": 1, "attention_blocks": 0, "cache_mb": 0, "window": 0, "stride": 0}
-_LEAST |= {"max_pixels": 0, "short_side": 1, "long_side": 1}
+_EXAMPLES = {"short_side": 336, "long_side": 2048, "fusion": "max", "logit_scale": 100.0}  # of what may be None
+_LEAST = dict.fromkeys(("attention_blocks", "cache_mb", "window", "stride", "max_pixels"), 0)
+_LEAST |= dict.fromkeys(("batch_size", "max_patches", "short_side", "long_side"), 1)
 _MOST = {"batch_size": 65_536, "max_patches": 1_000_000, "attention_blocks": 1_000, "cache_mb": 10_000_000}
 _MOST |= dict.fromkeys(("short_side", "long_side", "window", "stride"), 65_535)
 _SHARES = ("presence_threshold", "background_threshold", "area_threshold", "min_area", "head_presence", "head_affinity")
@@ -169,16 +169,14 @@ def _checked(config: Config) -> dict[str, Any]:
 
 
 def _check_regions(values: Mapping[str, Any]) -> None:
-    """Raise ValueError where regions are read and there are none, or the other way round."""
+    """Raise ValueError where regions are read and there are none, or are there and not read."""
     readers = [f"the step {s.name}" for s in values["steps"] if STEPS[s.name].about.get("regions")]
     if DENSE_MODES[values["dense_mode"]].about.get("regions"):
         readers.append(f"dense_mode={values['dense_mode']!r}")
     if readers and values["regions"] == "none":
         raise ValueError(f"{readers[0]} reads regions and there are none; set for example regions='grow' (--regions)")
     if not readers and values["regions"] != "none":
-        raise ValueError(
-            f"regions={values['regions']!r}: nothing that runs reads them; add votes=true, or set regions='none'"
-        )
+        raise ValueError(f"regions={values['regions']!r}: nothing that runs reads them; add votes=true")
 
 
 def _check_words(key: str, value: Any) -> None:

@@ -86,11 +86,14 @@ class _Merged:
         self.plain |= flat
 
     def vote(self, given: Mapping[str, Any]) -> None:
-        """Regions that the user gives vote where nothing else reads them and nobody said that they should not."""
+        """Regions that the user gives vote where nothing else reads them and nobody said that they should not; what
+        reads regions gets those of ``grow``, which needs nothing, where nobody named a source."""
         read = any(STEPS[name].about.get("regions") for name in self.steps)
         read = read or bool(DENSE_MODES.get(str(self.plain.get("dense_mode")), _NOTHING).about.get("regions"))
         if str(given.get("regions") or "none") != "none" and not read and not {"votes", "steps"} & set(given):
             self.steps["votes"] = {}
+        if read and "regions" not in given and str(self.plain.get("regions") or "none") == "none":
+            self.plain["regions"] = "grow"
 
     def specs(self) -> tuple[Spec, ...]:
         """The steps with all their parameters."""

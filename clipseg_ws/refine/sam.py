@@ -1,8 +1,8 @@
 """Crisp masks by SAM: every part of every class prompts its decoder by box, peak and rough mask.
 
 Kirillov et al., ICCV 2023, arXiv 2304.02643; prompts as in Trident (Shi et al., ICCV 2025, arXiv 2411.09219), whose
-smallest part is 225 pixels. Of the masks that come back the one that agrees best with the part is taken; where none
-agrees by ``agreement`` (IoU) the part stays as it was.
+smallest part is 225 pixels. Points and scribbles of the user prompt in place of the peak. Of the masks that come back
+the one that agrees best with the part is taken; where none agrees by ``agreement`` (IoU) the part stays as it was.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from scipy import ndimage
 from torch import Tensor
 
 from clipseg_ws.regions.sam_model import Sam, Seen, load_sam
+
+MOST_MARKS = 8  # marked pixels of a part that prompt
 
 
 def sam_masks(
@@ -60,7 +62,7 @@ def _refined(
     for k in found:
         rough = share_of(scores, k)
         small = np.ones_like(labels, bool)
-        for part in connected_parts(labels == k, parts, min_area):
+        for part in connected_parts(labels == k, parts, min_area, fixed(rough).numpy()):
             mask = part_mask(sam, seen, rough, part, agreement)
             small[part] = False
             if mask is not None:
@@ -92,13 +94,22 @@ def decided(scores: Tensor, inside: Tensor) -> Tensor:
     return torch.where(most > 0.5, torch.cat([torch.zeros_like(most)[None], classes]), scores)
 
 
-def connected_parts(mask: NDArray[np.bool_], count: int, min_area: int) -> Iterator[NDArray[np.bool_]]:
-    """The largest connected parts of a mask [H, W], the largest first."""
+def fixed(rough: Tensor) -> Tensor:
+    """[H, W] bool on the CPU: pixels that the user marked, where nothing else is possible."""
+    return (rough >= 1 - 1e-6).cpu()
+
+
+def connected_parts(
+    mask: NDArray[np.bool_], count: int, min_area: int, marked: NDArray[np.bool_]
+) -> Iterator[NDArray[np.bool_]]:
+    """The largest connected parts of a mask [H, W], the largest first; a part that holds a ``marked`` pixel [H, W] may
+    be smaller than ``min_area``."""
     numbers, total = ndimage.label(mask)
     areas = np.bincount(numbers.ravel(), minlength=total + 1)[1:]
     for number in np.argsort(-areas, kind="stable")[:count]:
-        if areas[number] >= min_area:
-            yield numbers == number + 1
+        part = numbers == number + 1
+        if areas[number] >= min_area or (part & marked).any():
+            yield part
 
 
 def part_mask(sam: Sam, seen: Seen, rough: Tensor, part: NDArray[np.bool_], agreement: float) -> Tensor | None:
@@ -113,6 +124,10 @@ def part_mask(sam: Sam, seen: Seen, rough: Tensor, part: NDArray[np.bool_], agre
     deep = torch.from_numpy(ndimage.distance_transform_edt(np.pad(part, 1))[1:-1, 1:-1].astype(np.float32))
     peak = int((rough.cpu() * inner * deep.sqrt()).argmax())  # high, and not on the border
     point = torch.tensor([[[peak % part.shape[1] + 0.5, peak // part.shape[1] + 0.5]]])
+    marks = (fixed(rough) & inner).nonzero()
+    if 0 < len(marks) < inner.sum():  # a click of the user says more than the peak
+        kept = marks[torch.linspace(0, len(marks) - 1, min(len(marks), MOST_MARKS)).long()]
+        point = kept.flip(1).float()[None] + 0.5
     low, _ = sam.decode(seen, points=point, boxes=box, mask=rough.cpu() * inner)
     masks = sam.enlarge(seen, low)[0].cpu()
     held = masks > 0

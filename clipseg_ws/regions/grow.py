@@ -1,8 +1,9 @@
 """Regions grown by merging: small basins of the picture, then the best pair of neighbours again and again.
 
-The start is a watershed of the picture's gradient with one seed a cell. A pair is the better the more alike its two
-regions are at several scales (mean CIELAB colour of the picture and of two smoothed ones) and the more of the smaller
-one's border they share. Merging ends where the best pair is too unlike, or enough regions are left.
+The start is a minimum spanning forest of the pixels' differences in colour (a watershed cut) with one root a cell. A
+pair is the better the more alike its two regions are at several scales (mean CIELAB colour of the picture and of two
+smoothed ones) and the more of the smaller one's border they share. Merging ends where the best pair is too unlike, or
+enough regions are left.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from clipseg_ws.pictures.colours import lab
 from clipseg_ws.regions.region_set import RegionSet
@@ -61,19 +64,39 @@ def grow(
 
 
 def basins(colours: NDArray[np.float32], side: int) -> NDArray[np.int64]:
-    """[H, W] start regions from 0: the watershed of the gradient, one seed at the flattest pixel of every cell."""
+    """[H, W] start regions from 0: a minimum spanning forest over the four neighbours, one root a cell of ``side``
+    pixels, at its flattest pixel (of equal ones the most central). Every region is connected."""
     height, width = colours.shape[:2]
-    slopes = [ndimage.gaussian_gradient_magnitude(colours[:, :, c], 1.0) for c in range(3)]
-    steep = np.sqrt(np.sum(np.square(slopes), 0))
-    steep = np.minimum(steep / max(float(steep.max()), 1e-6) * 65535, 65535).astype(np.uint16)
+    number = np.arange(height * width).reshape(height, width)
+    ends = ((number[:, :-1], number[:, 1:]), (number[:-1], number[1:]))
+    one, two = (np.concatenate([pair[k].ravel() for pair in ends]) for k in (0, 1))
+    flat = colours.reshape(-1, colours.shape[2]).astype(np.float64)
+    steps = np.linalg.norm(flat[one] - flat[two], axis=1)
+    roots = _roots(steps, one, two, (height, width), side)
+    root = np.full(len(roots), number.size)  # a node beyond the picture, nearer to every root than any two pixels
+    weights = np.concatenate([steps + 1, np.full(len(roots), 0.5)])  # 0 would be no edge
+    nodes = number.size + 1
+    graph = coo_matrix((weights, (np.append(one, root), np.append(two, roots))), shape=(nodes, nodes)).tocsr()
+    forest = minimum_spanning_tree(graph).tocoo()
+    inner = (forest.row < number.size) & (forest.col < number.size)
+    trees = coo_matrix((forest.data[inner], (forest.row[inner], forest.col[inner])), shape=(number.size, number.size))
+    found = connected_components(trees.tocsr(), directed=False)[1]
+    return np.asarray(found, np.int64).reshape(height, width)
+
+
+def _roots(
+    steps: Floats, one: NDArray[np.int64], two: NDArray[np.int64], size: tuple[int, int], side: int
+) -> NDArray[np.int64]:
+    """The flattest pixel of every cell: that with the smallest sum of steps to its neighbours."""
+    height, width = size
+    steep = np.bincount(one, steps, height * width) + np.bincount(two, steps, height * width)
     rows, columns = max(1, height // side), max(1, width // side)
-    cells = (np.arange(height) * rows // height)[:, None] * columns + np.arange(width) * columns // width
-    order = np.lexsort((np.arange(steep.size), steep.ravel(), cells.ravel()))
-    first = order[np.searchsorted(cells.ravel()[order], np.arange(rows * columns))]
-    markers = np.zeros(steep.size, np.int32)
-    markers[first] = np.arange(1, len(first) + 1)
-    found = ndimage.watershed_ift(steep, markers.reshape(steep.shape))
-    return np.asarray(found, np.int64) - 1
+    y, x = np.divmod(np.arange(height * width), width)
+    cell_y, cell_x = y * rows // height, x * columns // width
+    off = ((y + 0.5) * rows / height - cell_y - 0.5) ** 2 + ((x + 0.5) * columns / width - cell_x - 0.5) ** 2
+    cells = cell_y * columns + cell_x
+    order = np.lexsort((off, np.round(steep, 3), cells))
+    return np.asarray(order[np.searchsorted(cells[order], np.arange(rows * columns))], np.int64)
 
 
 def pyramid(colours: NDArray[np.float32], scales: Sequence[float]) -> NDArray[np.float32]:

@@ -88,7 +88,7 @@ class RegionSet:
     def areas(self) -> NDArray[np.int64]:
         """[n] pixels of every region."""
         sums = np.concatenate([[0], self.lengths.cumsum()])
-        return (sums[self.offsets[1:]] - sums[self.offsets[:-1]]).astype(np.int64)
+        return np.asarray(sums[self.offsets[1:]] - sums[self.offsets[:-1]], np.int64)
 
     @cached_property
     def boxes(self) -> NDArray[np.int64]:

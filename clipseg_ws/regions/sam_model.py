@@ -65,7 +65,7 @@ class Sam:
     @torch.no_grad()
     def embed(self, image: NDArray[np.uint8]) -> Seen:
         """[H, W, 3] uint8 RGB through the picture's encoder."""
-        ready = self.processor(images=[np.ascontiguousarray(image)], return_tensors="pt")
+        ready = self.processor(images=[np.array(image)], return_tensors="pt")
         pixels = ready["pixel_values"]
         embedded = self.model.get_image_embeddings(pixels.to(self.device, next(self.model.parameters()).dtype))
         given: dict[str, Any] = {"image_embeddings": embedded}

@@ -39,7 +39,7 @@ class Concepts:
         """
         size = (image.shape[0], image.shape[1])
         device = next(self.model.parameters()).device
-        ready = self.processor(images=np.ascontiguousarray(image), text=name, return_tensors="pt").to(device)
+        ready = self.processor(images=np.array(image), text=name, return_tensors="pt").to(device)
         (found,) = self.processor.post_process_instance_segmentation(
             self.model(**ready), threshold=threshold, mask_threshold=0.5, target_sizes=[size]
         )

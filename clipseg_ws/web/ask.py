@@ -109,7 +109,7 @@ def answer(segmenter: Segmenter, ask: Ask) -> Answer:
     result = _one(chosen, question, picture, weak)
     seconds = time.perf_counter() - begin
     stages = _stages(chosen, ask, question, picture, weak, result) if ask.stages else ()
-    result = replace(result, extras={})
+    result = replace(result, extras={key: value for key, value in result.extras.items() if key == "regions"})
     found = None if found is None else replace(found, extras={})
     return Answer(
         ask, result, weak, found, stages, seconds, time.perf_counter() - begin - seconds, unknown_line(chosen, question)

@@ -42,6 +42,8 @@ class Controls:
     background_threshold: float
     example_threshold: float
     stages: bool
+    regions: str = AS_METHOD
+    borders: bool = False
 
 
 def make_ask(segmenter: Segmenter, picture: Picture | None, supports: Sequence[Support], controls: Controls) -> Ask:
@@ -94,6 +96,7 @@ def changed_settings(chosen: Segmenter, controls: Controls, examples: bool = Fal
     """Settings that the controls set to something else than the method of ``chosen`` does, of those that it reads."""
     config, used = chosen.config, relevant(chosen)
     wanted: dict[str, Any] = {"refine": config.refine if controls.refine == AS_METHOD else controls.refine}
+    wanted["regions"] = config.regions if controls.regions == AS_METHOD else controls.regions
     wanted |= {key: float(getattr(controls, key)) for key in SLIDERS}
     changed = {key: value for key, value in wanted.items() if key in used and value != getattr(config, key)}
     if examples and "example_threshold" in used and controls.example_threshold != config.fewshot.presence_threshold:
@@ -104,7 +107,7 @@ def changed_settings(chosen: Segmenter, controls: Controls, examples: bool = Fal
 def relevant(chosen: Segmenter) -> set[str]:
     """Which of the page's settings the answerer of ``chosen`` reads, "example_threshold" among them."""
     reads = chosen.answerer.reads
-    used = {key for key in ("refine", *SLIDERS) if key in reads}
+    used = {key for key in ("refine", "regions", *SLIDERS) if key in reads}
     return used | ({"example_threshold"} if "fewshot.presence_threshold" in reads else set())
 
 

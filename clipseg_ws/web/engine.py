@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from clipseg_ws.activations import DENSE_MODES
 from clipseg_ws.backbones import cached_weights, load_backbone
+from clipseg_ws.backbones.hub import cached_file
 from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.config import METHODS
+from clipseg_ws.door.documents import read_json
 from clipseg_ws.refine import REFINERS
+from clipseg_ws.regions import REGIONS
 from clipseg_ws.registry import Entry
 from clipseg_ws.segmenter import Segmenter
 
@@ -114,7 +119,31 @@ def methods() -> list[str]:
 
 def refiners() -> list[str]:
     """Refiners that work here: those whose extra is missing are left out."""
-    return [name for name, entry in REFINERS.items() if _installed(entry)]
+    local = [name for name, entry in REFINERS.items() if _installed(entry) and not entry.about.get("network")]
+    return [*local, *(f"sam:{repo}" for repo in cached_sams())]
+
+
+def region_sources() -> list[str]:
+    """Sources of regions that work here; files are not offered, a SAM where its weights are on this machine."""
+    usual = ("network", "reads_files")
+    local = [n for n, entry in REGIONS.items() if _installed(entry) and not any(entry.about.get(key) for key in usual)]
+    return [*local, *(f"sam:{repo}" for repo in cached_sams())]
+
+
+@cache
+def cached_sams() -> tuple[str, ...]:
+    """Repositories of the SAM family in this machine's cache of the hub."""
+    from huggingface_hub import CacheNotFound, scan_cache_dir
+
+    from clipseg_ws.regions.sam_model import KINDS
+
+    found = []
+    with suppress(CacheNotFound, OSError, ValueError):
+        for repo in scan_cache_dir().repos:
+            path = cached_file(repo.repo_id, "config.json")
+            if path is not None and read_json(path).get("model_type") in KINDS:
+                found.append(str(repo.repo_id))
+    return tuple(sorted(found))
 
 
 def _second_model(method: Entry) -> bool:

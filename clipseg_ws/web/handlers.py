@@ -14,7 +14,6 @@ from typing import Any
 
 import gradio as gr
 
-from clipseg_ws.output.formats.overlay import overlay
 from clipseg_ws.structures import Support
 from clipseg_ws.web.ask import Answer, answer, table
 from clipseg_ws.web.controls import (
@@ -39,6 +38,7 @@ from clipseg_ws.web.render import (
     data_uri,
     error_html,
     note_html,
+    overlay_view,
     stages_html,
     status_html,
     supports_html,
@@ -201,13 +201,13 @@ class Handlers:
         try:
             segmenter = self.engine.segmenter(model)
             before = segmenter.encoder_runs
-            given = answer(segmenter, make_ask(segmenter, picture, supports, Controls(*values)))
+            given = answer(segmenter, make_ask(segmenter, picture, supports, controls := Controls(*values)))
             runs = segmenter.encoder_runs - before
             found = write_files(self._folder(), given, self.engine.model, self.engine.options, opacity)
             calls = (call(given, self.engine.model, self.engine.options) for call in (python_call, command_call))
             return (
-                status_html(given, runs), overlay(given.result, alpha=opacity), confidence_view(given.result),
-                stages_html(given), table_html(table(given)), *calls,
+                status_html(given, runs), overlay_view(given.result, opacity, controls.borders),
+                confidence_view(given.result), stages_html(given), table_html(table(given)), *calls,
                 *(gr.DownloadButton(value=str(path), interactive=True)
                   for path in (found.labels, found.record, found.everything)),
                 replace(given, stages=()),
@@ -219,9 +219,9 @@ class Handlers:
         """``run`` after a control was moved; nothing before there was a first answer."""
         return (gr.skip(),) * 11 if before is None else self.run(*values)
 
-    def opacity(self, given: Answer | None, opacity: float) -> Any:
+    def opacity(self, given: Answer | None, opacity: float, borders: bool) -> Any:
         """The overlay once more."""
-        return gr.skip() if given is None else overlay(given.result, alpha=opacity)
+        return gr.skip() if given is None else overlay_view(given.result, opacity, borders)
 
     def _folder(self) -> Path:
         folder = self.folder / uuid.uuid4().hex

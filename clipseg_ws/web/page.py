@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from clipseg_ws.web.controls import AS_METHOD, slider_values
-from clipseg_ws.web.engine import Engine, methods, refiners
+from clipseg_ws.web.engine import Engine, methods, refiners, region_sources
 from clipseg_ws.web.handlers import WAITING, Handlers
 from clipseg_ws.web.names import EXAMPLE
 from clipseg_ws.web.opening import FIRST_SCENE, PICK, opening_names, thumbnails_html
@@ -161,7 +161,13 @@ def _settings(engine: Engine) -> dict[str, Any]:
         )
         marked = gr.Checkbox(False, label="Only marked classes are in the picture", elem_id="cs-marked")
         stages = gr.Checkbox(True, label="Maps of every stage", elem_id="cs-stages")
-    return {"model": model, "marked_only": marked, "method": method, "refine": refine, **sliders, "stages": stages}
+        with gr.Row():
+            regions = gr.Dropdown(
+                [AS_METHOD, *region_sources()], value=AS_METHOD, label="Regions", elem_id="cs-regions", min_width=120
+            )
+            borders = gr.Checkbox(False, label="Borders of the regions", elem_id="cs-borders")
+    first = {"model": model, "marked_only": marked, "method": method, "refine": refine}
+    return {**first, **sliders, "stages": stages, "regions": regions, "borders": borders}
 
 
 def _slider(given: tuple[float, bool], label: str, most: float) -> gr.Slider:
@@ -219,8 +225,11 @@ def _wire(
     sliders = [controls[key] for key in ("presence_threshold", "alpha", "background_threshold", "example_threshold")]
     for slider in sliders:
         slider.input(act.again, [given, *values], outputs, trigger_mode="always_last", **busy)
-    controls["refine"].input(act.again, [given, *values], outputs, **busy)
-    opacity.input(act.opacity, [given, opacity], shown, trigger_mode="always_last", **LIGHT)
+    for choice in ("refine", "regions"):
+        controls[choice].input(act.again, [given, *values], outputs, **busy)
+    for look in (opacity, controls["borders"]):
+        seen = [given, opacity, controls["borders"]]
+        look.input(act.opacity, seen, shown, trigger_mode="always_last", **LIGHT)
     controls["method"].input(act.method, [model, controls["method"]], sliders, **HEAVY).then(
         act.again, [given, *values], outputs, **busy
     )

@@ -71,6 +71,7 @@ def command_call(answer: Answer, model: str, options: Mapping[str, Any]) -> str:
     common = ["--model", model, "--method", ask.method]
     settings = _flat(ask.settings)
     common += ["--refine", str(settings.pop("refine", answer.result.config["refine"]))]
+    common += ["--regions", str(settings.pop("regions"))] if "regions" in settings else []
     for key, value in settings.items():
         common += ["--set", f"{key}={value if key == 'steps' else json.dumps(value)}"]
     for key, value in _unusual(options).items():

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clipseg_ws.output.formats.overlay import overlay
 from clipseg_ws.output.palette import safe_palette
 from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.structures import Support
@@ -38,6 +39,21 @@ def heat(values: NDArray[Any]) -> NDArray[np.uint8]:
 def confidence_view(result: Segmentation) -> Image.Image:
     """The confidence of every pixel's label as a heat map, RGB, of the picture's size."""
     return Image.fromarray(heat(np.asarray(result.confidence, np.float32)))
+
+
+def overlay_view(result: Segmentation, opacity: float, borders: bool) -> Image.Image:
+    """The overlay, with the borders of the regions in white where they are asked for and there are any."""
+    shown = overlay(result, alpha=opacity)
+    answers = result.extras.get("regions")
+    if not borders or answers is None:
+        return shown
+    owners = answers.regions.partition()
+    line = np.zeros(owners.shape, bool)
+    line[:, 1:] |= owners[:, 1:] != owners[:, :-1]
+    line[1:] |= owners[1:] != owners[:-1]
+    pixels = np.array(shown)
+    pixels[: line.shape[0], : line.shape[1]][line] = 255
+    return Image.fromarray(pixels)
 
 
 def colour_of(label: int) -> str:

@@ -103,6 +103,13 @@ PHOTOS = (
     "cam", "cam-affinity", "cam-picture", "dense", "weak", "zero", "presence", "boxes", "points", "few-1",
     "few-1-name", "few-5",
 )  # fmt: skip
+REGION_ROWS = (
+    ("none: every pixel for itself", "pixel"),
+    ("`superpixels`", "superpixels"),
+    ("`grow`", "grow"),
+    ("`felzenszwalb`", "felzenszwalb"),
+    ("the true segments (upper bound)", "true"),
+)
 TABLES: dict[str, Table] = {
     "photo_model": Table(
         "photos.csv", "row", [(f"`{row}`", {"row": row}) for row in PHOTOS],
@@ -210,6 +217,11 @@ TABLES: dict[str, Table] = {
             "nano's own", "auto", "voc-clip-es", "all of imagenet7", "imagenet7 --top 1", "imagenet7 --top 3",
             "12 kinds and 88 nouns", "12 kinds and 88 names at cosine 0.7", "12 kinds and 88 names at cosine 0.8")],
         [("mIoU", {"measure": "mIoU"}, "value"), ("F1 of presence", {"measure": "F1"}, "value")],
+    ),
+    "regions": Table(
+        "regions.csv", "regions", [(text, {"row": row}) for text, row in REGION_ROWS],
+        [("mIoU", {"split": "val"}, "mIoU"), ("person", {"split": "val"}, "iou_person"),
+         ("40 training pictures: mIoU", {"split": "train"}, "mIoU")], {"setting": "weak"},
     ),
 }  # fmt: skip
 

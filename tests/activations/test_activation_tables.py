@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from conftest import small_dino
@@ -13,6 +14,7 @@ from conftest import small_dino
 from clipseg_ws.activations import DENSE_MODES, FEATURES, layers_needed
 from clipseg_ws.activations.featuremaps import feature_maps
 from clipseg_ws.activations.proxy import patch_features
+from clipseg_ws.regions.region_set import RegionSet
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +36,14 @@ def test_every_dense_mode_gives_unit_vectors(name, tiny_backbone, pixels):
     entry, tokens = DENSE_MODES[name], tiny_backbone.encode(pixels)
     second = entry.about.get("second_model", False)
     asked = patch_features(small_dino(), pixels) if second else name
-    found = entry.load()(tiny_backbone, tokens, asked, **entry.parameters)
+    if entry.about.get("regions"):
+        regions = [RegionSet.from_labels(np.arange(48 * 80).reshape(48, 80) // 1280)] * 2
+        asked = regions if not second else asked
+    more = (regions,) if second and entry.about.get("regions") else ()
+    found = entry.load()(tiny_backbone, tokens, asked, *more, **entry.parameters)
     assert found.shape[0] == 2 and found.shape[3] == 32 and (second or found.shape[1:3] == tokens.grid)
     torch.testing.assert_close(found.norm(dim=-1), torch.ones(found.shape[:3]))
-    assert torch.equal(found, entry.load()(tiny_backbone, tokens, asked))
+    assert torch.equal(found, entry.load()(tiny_backbone, tokens, asked, *more))
 
 
 @pytest.mark.parametrize("name", FEATURES)

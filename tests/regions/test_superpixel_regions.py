@@ -1,21 +1,17 @@
-"""Every cutter of a picture keeps the promises of the room; SLIC finds colour blocks."""
+"""SLIC finds colour blocks; refused values and a missing package."""
 
 from __future__ import annotations
 
-import inspect
 import sys
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 import torch
 
-from clipseg_ws.regions import REGIONS
-from clipseg_ws.regions.superpixels import slic_segments
+from clipseg_ws.regions.superpixels import felzenszwalb, slic, slic_segments
 
-NAMES = [
-    pytest.param(name, marks=pytest.mark.skipif(bool(entry.needs) and not find_spec(entry.needs[0]), reason=name))
-    for name, entry in REGIONS.items()
-]
+needs_skimage = pytest.mark.skipif(not find_spec("skimage"), reason="extra [superpixels] is not installed")
 
 
 def drawn(height: int = 40, width: int = 56) -> torch.Tensor:
@@ -24,21 +20,7 @@ def drawn(height: int = 40, width: int = 56) -> torch.Tensor:
     return torch.nn.functional.interpolate(coarse, size=(height, width), mode="nearest")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_cutter_keeps_the_promises(name):
-    entry, image = REGIONS[name], drawn()
-    cut, kept = entry.load(), image.clone()
-    keywords = [p for p in inspect.signature(cut).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    assert {p.name: p.default for p in keywords} == dict(entry.parameters)
-    regions = cut(image)
-    assert regions.dtype == torch.int64 and regions.shape == (2, 40, 56) and torch.equal(image, kept)
-    for number in range(2):
-        assert regions[number].unique().tolist() == list(range(int(regions[number].max()) + 1))
-        assert torch.equal(cut(image[number : number + 1])[0], regions[number])
-    assert torch.equal(cut((image * 255).round().to(torch.uint8)), regions)
-
-
-@pytest.mark.skipif(not find_spec("skimage"), reason="extra [superpixels] is not installed")
+@needs_skimage
 def test_segments_follow_the_picture_and_have_the_wished_size():
     image = drawn()
     segments = slic_segments(image, side=8)
@@ -49,12 +31,27 @@ def test_segments_follow_the_picture_and_have_the_wished_size():
         colours = image[0][:, segments[0] == number]
         pure += int((colours == colours[:, :1]).all())
     assert pure >= 0.9 * (int(segments[0].max()) + 1)  # the 8 x 8 colour blocks are found
+    for row in range(2):
+        assert segments[row].unique().tolist() == list(range(int(segments[row].max()) + 1))
+        assert torch.equal(slic_segments(image[row : row + 1], side=8)[0], segments[row])
+    assert torch.equal(slic_segments((image * 255).round().to(torch.uint8), side=8), segments)
+    bytes_ = (image[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    assert np.array_equal(slic(bytes_, side=8).partition(), segments[0].numpy())
+
+
+@needs_skimage
+def test_felzenszwalb_finds_the_blocks():
+    picture = (drawn()[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    found = felzenszwalb(picture, scale=1, sigma=0, min_size=4)
+    assert len(found) == 35 and set(found.areas.tolist()) == {64}
 
 
 def test_refused_values_and_a_missing_package(monkeypatch):
     for given in ({"side": 0}, {"compactness": 0}):
         with pytest.raises(ValueError, match="allowed: >= 1 pixel and > 0"):
             slic_segments(drawn(), **given)
-    monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
+    with pytest.raises(ValueError, match="min_size=0"):
+        felzenszwalb(np.zeros((4, 4, 3), np.uint8), min_size=0)
+    monkeypatch.setitem(sys.modules, "skimage", None)
     with pytest.raises(ImportError, match=r'pip install "clipseg_ws\[superpixels\]"'):
         slic_segments(drawn())

@@ -111,7 +111,7 @@ def test_graph_and_layers(tiny_backbone):
 
 def test_the_paper_methods_stay_plain():
     for method in METHODS.keys() - {"default", "resclip"}:
-        assert {spec.name for spec in resolve(method, {}).steps} <= {"affinity"}
+        assert {spec.name for spec in resolve(method, {}).steps} <= {"affinity", "votes", "region_match"}
 
 
 def test_wrong_settings():

@@ -29,7 +29,7 @@ SETTINGS = [
     ("default", {"correlation": {"kind": "intra"}}),
     ("default", {"looks": {"scales": (0.5, 1.0, 1.5), "flip": True, "doubt": 0.5}}),
     ("default", {"affinity.exclude_last": True, "background_rule": "prompts", "instances": True}),
-    *((name, {"short_side": None}) for name in METHODS if name not in ("default", "proxyclip")),
+    *((name, {"short_side": None}) for name in METHODS if name not in ("default", "proxyclip", "corrclip", "trident")),
 ]
 
 

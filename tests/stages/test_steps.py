@@ -13,7 +13,7 @@ from clipseg_ws.config.settings import known_keys
 from clipseg_ws.registry import Spec
 
 NAMES = ["cat", "dog", "sofa"]
-KINDS = ("looks", "tokens", "dense", "matching", "graph", "maps")
+KINDS = ("looks", "tokens", "dense", "matching", "graph", "maps", "picture")
 # parameters with which a step does something on tiny pictures
 DIFFERENT = {"looks": {"flip": True}, "outliers": {"share": 0.2}, "known": {"words": "cat; dog; sofa; tree"}}
 

@@ -25,7 +25,7 @@ from clipseg_ws.web.controls import (
     make_support,
     slider_values,
 )
-from clipseg_ws.web.engine import Engine, methods, refiners
+from clipseg_ws.web.engine import Engine, methods, refiners, region_sources
 from clipseg_ws.web.names import comma_hint, parse_names
 from clipseg_ws.web.pictures import WORK_SIDE, load_picture
 
@@ -229,7 +229,29 @@ def test_of_many_known_names_the_first_are_told():
 def test_only_what_works_is_offered(monkeypatch):
     assert {"default", "cam", "clip-es", "sclip"} <= set(methods()) and "proxyclip" not in methods()
     monkeypatch.setattr("clipseg_ws.registry.find_spec", lambda module: None)
-    assert refiners() == [name for name, entry in REFINERS.items() if entry.needs is None]
+    monkeypatch.setattr("clipseg_ws.web.engine.cached_sams", lambda: ("some/sam",))
+    plain = [name for name, entry in REFINERS.items() if entry.needs is None and not entry.about.get("network")]
+    assert refiners() == [*plain, "sam:some/sam"]
+    assert region_sources() == ["none", "grow", "sam:some/sam"]
+
+
+def test_regions_of_the_page_are_cut_and_their_borders_drawn_on_demand(engine, controls):
+    from clipseg_ws.web.ask import answer
+    from clipseg_ws.web.render import overlay_view
+
+    picture, _ = drawn_picture(9_000_001)
+    ask = make_ask(engine.segmenter(), picture, (), replace(controls, regions="grow"))
+    assert ask.settings["regions"] == "grow"
+    result = answer(engine.segmenter(), ask).result
+    plain, lined = (np.array(overlay_view(result, 0.5, borders)) for borders in (False, True))
+    partition = result.extras["regions"].regions.partition()
+    height, width = partition.shape
+    changed = (plain != lined).any(-1)
+    edge = np.zeros(partition.shape, bool)
+    edge[:, 1:] |= partition[:, 1:] != partition[:, :-1]
+    edge[1:] |= partition[1:] != partition[:-1]
+    assert changed[:height, :width].any() and not changed[:height, :width][~edge].any() and not changed[height:].any()
+    assert (lined[:height, :width][edge] == 255).all()
 
 
 def test_settings_do_not_run_the_backbone_again(engine, controls):
