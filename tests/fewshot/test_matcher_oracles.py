@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from clipseg_ws import Support
 from clipseg_ws.activations.gradcam import min_max
+from clipseg_ws.activations.ridge import fit_ridge, ridge_answers
 from clipseg_ws.fewshot import labels as labels_module
 from clipseg_ws.fewshot import matcher as matcher_module
 from clipseg_ws.fewshot.bank import BankEntry, BankError, SupportBank, load_bank
@@ -169,3 +170,11 @@ def test_what_a_bank_is_asked_for_is_saved_with_it(bank, tmp_path):
     for asked in ((), ("dog",), ("cow", "cat")):
         kept = load_bank((bank.focus(asked) if asked else bank).save(tmp_path / "b.safetensors"))
         assert kept.asked == asked and kept.labels == bank.labels
+
+
+def test_the_classifier_on_supports_is_weaker_bound_by_more_of_them(bank, query):
+    matcher = FewShotMatcher(bank, replace(PLAIN, refit="supports(ridge=6.0, margin=0.2, sharpness=3.0)"))
+    ridge = fit_ridge(matcher.bank.moments, torch.tensor([3.0, 6.0, 6.0]))  # two cats, a dog, a cow
+    answers = 3 * (ridge_answers(query_units(query), ridge) - 0.2)
+    want = torch.cat([torch.zeros_like(answers[:, :1]), answers], 1).softmax(1)
+    assert torch.allclose(matcher(query).probabilities, want, atol=1e-5)
