@@ -10,6 +10,7 @@ from typing import Annotated, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
+from clipseg_ws.cli.bank import bank_app
 from clipseg_ws.cli.bench import bench_app
 from clipseg_ws.cli.demo import demo
 from clipseg_ws.cli.doctor import doctor
@@ -30,6 +31,7 @@ from clipseg_ws.values import near_miss
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "predict": predict,
     "fewshot": fewshot,
+    "bank": bank_app,
     "pseudo": pseudo,
     "train": train,
     "eval": eval_app,

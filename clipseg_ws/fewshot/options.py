@@ -15,8 +15,9 @@ from clipseg_ws.values import checked_value, explained
 
 _SEEDS = {"rounds": 2, "sure": 0.92, "unsure": 0.7, "query_share": 0.5}
 
-# what the match is mended by, most often the query's own sure cells. rounds: how often; sure: share of a map's range from which a cell is a
-# seed of its class; unsure: up to which it is one of the background; query_share: weight of the query's own seeds
+# what mends the match, most often the query's own sure cells. rounds: how often; sure: share of a map's range from
+# which a cell is a seed of its class; unsure: up to which it is one of the background; query_share: weight of the
+# query's own seeds
 REFITS = registry(
     Entry("none", "the supports' prototypes alone"),
     Entry(
