@@ -101,7 +101,7 @@ class FewShotMatcher:
             margins = self._margins(logits)
             probabilities = self._suppressed(logits.softmax(1), rivals)
         if self.ridge is not None:
-            probabilities = self._suppressed(self._ridge_logits(joined).softmax(1), rivals)
+            probabilities = self._suppressed(self._ridge_logits(joined, similarity).softmax(1), rivals)
         labels = tuple(self.labels[k] for k in self.asked)
         return FewShotMaps(labels, fold(probabilities, self.asked), presence[:, self.asked], iou, self.supports)
 
@@ -143,11 +143,15 @@ class FewShotMatcher:
         classes = match_parts(features, means[:, :, None], scale=scale)
         return torch.cat([match_parts(features, background[:, None], scale=scale), classes], 1)
 
-    def _ridge_logits(self, features: Tensor) -> Tensor:
-        """[B, 1+K, h, w] logits of the classifier on the supports, the background's 0."""
+    def _ridge_logits(self, features: Tensor, similarity: Tensor) -> Tensor:
+        """[B, 1+K, h, w] logits of the classifier on the supports, the background's 0; of a class with too few of them
+        how far its prototypes are above the background's, ``similarity`` [B, 1+K, h, w]."""
         assert self.ridge is not None
-        answers = ridge_answers(features, self.ridge) - self.refit["margin"]
-        return torch.cat([torch.zeros_like(answers[:, :1]), self.refit["sharpness"] * answers], 1)
+        answers = self.refit["sharpness"] * (ridge_answers(features, self.ridge) - self.refit["margin"])
+        means = self.config.scale * (similarity[:, 1:] - similarity[:, :1])
+        few = torch.bincount(self.bank.ways, minlength=len(self.labels)) < self.refit["shots"]
+        answers = torch.where(few[:, None, None], means, answers)
+        return torch.cat([torch.zeros_like(answers[:, :1]), answers], 1)
 
     def _margins(self, scores: Tensor) -> Tensor:
         """How far each class is above the best of the others: [B, 1+K, h, w] -> [B, K, h, w]."""

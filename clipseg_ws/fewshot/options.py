@@ -21,8 +21,8 @@ _SEEDS = {"rounds": 2, "sure": 0.92, "unsure": 0.7, "query_share": 0.5}
 REFITS = registry(
     Entry("none", "the supports' prototypes alone"),
     Entry(
-        "supports", "a ridge classifier on the supports alone: its penalty for one of them, margin and sharpness",
-        "clipseg_ws.activations.ridge:fit_ridge", {"ridge": 4.0, "margin": 0.0, "sharpness": 5.0},
+        "supports", "a ridge classifier on a class's supports, from so many of them on; fewer: their prototypes",
+        "clipseg_ws.activations.ridge:fit_ridge", {"ridge": 4.0, "margin": 0.0, "sharpness": 5.0, "shots": 2},
         "Bertinetto et al., ICLR 2019, arXiv 1805.08136 (R2-D2)",
     ),
     Entry(
@@ -111,7 +111,7 @@ def _check_refit(parameters: Mapping[str, Any]) -> None:
     for key in ("sure", "unsure", "query_share"):
         if not 0 <= parameters.get(key, 0.5) <= 1:
             raise ValueError(f"refit: {key}={parameters[key]}; a number in [0, 1] is needed, for example 0.5")
-    for key, low in (("rounds", 0), ("query_background", 1)):
+    for key, low in (("rounds", 0), ("query_background", 1), ("shots", 1)):
         if parameters.get(key, 1) < low:
             raise ValueError(f"refit: {key}={parameters[key]}; a whole number of at least {low} is needed")
     for key in ("ridge", "sharpness"):

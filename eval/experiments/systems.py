@@ -75,6 +75,8 @@ SYSTEMS: tuple[System, ...] = (
     System("ESOL", "expand, then shrink", "weak", {"expand_shrink": True}, _SPREAD, "cam"),
     System("Group-WSSS", "regions of the same tag in the batch", "weak", {"cross_image": 0.2}, _SPREAD, "cam"),
     System("I2CRC", "what stands out in the attention", "weak", {"saliency": 0.3}, _SPREAD, "cam"),
+    System("boundary by MIL", "maps spread up to boundaries that sure patches and edges agree on", "weak",
+           {"boundary": True}, _CAM, "cam"),
     System("MAM", "several sizes and mirrored, brought together", "weak",
            {"looks": {"scales": [0.7, 1.0, 1.4], "flip": True}}, _SPREAD, "cam"),
 )  # fmt: skip
