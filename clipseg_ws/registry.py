@@ -95,6 +95,8 @@ class Spec:
 def parse_spec(text: str, table: Registry, kind: str) -> Spec:
     """ "pamr(iterations=5)" -> its ``Spec``, names and types checked.
 
+    An entry with ``about["argument"]`` takes the value of that parameter behind a colon too: "sam:REPO(points=16)".
+
     Args:
         kind: of the entries, for the error: "refiner", "step".
 
@@ -102,10 +104,13 @@ def parse_spec(text: str, table: Registry, kind: str) -> Spec:
         ValueError: an unknown name or parameter, a value of another type than the default; says what is allowed.
     """
     name, bracket, rest = text.strip().partition("(")
-    entry = find(table, name.strip(), kind)
+    name, colon, argument = name.strip().partition(":")
+    if colon and not (name in table and "argument" in table[name].about):
+        name, colon = f"{name}:{argument}", ""  # unknown as it stands
+    entry = find(table, name, kind)
     if bracket and not rest.endswith(")"):
         raise ValueError(f"{kind} {text!r} has no closing bracket; write for example {_example(entry)}")
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {entry.about["argument"]: argument} if colon else {}
     for part in split_outside(rest[:-1], ",") if bracket else ():
         key, sign, value = part.partition("=")
         if not sign:
@@ -169,4 +174,6 @@ def _written(value: Any) -> str:
         return "[" + ", ".join(_written(item) for item in value) + "]"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f'"{value}"' if isinstance(value, str) and any(c in value for c in ",()=[]+:; ") else str(value)
+    if isinstance(value, str) and (not value or any(c in value for c in ",()=[]+:; ")):
+        return f'"{value}"'
+    return str(value)

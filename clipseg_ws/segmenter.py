@@ -20,6 +20,7 @@ from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.batching import Batching
 from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.pictures.sources import Source
+from clipseg_ws.regions.cut import Cutters
 from clipseg_ws.stages.answering import answered
 from clipseg_ws.stages.banks import Matchers, make_bank
 from clipseg_ws.stages.by_head import TrainedHead
@@ -74,7 +75,8 @@ class Segmenter(Calling):
         if isinstance(features, str):
             features = load_features(features, backbone.device, dtype, offline)
         trained = None if trained is None else trained.attach(backbone)
-        self._models = Models(backbone, features, trained, Texts(backbone), TokenCache(), Matchers())
+        cutters = Cutters(str(backbone.device), offline)
+        self._models = Models(backbone, features, trained, Texts(backbone), TokenCache(), Matchers(), cutters)
         self._configure(method, flatten(config), settings_of)
 
     def _configure(self, method: str, given: dict[str, Any], settings_of: str) -> None:

@@ -9,7 +9,7 @@ Labels: 0 is background, class ``names[i]`` has label ``i + 1``, 255 is "ignored
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +72,7 @@ class Seen:
         depth: blocks of the backbone whose ``layers`` were kept; 0: none were.
         graph: [B, N, N] non-negative, how much patches have to do with one another; None: no step asked for it.
         dense: [B, K, h, w] in [0, 1], what the patches themselves say; None where no dense maps were made.
+        regions: a ``RegionSet`` of each image; None where nothing reads any.
     """
 
     tokens: Tokens
@@ -79,6 +80,7 @@ class Seen:
     depth: int = 0
     graph: torch.Tensor | None = None
     dense: torch.Tensor | None = None
+    regions: Sequence[Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("CONTRIBUTING.md", "CHANGELOG.md", "eval/RESULTS.md", "eval/PERFORMANCE.md")
 LINK = re.compile(r'(\]\(|src=")(?!\w+://|#|mailto:)([^)"\s#]+)')
 
+TO_FOLDER = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s#:]+)\)")
+
 
 def on_files(files: Files, *, config: Any) -> Files:
     """Add the pages outside, and whatever file they or the pages inside link to."""
@@ -40,7 +42,12 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> 
         up = [".."] * len(here.parts)
         return match[0] if place is None else match[1] + "/".join([*up, place])
 
-    return LINK.sub(moved, markdown)
+    def plain(match: re.Match[str]) -> str:
+        """A link to a folder, of which the site has no page, as its text."""
+        place = inside(page.file.src_uri, match[2])
+        return match[1] if place is not None and (ROOT / place).is_dir() else match[0]
+
+    return LINK.sub(moved, TO_FOLDER.sub(plain, markdown))
 
 
 def inside(source: str, target: str) -> str | None:

@@ -14,7 +14,19 @@ ROOT = Path(__file__).resolve().parents[1]
 # What is installed is tested, not the folders of the checkout: here (python -m pytest) and in child processes.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
 os.environ["PYTHONSAFEPATH"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, in what they start too
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
 SHARED = ROOT.parent / "shared"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """`pytest` without a path runs in up to four processes where pytest-xdist is there; with a path, or -n0, in one."""
+    option, cores = config.option, os.cpu_count() or 1
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if whole and cores > 1 and config.pluginmanager.hasplugin("xdist") and option.numprocesses is None:
+        option.numprocesses, option.dist = min(4, cores), "loadfile"
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,8 @@ from typing import Any
 import fuzz_inputs as seed
 import torch
 
-from clipseg_ws.backbones.folder import check_folder_config, embedded_files, load_folder
+from clipseg_ws.backbones.folder import check_folder_config, load_folder
+from clipseg_ws.backbones.places import embedded_files
 from clipseg_ws.backbones.weights import read_weights
 from clipseg_ws.config import parse_settings, resolve
 from clipseg_ws.eval.datasets.coco_instances import coco_maps

@@ -26,8 +26,9 @@ FLOORS = (
     ("config",),
     ("stages",),
     ("segmenter",),
-    ("run", "embedded"),
+    ("run", "embedded", "adapters"),
     ("eval", "web"),
+    ("service",),
     ("cli",),
     ("__main__",),
 )

@@ -64,6 +64,22 @@ DENSE_MODES: dict[str, Entry] = registry(
         paper="Lan et al., ECCV 2024, arXiv 2408.04883",
         about={"second_model": True},
     ),
+    Entry(
+        "corrclip",
+        "likeness in a second vision model, inside merged regions only; with a class token a region",
+        home="clipseg_ws.regions.attention:corrclip_embeddings",
+        parameters={"eps": 0.2, "sharpness": 4.0, "low": 1.0, "token": 0.5},
+        paper="Zhang et al., ICCV 2025, arXiv 2411.10086",
+        about={"second_model": True, "regions": True},
+    ),
+    Entry(
+        "textregion",
+        "a token a region: the mean of its patches' values",
+        home="clipseg_ws.regions.attention:textregion_embeddings",
+        parameters={"difference": 0.07},
+        paper="Xiao et al., TMLR 2025, arXiv 2505.23769",
+        about={"regions": True},
+    ),
 )
 
 

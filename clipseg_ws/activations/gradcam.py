@@ -40,6 +40,7 @@ def softmax_gradcam(
     Raises:
         ValueError: an unknown pool, or targets that are no rows of ``text``.
     """
+    _check_rows(text, targets)
     return gradcam_and_probabilities(
         backbone, tokens, text, targets, logit_scale=logit_scale, pool=pool, competitors=competitors
     )[0]
@@ -59,9 +60,10 @@ def gradcam_and_probabilities(
 ) -> tuple[Tensor, Tensor]:
     """``softmax_gradcam`` and the image's probabilities [B, T] float32 it was taken from (0 for non-competitors).
 
-    ``block`` is the last block's forward pass where it was run before.
+    ``block`` is the last block's forward pass where it was run before. That the targets are rows of ``text`` is not
+    checked here: the host would wait for them.
     """
-    _check(text, targets, pool, tokens.last_input.shape[0])
+    _check(targets, pool, tokens.last_input.shape[0])
     scale = backbone.logit_scale if logit_scale is None else logit_scale
     block = forward_last_block(backbone, tokens.last_input, tokens.last, tokens.grid) if block is None else block
     feature = pool_embedding(backbone, block.out, pool)  # [B, E]
@@ -125,11 +127,14 @@ def _with_targets(competitors: Tensor, targets: Tensor) -> Tensor:
     return competitors | own.scatter(1, targets + 1, True)[:, 1:]  # column 0 collects the padding
 
 
-def _check(text: Tensor, targets: Tensor, pool: str, batch: int) -> None:
+def _check(targets: Tensor, pool: str, batch: int) -> None:
     if pool not in POOLS:
         raise ValueError(f"pool={pool!r} is unknown; choose one of {', '.join(POOLS)}, for example 'patch'")
     if targets.ndim != 2 or targets.shape[0] != batch:
         raise ValueError(f"targets have shape {tuple(targets.shape)}; [B, K] with B={batch} is needed, -1 pads")
+
+
+def _check_rows(text: Tensor, targets: Tensor) -> None:
     if targets.numel() and (int(targets.max()) >= text.shape[0] or int(targets.min()) < -1):
         raise ValueError(
             f"targets run from {int(targets.min())} to {int(targets.max())}; rows of text are 0 to "

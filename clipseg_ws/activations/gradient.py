@@ -29,6 +29,7 @@ from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.structures import LastAttention
 
 LANES = 8  # pictures x classes that go back together: bounds the memory, not the result
+CARD_LANES = 64  # the same on a GPU, whose launches cost more than its memory
 
 
 def mean_pooled_gradient(backbone: Backbone, block: LastBlock, d_embedding: Tensor, pool: str) -> Tensor:
@@ -73,8 +74,9 @@ class PooledGradient:
     inv: Tensor
 
     def lanes(self) -> list[PooledGradient]:
-        """The same in groups of at most ``LANES`` pictures x classes."""
-        size = max(1, LANES // max(1, self.vectors.shape[1]))
+        """The same in groups of at most ``LANES`` pictures x classes (``CARD_LANES`` on a GPU)."""
+        most = LANES if self.vectors.device.type == "cpu" else CARD_LANES
+        size = max(1, most // max(1, self.vectors.shape[1]))
         pairs = zip(torch.split(self.vectors, size), torch.split(self.dots, size), strict=True)
         return [PooledGradient(self.first, vectors, dots, self.hat, self.inv) for vectors, dots in pairs]
 

@@ -8,7 +8,7 @@ above the pass to the next higher one (its prominence), so that noise makes no i
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+import scipy  # its parts are imported on first use
 
 _EIGHT = np.ones((3, 3), bool)
 
@@ -73,7 +73,7 @@ def peak_instances(
     peaks, basins = peak_basins(scores, prominence=prominence)
     rows, columns = (np.arange(n) * m // n for n, m in ((height, scores.shape[0]), (width, scores.shape[1])))
     piece = basins[np.ix_(rows, columns)]  # [H, W]
-    regions, count = ndimage.label(mask, structure=_EIGHT)
+    regions, count = scipy.ndimage.label(mask, structure=_EIGHT)
     sizes = np.bincount(regions.ravel(), minlength=count + 1)
     large = [r for r in range(1, count + 1) if sizes[r] >= min_share * mask.size] or range(1, count + 1)
     out = np.zeros(mask.shape, np.int32)
@@ -118,7 +118,7 @@ def _holds(inside: np.ndarray, piece: np.ndarray, peak: np.ndarray, grid: tuple[
 
 def _nearest(numbers: np.ndarray) -> np.ndarray:
     """Every zero replaced by the nearest number that is none."""
-    places = ndimage.distance_transform_edt(numbers == 0, return_distances=False, return_indices=True)
+    places = scipy.ndimage.distance_transform_edt(numbers == 0, return_distances=False, return_indices=True)
     nearest: np.ndarray = numbers[tuple(places)]
     return nearest
 

@@ -6,8 +6,12 @@ NACLIP and ProxyCLIP all do this; scale and thresholds differ and are configurat
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 
 def word_logits(embeddings: Tensor, text: Tensor) -> Tensor:
@@ -54,17 +58,48 @@ def best_words(logits: Tensor, owner: Tensor, num_classes: int) -> Tensor:
     words gets -inf. Raises ValueError as ``class_probabilities``.
     """
     check_owner(owner, logits.shape[1], num_classes)
-    owner = owner.to(logits.device)
-    own = logits[:, owner >= 0]
-    index = owner[owner >= 0].view(1, -1, *[1] * (logits.ndim - 2)).expand_as(own)
+    words = words_of(owner.to(logits.device))
+    own = logits.index_select(1, words.named)
+    index = words.classes.view(1, -1, *[1] * (logits.ndim - 2)).expand_as(own)
     empty = logits.new_full((logits.shape[0], num_classes, *logits.shape[2:]), -torch.inf)
-    return torch.cat([empty.scatter_reduce(1, index, own, "amax"), logits[:, owner < 0]], 1)
+    return torch.cat([empty.scatter_reduce(1, index, own, "amax"), logits.index_select(1, words.background)], 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Words:
+    """What an ``owner`` [T] says, read by the host once for each such tensor.
+
+    Attributes:
+        smallest, largest: of its indices; None without words.
+        named: [N] int64, rows of words of classes; classes: [N], theirs. background: [G] int64, rows of the others.
+    """
+
+    smallest: int | None
+    largest: int | None
+    named: Tensor
+    classes: Tensor
+    background: Tensor
+
+
+_WORDS: MutableMapping[Tensor, Words] = WeakTensorKeyDictionary()  # a question's owner is asked in every batch
+
+
+def words_of(owner: Tensor) -> Words:
+    """``Words`` of [T] int64, on its device. Only the first call for a tensor reads it; it must not be changed then."""
+    found = _WORDS.get(owner)
+    if found is None:
+        values = owner.detach().cpu().flatten()
+        named, background = (values >= 0).nonzero().flatten(), (values < 0).nonzero().flatten()
+        ends = (int(values.min()), int(values.max())) if len(values) else (None, None)
+        found = Words(*ends, *(rows.to(owner.device) for rows in (named, values[named], background)))
+        _WORDS[owner] = found
+    return found
 
 
 def check_owner(owner: Tensor, words: int, num_classes: int) -> None:
     """Raise ValueError unless ``owner`` has one class index in -1..num_classes-1 for each of the words."""
-    largest = int(owner.max()) if owner.numel() else None
-    smallest = int(owner.min()) if owner.numel() else None
+    known = words_of(owner)
+    smallest, largest = known.smallest, known.largest
     if owner.shape != (words,) or largest is None or smallest is None or largest >= num_classes or smallest < -1:
         raise ValueError(
             f"owner has shape {tuple(owner.shape)} and indices {smallest}..{largest}; one index in "

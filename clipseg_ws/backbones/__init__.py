@@ -7,12 +7,14 @@ The room from the ground up; each file knows only those in front of it:
     hybrid                          a convolutional stem in front of a ViT
     attention, last_block, walk     one block: its attention, its weights as a value, open_clip's modules
     positions, device               a table of positions on another grid; where weights live and in which dtype
+    plain_clip, efficientnet        CLIP and stems module by module, without importing open_clip and timm
     layout, preprocessing, weights  from a configuration and files to a model, or a refusal
     architecture, custom, words     the same of every other ViT: judged, built, its tokenizer
     tower, tower_backbone           any ViT piece by piece; the adapters are own_tower, timm_tower, transformers_tower
     openclip, convert, features     the backbones: CLIP's layout, transformers' CLIP in it, patches without text
     stem_features                   a hybrid's stem alone, as a second model
     wrap_openclip, feature_kinds    which of them a model of open_clip gets; vision models that take pictures otherwise
+    places, remembered, known       where files of models lie; digests of files that have not changed
     hub, folder, repos, tags        where weights are: the hub and its cache, a folder, a repository, open_clip's table
     cached, choice, second, blocks  what is in the cache; which model is taken unnamed; second models; attention
 """
@@ -35,6 +37,7 @@ from clipseg_ws.backbones.families import (
     further,
     parse_name,
 )
+from clipseg_ws.backbones.known import know_again, known_digest, model_key
 from clipseg_ws.backbones.protocol import Backbone, PictureModel
 
 if TYPE_CHECKING:
@@ -56,6 +59,7 @@ __all__ = [
     "cached_weights",
     "choose_model",
     "download",
+    "known_digest",
     "list_models",
     "load_backbone",
     "load_features",
@@ -95,6 +99,7 @@ def load_backbone(
     entry, rest = parse_name(name)
     target = choose_device(device)
     number = choose_dtype(dtype, target)
+    key = model_key(name)
     checkpoint = entry.load()(rest, offline=offline)
     backbone = wrap(  # before the cast, so that the logit scale is read at full precision
         checkpoint.model,
@@ -102,6 +107,7 @@ def load_backbone(
         name=name,
         **checkpoint.settings(),
     )
+    know_again(name, key, backbone)
     backbone.place(target, number)
     return backbone
 
@@ -122,6 +128,12 @@ def wrap(model: Any, **settings: Any) -> Backbone:
         UnsupportedBackbone: a class that no family reads, a tower without attention between patches, or a text tower
             whose tokenizer is not CLIP's where none is given.
     """
+    from clipseg_ws.backbones.plain_clip import PlainClip
+
+    if isinstance(model, PlainClip):
+        from clipseg_ws.backbones.wrap_openclip import wrap_open_clip
+
+        return wrap_open_clip(model, **settings)
     for kind in type(model).__mro__:
         entry = MODELS.get(f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}")
         if entry is not None:
@@ -166,10 +178,10 @@ def model_card(name: str) -> ModelCard:
 
     Raises ValueError for an unknown name or a card that cannot be, FileNotFoundError as ``load_backbone``.
     """
-    from clipseg_ws.backbones import folder
+    from clipseg_ws.backbones import places
 
     entry, rest = parse_name(name)
-    read = folder.embedded_card if entry.name in embedded() else further(entry, "card")
+    read = places.embedded_card if entry.name in embedded() else further(entry, "card")
     card: ModelCard = ModelCard() if read is None else read(rest)
     return card
 

@@ -8,13 +8,12 @@ heads go together.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-P = ParamSpec("P")
-R = TypeVar("R")
+Heads = Callable[[Tensor, Tensor, Tensor, "Tensor | None", bool], tuple[Tensor, ...]]
 
 
 def split_heads(joint: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -44,7 +43,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, total: Tensor | None = None, *, keep
             total += probs.sum(1)
         probs = probs.to(v.dtype)
         return (probs @ v, probs) if keep else (probs @ v,)
-    return _head_by_head(q, k, v, total, keep)
+    return _heads(q, k, v, total, keep)
 
 
 def explicit_is_faster(v: Tensor) -> bool:
@@ -52,12 +51,12 @@ def explicit_is_faster(v: Tensor) -> bool:
     return v.device.type == "cpu" and v.dtype == torch.bfloat16
 
 
-def _never_compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """``torch.compiler.disable`` with types."""
-    return cast(Callable[P, R], cast(Any, torch.compiler).disable(function))
+def keep_heads_apart() -> None:
+    """For all who compile: a compiler would put the heads together again. Without one nothing is imported for it."""
+    global _heads
+    _heads = cast(Heads, cast(Any, torch.compiler).disable(_head_by_head))
 
 
-@_never_compiled  # a compiler would put the heads together again
 def _head_by_head(q: Tensor, k: Tensor, v: Tensor, total: Tensor | None, keep: bool) -> tuple[Tensor, ...]:
     """The same with one [L, L] matrix at a time; q is scaled already."""
     batch, heads, length, _ = q.shape
@@ -77,3 +76,6 @@ def _head_by_head(q: Tensor, k: Tensor, v: Tensor, total: Tensor | None, keep: b
             if kept is not None:
                 kept[b, h] = probs
     return (context,) if kept is None else (context, kept)
+
+
+_heads: Heads = _head_by_head

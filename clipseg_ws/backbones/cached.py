@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from clipseg_ws.backbones.folder import find_weights
+from clipseg_ws.backbones.places import find_weights
 from clipseg_ws.backbones.repos import cached_snapshot, shards
 from clipseg_ws.backbones.tags import cached_tag, supported_tags
 

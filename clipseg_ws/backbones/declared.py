@@ -1,10 +1,12 @@
-"""Sizes that a model's configuration declares, judged before anything of that size is built."""
+"""Sizes that a model's configuration declares, judged before anything of that size is built. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from clipseg_ws.door.documents import read_json as door_json
 from clipseg_ws.door.errors import InputError
 from clipseg_ws.door.limits import check
 from clipseg_ws.values import is_number
@@ -40,3 +42,15 @@ def check_declared(config: Mapping[str, Any], file: object) -> None:
                         raise InputError(str(error), file=file, place=name) from error
                 elif key in _KINDS and isinstance(item, (int, float)) and not isinstance(item, bool):
                     raise InputError("the number is not finite", file=file, place=name)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object, its declared sizes below the limits. Raises InputError otherwise."""
+    try:
+        content = door_json(path)
+    except InputError as error:
+        raise InputError(f"{path} is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}; an object is expected")
+    check_declared(content, path)
+    return content

@@ -7,8 +7,9 @@ the form without any of these takes every other name without a colon. Each entry
 
 * ``FAMILIES``: -> ``layout.Checkpoint``. ``about["fetch"]``: function(rest) -> files, brought up to date;
   ``about["names"]``: function() -> every name of the family that needs no path; ``about["card"]``: function(rest) ->
-  ``card.ModelCard`` without loading anything (of embedded models by their folder). ``about["hybrid"]``: its models may
-  have a convolutional stem (``hybrid.py``).
+  ``card.ModelCard`` without loading anything (of embedded models by their folder); ``about["files"]``: function(rest)
+  -> the files on this machine that decide what the model is, by which ``remembered.py`` knows it again;
+  ``about["hybrid"]``: its models may have a convolutional stem (``hybrid.py``).
 * ``SPEAKERS``: kinds of text-aligned models of transformers (``model_type`` of config.json); ``about["class"]``,
   ``about["context"]`` tokens a text, ``about["mask"]``: padding is masked. function(model, **settings of ``wrap``).
 * ``MODELS``: classes of models that somebody has built already; function(model, **settings of ``wrap``) -> Backbone.
@@ -31,18 +32,21 @@ _ROOM = "clipseg_ws.backbones"
 FAMILIES = registry(
     Entry("open_clip", "a row of open_clip's table of architectures and weights", f"{_ROOM}.tags:load_tag",
           about={"form": "ARCH/PRETRAINED", "example": DEFAULT_MODEL, "fetch": f"{_ROOM}.tags:fetch_tag",
-                 "names": f"{_ROOM}.tags:tag_names", "card": f"{_ROOM}.tags:tag_card"}),
+                 "names": f"{_ROOM}.tags:tag_names", "card": f"{_ROOM}.tags:tag_card",
+                 "files": f"{_ROOM}.tags:tag_state"}),
     Entry("hf", "a repository of the model hub, in transformers' or open_clip's format", f"{_ROOM}.repos:load_repo",
           about={"form": "hf:REPO", "example": "hf:openai/clip-vit-base-patch16",
                  "fetch": f"{_ROOM}.repos:fetch_repo", "card": f"{_ROOM}.repos:repo_card", "hybrid": True}),
     Entry("local-dir", "a folder, in transformers' or open_clip's format", f"{_ROOM}.folder:load_local",
           about={"form": "local-dir:PATH", "example": "local-dir:models/my-clip",
-                 "card": f"{_ROOM}.folder:local_card", "hybrid": True}),
+                 "card": f"{_ROOM}.places:local_card", "files": f"{_ROOM}.places:local_state", "hybrid": True}),
     Entry("nano", "embedded in the package, knows drawn scenes only", f"{_ROOM}.folder:load_embedded",
-          about={"form": "nano", "example": "nano", "fetch": f"{_ROOM}.folder:embedded_files"}),
+          about={"form": "nano", "example": "nano", "fetch": f"{_ROOM}.places:embedded_files",
+                 "files": f"{_ROOM}.places:embedded_state"}),
     Entry("photo", "embedded in the package, knows photos: a hybrid, a ViT behind a convolutional stem",
           f"{_ROOM}.folder:load_embedded",
-          about={"form": "photo", "example": "photo", "fetch": f"{_ROOM}.folder:embedded_files", "hybrid": True}),
+          about={"form": "photo", "example": "photo", "fetch": f"{_ROOM}.places:embedded_files",
+                 "files": f"{_ROOM}.places:embedded_state", "hybrid": True}),
 )  # fmt: skip
 
 def _speaker(name: str, summary: str, kind: str, context: int, mask: bool) -> Entry:

@@ -83,6 +83,8 @@ class FeatureBackbone:
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move all weights to ``device`` in ``dtype``."""
+        if device.type != "cpu":
+            _ = self.weights_sha256  # on the host: a GPU would send every weight back
         self.model.to(device=device, dtype=dtype)
 
     @torch.no_grad()

@@ -2,8 +2,8 @@
 
 A stem that has learned from ImageNet knows edges, textures and parts; the transformer behind it needs to learn only
 what they have to do with words (Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, section 3.1, hybrid
-architecture). The stem is timm's EfficientNet-Lite (Tan & Le, ICML 2019); its weights are part of the model's own file,
-timm's are never asked for.
+architecture). The stem is an EfficientNet-Lite (Tan & Le, ICML 2019) with timm's names; its weights are part of the
+model's own file, timm's are never asked for.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from clipseg_ws.backbones.efficientnet import EfficientNetLite
+from clipseg_ws.backbones.plain_clip import PlainClip, is_plain
 
 # name -> (index of the last block at strides 8 and 16, channels at strides 8, 16 and 32)
 STEMS = {
@@ -42,11 +45,9 @@ class ConvStem(nn.Module):
         super().__init__()
         if name not in STEMS:
             raise ValueError(f"the stem {name!r} is unknown; choose one of {', '.join(STEMS)}")
-        from timm import create_model
-
         self.name = name
         self.ends, channels = STEMS[name]
-        self.trunk = create_model(name, pretrained=False, num_classes=0, global_pool="")
+        self.trunk = EfficientNetLite(name)
         self.norm16 = nn.LayerNorm(channels[1])
         self.norm32 = nn.LayerNorm(channels[2])
         self.project = nn.Linear(channels[1] + channels[2], width)
@@ -101,16 +102,23 @@ def plain_configuration(model_cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def empty_hybrid(model_cfg: Mapping[str, Any]) -> Any:
-    """An ``open_clip.CLIP`` whose patch embedding is the stem, with random weights (on the meta device inside one).
+    """A CLIP whose patch embedding is the stem, with random weights (on the meta device inside one).
 
     Raises:
         ValueError: see ``odd_stem``.
     """
-    from open_clip.model import CLIP
-
     reason = odd_stem(model_cfg)
     if reason:
         raise ValueError(f"this hybrid model cannot be built: {reason}")
-    model = CLIP(**plain_configuration(model_cfg))
+    model = empty_clip(plain_configuration(model_cfg))
     model.visual.conv1 = ConvStem(model_cfg["vision_cfg"]["stem"], model.visual.conv1.out_channels)
     return model
+
+
+def empty_clip(model_cfg: Mapping[str, Any]) -> Any:
+    """A CLIP of a configuration without a stem: a ``PlainClip`` where that is all, else open_clip's (a slow import)."""
+    if is_plain(model_cfg):
+        return PlainClip(model_cfg)
+    from open_clip.model import CLIP
+
+    return CLIP(**model_cfg)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from clipseg_ws.backbones.card import ModelCard
 from clipseg_ws.backbones.errors import NEAREST, UnsupportedBackbone
-from clipseg_ws.backbones.hybrid import empty_hybrid, is_hybrid, plain_configuration
+from clipseg_ws.backbones.hybrid import empty_clip, empty_hybrid, is_hybrid, plain_configuration
+from clipseg_ws.backbones.plain_clip import Undrawn
 from clipseg_ws.door.errors import one_line
 
 CLIP_VOCABULARY = 49408
@@ -45,7 +46,7 @@ class Checkpoint:
 
 
 def build_clip(model_cfg: Mapping[str, Any], state: Mapping[str, Tensor], where: str) -> Any:
-    """An ``open_clip.CLIP`` that holds the given weights (the tensors are taken over, not copied).
+    """A CLIP in open_clip's layout that holds the given weights (the tensors are taken over, not copied).
 
     The module is built on the meta device: no time and no random numbers are spent on weights that are replaced. Where
     the configuration names a convolutional stem it stands in place of the patch embedding, see ``hybrid.py``.
@@ -58,13 +59,11 @@ def build_clip(model_cfg: Mapping[str, Any], state: Mapping[str, Tensor], where:
     Raises:
         ValueError: weights missing, left over or of another shape; a setting this open_clip does not know.
     """
-    from open_clip.model import CLIP
-
     settings = {key: value for key, value in model_cfg.items() if key != "custom_text"}
     settings["vision_cfg"] = {**model_cfg["vision_cfg"], "output_tokens": False}
     try:
-        with torch.device("meta"):
-            model = empty_hybrid(settings) if is_hybrid(settings) else CLIP(**plain_configuration(settings))
+        with torch.device("meta"), Undrawn():
+            model = empty_hybrid(settings) if is_hybrid(settings) else empty_clip(plain_configuration(settings))
     except Exception as error:  # a value that no tower has fails in any way
         raise ValueError(f"{where}: this open_clip cannot build the configuration: {one_line(error, 200)}") from error
     # open_clip's CustomTextCLIP keeps the same text tower under "text."

@@ -19,6 +19,7 @@ from clipseg_ws.backbones.preprocessing import CLIP_MEAN, CLIP_STD
 from clipseg_ws.backbones.short_texts import causal_tower, encode_short, end_places
 from clipseg_ws.backbones.tower_backbone import trained_bias
 from clipseg_ws.backbones.walk import RunBlock, block_qkv, compiled_block, forward_block, last_block_weights
+from clipseg_ws.backbones.words import clip_tokenizer_module
 from clipseg_ws.structures import Tokens
 
 
@@ -96,9 +97,7 @@ class OpenClipBackbone:
     def tokenizer(self) -> Callable[[list[str]], Tensor]:
         """The tokenizer, made on first use."""
         if self._tokenizer is None:
-            from open_clip.tokenizer import SimpleTokenizer
-
-            self._tokenizer = SimpleTokenizer(context_length=self.model.context_length)
+            self._tokenizer = clip_tokenizer_module().SimpleTokenizer(context_length=self.model.context_length)
         return self._tokenizer
 
     def with_positions(self, position_interpolation: str, *, compile: bool = False) -> OpenClipBackbone:
@@ -110,9 +109,10 @@ class OpenClipBackbone:
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move all weights to ``device``; the vision tower gets ``dtype``, the text tower float32."""
+        if device.type != "cpu" or dtype != torch.float32:
+            _ = self.weights_sha256  # on the host and before the cast: the same weights have one name in every dtype
         self.model.to(device, torch.float32)
         if dtype != torch.float32:
-            _ = self.weights_sha256  # before the cast: the same weights have one name in every dtype
             cast(self.visual, dtype)  # names are encoded once and cached: the text tower keeps its precision
 
     # ---- the walk --------------------------------------------------------------------------------------------------

@@ -6,10 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clipseg_ws.backbones.declared import check_declared
-from clipseg_ws.backbones.layout import CLIP_END_OF_TEXT
-from clipseg_ws.door.documents import read_json as door_json
-from clipseg_ws.door.errors import InputError
+from clipseg_ws.backbones.declared import read_json as read_json
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -63,29 +60,18 @@ def check_tokenizer(folder: Path) -> None:
     path = next((folder / name for name in TOKENIZER_FILES if (folder / name).is_file()), None)
     if path is None:
         return
-    from open_clip.tokenizer import SimpleTokenizer
+    from clipseg_ws.backbones.layout import CLIP_END_OF_TEXT
+    from clipseg_ws.backbones.words import clip_tokenizer_module
 
     content = read_json(path)
     found = (content.get("model") or {}).get("vocab") if path.name == "tokenizer.json" else content
-    wanted = SimpleTokenizer().encoder  # its two special tokens are spelled differently in the files
+    wanted = clip_tokenizer_module().SimpleTokenizer().encoder  # but for its two special tokens
     same = sum(found.get(token) == index for token, index in wanted.items()) if isinstance(found, dict) else 0
     if same < 0.99 * len(wanted):
         raise ValueError(
             f"{path} is not CLIP's vocabulary: {same} of {len(wanted)} entries agree (for example 'cat</w>' must be "
             f"{wanted['cat</w>']}, the end of text {CLIP_END_OF_TEXT}); only CLIP's tokenizer is supported"
         )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object, its declared sizes below the limits. Raises InputError otherwise."""
-    try:
-        content = door_json(path)
-    except InputError as error:
-        raise InputError(f"{path} is no JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}; an object is expected")
-    check_declared(content, path)
-    return content
 
 
 def _mean_std(mean: Any, std: Any, path: Path) -> MeanStd:

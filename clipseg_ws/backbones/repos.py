@@ -9,17 +9,16 @@ from pathlib import Path
 from clipseg_ws.backbones import hub
 from clipseg_ws.backbones.card import ModelCard
 from clipseg_ws.backbones.errors import UnsupportedBackbone, WeightsNotFound
-from clipseg_ws.backbones.folder import (
+from clipseg_ws.backbones.folder import check_folder_config, load_folder
+from clipseg_ws.backbones.layout import Checkpoint
+from clipseg_ws.backbones.places import (
     OPEN_CLIP_CONFIG,
     OPEN_CLIP_WEIGHTS,
     TRANSFORMERS_CONFIG,
     TRANSFORMERS_WEIGHTS,
-    check_folder_config,
     find_weights,
     folder_card,
-    load_folder,
 )
-from clipseg_ws.backbones.layout import Checkpoint
 from clipseg_ws.backbones.preprocessing import PROCESSOR_FILES, TOKENIZER_FILES
 
 _MORE_TOKENIZER_FILES = (

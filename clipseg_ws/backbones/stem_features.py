@@ -66,9 +66,10 @@ class StemFeatures:
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move all weights to ``device`` in ``dtype``; batch norms stay float32."""
+        if device.type != "cpu" or dtype != torch.float32:
+            _ = self.weights_sha256  # on the host and before the cast: the same weights have one name in every dtype
         self.stem.to(device, torch.float32)
         if dtype != torch.float32:
-            _ = self.weights_sha256  # before the cast: the same weights have one name in every dtype
             cast(self.stem, dtype)
 
     @torch.no_grad()

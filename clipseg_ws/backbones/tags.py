@@ -1,27 +1,27 @@
-"""``ARCH/PRETRAINED``: open_clip's table of architectures and weights, and which of them can be used."""
+"""``ARCH/PRETRAINED``: open_clip's table of architectures and weights, and which of them can be used.
+
+Rows that were looked up once are remembered for this release of open_clip, whose import takes seconds. No torch is
+imported before something is loaded.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import open_clip
-from open_clip.pretrained import get_pretrained_cfg
+from typing import TYPE_CHECKING, Any
 
 from clipseg_ws.backbones import hub
-from clipseg_ws.backbones.architecture import check_architecture
 from clipseg_ws.backbones.card import ModelCard
-from clipseg_ws.backbones.custom import build_model
 from clipseg_ws.backbones.errors import UnsupportedBackbone, WeightsNotFound
 from clipseg_ws.backbones.families import forms
-from clipseg_ws.backbones.layout import Checkpoint
 from clipseg_ws.backbones.preprocessing import CLIP_MEAN, CLIP_STD
-from clipseg_ws.backbones.weights import read_weights
-from clipseg_ws.backbones.words import make_tokenizer, text_configuration
+from clipseg_ws.backbones.remembered import recall, release_of, remember
+
+if TYPE_CHECKING:
+    from clipseg_ws.backbones.layout import Checkpoint
 
 _QUICK = "-quickgelu"
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")  # open_clip's defaults, the safe one first
@@ -48,6 +48,11 @@ class Tag:
 
 def load_tag(name: str, *, offline: bool = False) -> Checkpoint:
     """The model ``ARCH/PRETRAINED``, fetched where it is not cached. Raises as ``resolve_tag`` and ``tag_file``."""
+    from clipseg_ws.backbones.custom import build_model
+    from clipseg_ws.backbones.layout import Checkpoint
+    from clipseg_ws.backbones.weights import read_weights
+    from clipseg_ws.backbones.words import make_tokenizer
+
     tag = resolve_tag(name)
     path = tag_file(tag, offline=offline)
     model = build_model(tag.model_cfg, read_weights(path), f"{tag.name} ({path})", offline=offline)
@@ -58,6 +63,8 @@ def load_tag(name: str, *, offline: bool = False) -> Checkpoint:
 def fetch_tag(name: str) -> list[Path]:
     """The weight file of ``ARCH/PRETRAINED``, brought up to date, its tokenizer too. Raises as ``resolve_tag`` and
     ``tag_file``."""
+    from clipseg_ws.backbones.words import make_tokenizer, text_configuration
+
     tag = resolve_tag(name)
     files = [tag_file(tag, refresh=True)]
     text = tag.model_cfg["text_cfg"]
@@ -71,6 +78,12 @@ def tag_card(name: str) -> ModelCard:
     """An empty card: the table says nothing of what its models know. Raises as ``resolve_tag``."""
     resolve_tag(name)
     return ModelCard()
+
+
+def tag_state(name: str) -> list[Path]:
+    """The cached weight file, an empty list without one. Raises as ``resolve_tag``."""
+    path = cached_tag(resolve_tag(name))
+    return [] if path is None else [path]
 
 
 def tag_names() -> list[str]:
@@ -101,13 +114,28 @@ def cached_tag(tag: Tag) -> Path | None:
 
 
 def resolve_tag(name: str) -> Tag:
-    """The table's row for ``ARCH/PRETRAINED``; touches neither disk nor network.
+    """The table's row for ``ARCH/PRETRAINED``, or what is remembered of it; touches no network.
 
     Raises:
         UnsupportedBackbone: an architecture without a ViT on a grid, or without a text tower that can be read.
         ValueError: an unknown architecture or weight name (the nearest ones are listed), or weights that were trained
             with the other GELU than the architecture has.
     """
+    key = f"{name} {release_of('open_clip_torch')}"
+    row = recall("tag", key)
+    if isinstance(row, dict) and row.keys() == {f.name for f in fields(Tag)}:
+        return Tag(**row | {part: tuple(row[part]) for part in ("files", "mean", "std")})
+    tag = _look_up(name)
+    remember("tag", key, asdict(tag))
+    return tag
+
+
+def _look_up(name: str) -> Tag:
+    import open_clip
+    from open_clip.pretrained import get_pretrained_cfg
+
+    from clipseg_ws.backbones.architecture import check_architecture
+
     architecture, _, wanted = name.partition("/")
     if architecture not in open_clip.list_models():
         raise ValueError(_unknown_architecture(name, architecture))
@@ -134,10 +162,12 @@ def resolve_tag(name: str) -> Tag:
 @cache
 def supported_tags() -> tuple[Tag, ...]:
     """Every row of open_clip's table that ``resolve_tag`` accepts, in the table's order."""
+    import open_clip
+
     rows = []
     for architecture, weights in open_clip.list_pretrained():
         try:
-            rows.append(resolve_tag(f"{architecture}/{weights}"))
+            rows.append(_look_up(f"{architecture}/{weights}"))
         except ValueError:  # of another kind, or listed under the name with the other GELU
             continue
     return tuple(rows)
@@ -159,6 +189,8 @@ def _unknown_architecture(name: str, architecture: str) -> str:
 
 
 def _unknown_weights(name: str, architecture: str, wanted: str) -> str:
+    from open_clip.pretrained import get_pretrained_cfg
+
     twin = _twin(architecture)
     if wanted and get_pretrained_cfg(twin, wanted):
         return _gelu_mismatch(architecture, wanted)

@@ -103,9 +103,10 @@ class TowerBackbone:
 
     def place(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move all weights to ``device``; the vision tower gets ``dtype``, the text tower float32."""
+        if device.type != "cpu" or dtype != torch.float32:
+            _ = self.weights_sha256  # on the host and before the cast: the same weights have one name in every dtype
         self.model.to(device, torch.float32)
         if dtype != torch.float32:
-            _ = self.weights_sha256  # before the cast: the same weights have one name in every dtype
             cast(self.tower.module, dtype)
 
     @torch.no_grad()

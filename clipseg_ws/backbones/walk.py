@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipseg_ws.backbones.attention import attend, explicit_is_faster, split_heads
+from clipseg_ws.backbones.attention import attend, explicit_is_faster, keep_heads_apart, split_heads
 from clipseg_ws.backbones.last_block import LastBlockWeights, Linear, Norm
 
 RunBlock = Callable[[Any, Tensor, Tensor | None], Tensor]
@@ -40,6 +40,7 @@ def forward_block(block: Any, x: Tensor, total: Tensor | None) -> Tensor:
 @cache
 def compiled_block() -> RunBlock:
     """``forward_block`` through torch.compile, once for all blocks and Segmenters of the process."""
+    keep_heads_apart()
     return torch.compile(forward_block)
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clipseg_ws.backbones.places import PICKLED
 from clipseg_ws.door import reading, regular
 from clipseg_ws.door.documents import read_json
 
-PICKLED = (".pt", ".pth", ".bin")
 _PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and of torch.compile
 
 

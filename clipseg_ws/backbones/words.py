@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
-from functools import partial
+from contextlib import suppress
+from functools import cache, partial
+from importlib import import_module
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +31,34 @@ def make_tokenizer(text_cfg: Mapping[str, Any], *, folder: Path | None = None, o
     name = text_cfg.get("hf_tokenizer_name") or text_cfg.get("hf_model_name") or "openai/clip"
     if not name.startswith("openai/clip"):
         return _hub_tokenizer(name, text_cfg, folder, offline)
-    from open_clip.tokenizer import SimpleTokenizer, tokenize
-
     length = text_cfg.get("context_length", 77)
     cleaning = (text_cfg.get("tokenizer_kwargs") or {}).get("clean")
     if cleaning:
-        tokenizer: Tokenizer = SimpleTokenizer(context_length=length, clean=cleaning)
+        tokenizer: Tokenizer = clip_tokenizer_module().SimpleTokenizer(context_length=length, clean=cleaning)
         return tokenizer
-    return partial(tokenize, context_length=length)  # open_clip's shared one: its tables are read once
+    return partial(tokenize, context_length=length)
+
+
+def tokenize(texts: str | list[str], context_length: int = 77) -> Tensor:
+    """T strings -> [T, context] int64 by CLIP's tokenizer, the one that open_clip shares: its tables are read once."""
+    ids: Tensor = clip_tokenizer_module().tokenize(texts, context_length=context_length)
+    return ids
+
+
+@cache
+def clip_tokenizer_module() -> Any:
+    """``open_clip.tokenizer``, on first use; without the rest of open_clip, whose import takes seconds, where that has
+    not been imported yet and the module needs none of it."""
+    found = None if "open_clip" in sys.modules else find_spec("open_clip")
+    if found is not None and found.origin is not None:
+        name, file = "_clipseg_ws_clip_tokenizer", Path(found.origin).with_name("tokenizer.py")
+        spec = spec_from_file_location(name, file)
+        if spec is not None and spec.loader is not None:
+            module = module_from_spec(spec)
+            with suppress(ImportError, OSError):  # another release may have moved it or import its neighbours
+                spec.loader.exec_module(module)
+                return module
+    return import_module("open_clip.tokenizer")
 
 
 def _hub_tokenizer(name: str, text_cfg: Mapping[str, Any], folder: Path | None, offline: bool) -> Tokenizer:

@@ -16,6 +16,7 @@ from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.backbones.short_texts import causal_tower, encode_short, end_places
 from clipseg_ws.backbones.tower import Tower
 from clipseg_ws.backbones.tower_backbone import Speech, TowerBackbone, trained_bias, trained_scale
+from clipseg_ws.backbones.words import clip_tokenizer_module
 
 
 def wrap_open_clip(model: Any, **settings: Any) -> Backbone:
@@ -64,8 +65,7 @@ def _vocabulary(model: Any) -> int:
 
 
 def _clip_tokenizer(model: Any) -> Callable[[list[str]], Tensor]:
-    from open_clip.tokenizer import SimpleTokenizer
-
     holder = model if hasattr(model, "context_length") else model.text
-    tokenizer: Callable[[list[str]], Tensor] = SimpleTokenizer(context_length=int(holder.context_length))
+    kind = clip_tokenizer_module().SimpleTokenizer
+    tokenizer: Callable[[list[str]], Tensor] = kind(context_length=int(holder.context_length))
     return tokenizer

@@ -22,6 +22,8 @@ from clipseg_ws.cli.predict import predict
 from clipseg_ws.cli.prompts import prompts_app
 from clipseg_ws.cli.pseudo import pseudo
 from clipseg_ws.cli.report import report
+from clipseg_ws.cli.shards import unpack
+from clipseg_ws.cli.serve import serve
 from clipseg_ws.cli.stopping import stopping
 from clipseg_ws.cli.supports import SupportCommand
 from clipseg_ws.cli.train import train
@@ -30,6 +32,7 @@ from clipseg_ws.values import near_miss
 
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "predict": predict,
+    "unpack": unpack,
     "fewshot": fewshot,
     "bank": bank_app,
     "pseudo": pseudo,
@@ -40,6 +43,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "list": list_kind,
     "prompts": prompts_app,
     "demo": demo,
+    "serve": serve,
     "doctor": doctor,
     "download": download,
 }

@@ -13,7 +13,7 @@ from clipseg_ws.cli.groups import NameOptions, WeakOptions
 if TYPE_CHECKING:
     from clipseg_ws.fewshot.bank import SupportBank
     from clipseg_ws.pictures.sources import Source
-    from clipseg_ws.run.job import Tags, Weak
+    from clipseg_ws.run.plan import Tags, Weak
     from clipseg_ws.segmenter import Segmenter
     from clipseg_ws.stages.question import Question
     from clipseg_ws.weak.label_files import LabelFiles
@@ -62,7 +62,7 @@ def ask(
     Raises:
         ValueError: no classes, a label of a class without example, what ``Segmenter.ask`` refuses.
     """
-    from clipseg_ws.run.folder import names_in
+    from clipseg_ws.run.plan import names_in
 
     if labels is None:
         return Asked(segmenter.ask(names.classes, names.background, supports=bank))

@@ -86,7 +86,7 @@ def _devices() -> Iterator[tuple[str, bool]]:
 
 def _weights() -> Iterator[tuple[str, bool]]:
     from clipseg_ws.backbones import cached_weights
-    from clipseg_ws.backbones.folder import embedded_files
+    from clipseg_ws.backbones.places import embedded_files
 
     for name in SELF_TESTS:
         try:

@@ -16,10 +16,13 @@ from clipseg_ws.run import ENGINES
 from clipseg_ws.run.shards import parse_shard, shard_of
 
 if TYPE_CHECKING:
+    from clipseg_ws.cli.groups import MethodOptions, NameOptions
     from clipseg_ws.output.datasets import Written
     from clipseg_ws.pictures.sources import Source
-    from clipseg_ws.run.job import Asked, Summary
+    from clipseg_ws.run.job import Asked
+    from clipseg_ws.run.summary import Summary
     from clipseg_ws.segmenter import Segmenter
+    from clipseg_ws.weak.label_files import LabelFiles
 
 
 @dataclass(frozen=True)
@@ -64,20 +67,51 @@ class FolderOptions:
 
         ``more`` as for ``run_folder``.
         """
-        from clipseg_ws.output.datasets import written
         from clipseg_ws.pictures.written import mark_output
         from clipseg_ws.run.folder import run_folder
 
-        pictures, datasets = split_formats(self.format)
+        pictures, _ = split_formats(self.format)
         mark_output(self.output)
         summary = run_folder(
             segmenter, shard_of(sources, self.part), self.output, question, formats=pictures, overwrite=self.overwrite,
             workers=self.workers, engine=self.engine, errors_file=self.errors_file, say=typer.echo, **more,
         )  # fmt: skip
-        if datasets and self.whole("--format " + ",".join(datasets)):
-            names = (question() if callable(question) else question).vocabulary.names
-            self.write_datasets(datasets, names, written(sources, self.output, pictures))
+        self._whole_folder(sources, (question() if callable(question) else question).vocabulary.names)
         return summary
+
+    def finished(
+        self, model: MethodOptions, sources: Sequence[Source], names: NameOptions, labels: LabelFiles | None
+    ) -> Summary | None:
+        """What ``segment`` would report where nothing is left to do, without loading the model; else None, and where
+        only the model can tell: with settings, a head or a second model.
+        """
+        from clipseg_ws.run.ahead import finished
+        from clipseg_ws.run.plan import names_in
+
+        if self.overwrite or model.model is None or not model.usual:
+            return None
+        known: dict[str, Any] = {}
+        if labels is not None and labels.marks:
+            known = {"weak": labels.labels, "spoken": [labels.names()]}
+        elif labels is not None:
+            known = {"tags": labels.tags, "spoken": names_in(labels.tags, sources)}
+        found = finished(
+            shard_of(sources, self.part), self.output, model=model.model, method=model.method, given=model.own,
+            classes=names.classes, background=names.background, formats=split_formats(self.format)[0], **known,
+        )  # fmt: skip
+        if found is None:
+            return None
+        self.errors_file.unlink(missing_ok=True)
+        self._whole_folder(sources, found.names)
+        return found.summary
+
+    def _whole_folder(self, sources: Sequence[Source], names: Sequence[str]) -> None:
+        """The formats of the whole folder, where these are no shards."""
+        pictures, datasets = split_formats(self.format)
+        if datasets and self.whole("--format " + ",".join(datasets)):
+            from clipseg_ws.output.datasets import written
+
+            self.write_datasets(datasets, names, written(sources, self.output, pictures))
 
     def kept(self, segmenter: Segmenter, sources: Sequence[Source], question: Asked, **more: Any) -> set[str]:
         """Locations of the pictures whose results ``segment`` would keep; ``more`` as for ``make_job``."""

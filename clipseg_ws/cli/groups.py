@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
@@ -17,11 +17,13 @@ from clipseg_ws.cli.options import (
     Device,
     Dtype,
     Features,
+    Labeller,
     MarksOption,
     Method,
     Model,
     Offline,
     Refine,
+    Regions,
     Setting,
     SupportDir,
     Supports,
@@ -44,15 +46,17 @@ class ModelOptions:
     offline: Offline = False
     settings: Setting = None
 
+    def named(self) -> Self:
+        """With a model in any case; one that nobody named is said on stderr."""
+        return self if self.model is not None else replace(self, model=choose_model(partial(typer.echo, err=True)))
+
     def segmenter(self, **config: Any) -> Segmenter:
         """A Segmenter of these options; None means "not given". A model that nobody named is said on stderr."""
         from clipseg_ws.segmenter import Segmenter
 
         given = {key: value for key, value in config.items() if value is not None} | parse_settings(self.settings)
-        model = self.model
-        if model is None and given.get("head") is None:  # a head names the model that it belongs to
-            model = choose_model(partial(typer.echo, err=True))
-        return Segmenter(model, device=self.device, dtype=self.dtype, offline=self.offline, **given)
+        model = self if given.get("head") is not None else self.named()  # a head names the model that it belongs to
+        return Segmenter(model.model, device=self.device, dtype=self.dtype, offline=self.offline, **given)
 
 
 @dataclass(frozen=True)
@@ -61,13 +65,28 @@ class MethodOptions(ModelOptions):
 
     method: Method = "default"
     refine: Refine = None
+    regions: Regions = None
+    labeller: Labeller = None
     features: Features = None
     batch_size: BatchSize = 8
 
     def segmenter(self, **config: Any) -> Segmenter:
         """See ``ModelOptions``; ``config`` has the last word but for --set."""
-        own = {"method": self.method, "refine": self.refine, "features": self.features, "batch_size": self.batch_size}
-        return super().segmenter(**own | config)
+        return super().segmenter(**{"method": self.method, "features": self.features} | self.own | config)
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The settings that have an option of their own and were given."""
+        own = {
+            "refine": self.refine, "regions": self.regions, "labeller": self.labeller, "batch_size": self.batch_size,
+        }  # fmt: skip
+        return {key: value for key, value in own.items() if value is not None}
+
+    @property
+    def usual(self) -> bool:
+        """Whether neither a setting nor a second model is given, nor a device or number format that may not be here."""
+        here = self.device in ("auto", "cpu") and self.dtype in ("auto", "float32", "bfloat16")
+        return here and not self.settings and self.features is None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from clipseg_ws.backbones.families import DEFAULT_MODEL, FAMILIES, FEATURES, for
 from clipseg_ws.config import METHODS
 from clipseg_ws.output.formats import names_of
 from clipseg_ws.refine import REFINERS
+from clipseg_ws.regions import LABELLERS, REGIONS
 from clipseg_ws.registry import Registry
 from clipseg_ws.run import ENGINES
 from clipseg_ws.text.lists import list_backgrounds, list_vocabularies
@@ -112,6 +113,18 @@ Refine = Annotated[
         "method's own; for pseudo masks crf where it is installed, else pamr.",
     ),
 ]
+Regions = Annotated[
+    str | None,
+    option(
+        "--regions",
+        help=f"Regions of the picture that are decided as one, {some_of(REGIONS)}; parameters as in "
+        "superpixels(side=24); see clipseg-ws list regions. By default the method's own.",
+    ),
+]
+Labeller = Annotated[
+    str | None,
+    option("--labeller", help=f"What names things beside CLIP, {some_of(LABELLERS)}, e.g. sam3:facebook/sam3."),
+]
 Device = Annotated[str, option("--device", help='"auto", "cpu", "cuda", "cuda:1", "mps".')]
 Dtype = Annotated[str, option("--dtype", help='"auto", "float32", "bfloat16" or "float16".')]
 Offline = Annotated[bool, option("--offline", help="Never touch the network.")]
@@ -142,6 +155,16 @@ Sheet = Annotated[
 Limit = Annotated[int | None, option("--limit", min=1, help="The first pictures only.")]
 Shard = Annotated[
     str, option("--shard", metavar="I/N", help="Do only every N-th picture, from the I-th; I counts from 1.")
+]
+Shards = Annotated[
+    str | None,
+    option(
+        "--shards",
+        metavar="N|PLACE|PLACE,N",
+        help="For any number of pictures: results as Parquet files of N pictures (1000) each, in --output or in PLACE, "
+        "a folder or s3://bucket/folder; tars and Parquet files with pictures are read too. clipseg-ws unpack makes "
+        "label PNGs of them.",
+    ),
 ]
 BatchSize = Annotated[
     int, option("--batch-size", min=1, help="Pictures of one size that go through the model together.")

@@ -10,6 +10,7 @@ from clipseg_ws.activations import DENSE_MODES
 from clipseg_ws.config.steps import STEPS
 from clipseg_ws.fewshot.options import FewShotConfig
 from clipseg_ws.refine import REFINERS
+from clipseg_ws.regions import LABELLERS, REGIONS
 from clipseg_ws.registry import Spec, parse_spec, parse_specs
 from clipseg_ws.values import checked_value, explained
 
@@ -57,6 +58,8 @@ class Config:
     # refinement on the picture
     # with marks, keep_maps or instances every pixel is looked at, whatever stands in max_pixels
     max_pixels: int = 1_048_576  # larger pictures are refined and decided at so many pixels, then enlarged; 0: no limit
+    regions: str = "none"  # what cuts the picture into regions, for the steps that read them: ``regions.REGIONS``
+    labeller: str = "none"  # what names things beside CLIP: ``regions.LABELLERS``
     refine: str = "none"  # a refiner, with parameters as in "pamr(iterations=5)": ``refine.REFINERS``
     # decision
     background_rule: str = "power"  # "power", "constant" or "prompts"
@@ -116,8 +119,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
 }
 _EXAMPLES = {"short_side": 336, "long_side": 2048, "fusion": "max", "logit_scale": 100.0}  # of fields that may be None
 _LEAST = {"batch_size": 1, "max_patches": 1, "attention_blocks": 0, "cache_mb": 0, "window": 0, "stride": 0}
-_LEAST |= {"max_pixels": 0}
-_LEAST |= {"short_side": 1, "long_side": 1}
+_LEAST |= {"max_pixels": 0, "short_side": 1, "long_side": 1}
 _MOST = {"batch_size": 65_536, "max_patches": 1_000_000, "attention_blocks": 1_000, "cache_mb": 10_000_000}
 _MOST |= dict.fromkeys(("short_side", "long_side", "window", "stride"), 65_535)
 _SHARES = ("presence_threshold", "background_threshold", "area_threshold", "min_area", "head_presence", "head_affinity")
@@ -156,11 +158,27 @@ def _checked(config: Config) -> dict[str, Any]:
     if values["logit_scale"] is not None and values["logit_scale"] <= 0:
         raise ValueError(f"logit_scale={values['logit_scale']}; a positive number is needed, for example 100")
     values["refine"] = str(parse_spec(values["refine"], REFINERS, "refiner"))
+    values["regions"] = str(parse_spec(values["regions"], REGIONS, "region source"))
+    values["labeller"] = str(parse_spec(values["labeller"], LABELLERS, "labeller"))
     values["steps"] = steps = _ordered(parse_specs(values["steps"], STEPS, "step"))
     matching = tuple(spec for spec in steps if STEPS[spec.name].about["when"] == "matching")
     values["fewshot"] = replace(values["fewshot"], steps=matching)
     _check_steps(values)
+    _check_regions(values)
     return values
+
+
+def _check_regions(values: Mapping[str, Any]) -> None:
+    """Raise ValueError where regions are read and there are none, or the other way round."""
+    readers = [f"the step {s.name}" for s in values["steps"] if STEPS[s.name].about.get("regions")]
+    if DENSE_MODES[values["dense_mode"]].about.get("regions"):
+        readers.append(f"dense_mode={values['dense_mode']!r}")
+    if readers and values["regions"] == "none":
+        raise ValueError(f"{readers[0]} reads regions and there are none; set for example regions='grow' (--regions)")
+    if not readers and values["regions"] != "none":
+        raise ValueError(
+            f"regions={values['regions']!r}: nothing that runs reads them; add votes=true, or set regions='none'"
+        )
 
 
 def _check_words(key: str, value: Any) -> None:
@@ -182,12 +200,15 @@ _RANGES: Mapping[str, tuple[Any, ...]] = {
     "outliers.method": ("lof", "activation"),
     "correlation.kind": ("cross", "intra"),
     "layer_fusion.kind": ("early", "two-pass"),
+    "votes.by": ("mean", "majority"),
+    "region_match.kind": ("matcher", "gf-sam"),
     "structure.kind": ("similarity", "both"),
 }
 _INSIDE = {  # open at 0 where nothing would happen, open at 1 where nothing would be left
     "outliers.share": (0, 1, "()"), "correlation.weight": (0, 1, "(]"), "suppression.share": (0, 1, "()"),
     "affinity.threshold": (0, 1, "[]"), "cross_image.weight": (0, 1, "(]"), "saliency.weight": (0, 1, "(]"),
     "competition.weight": (0, 1, "(]"), "structure.blocks": (1, 99, "[]"), "looks.doubt": (0, 99, "[]"),
+    "region_affinity.weight": (0, 1, "(]"), "region_affinity.sharpness": (0, 1000, "(]"),
     "affinity.sinkhorn_iterations": (0, 99, "[]"), "parts.count": (1, 99, "[]"), "parts.background": (1, 99, "[]"),
 }  # fmt: skip
 
@@ -200,8 +221,12 @@ def _check_steps(values: Mapping[str, Any]) -> None:
             check_parameter(f"{name}.{key}", value)
     if "looks" in given and not all(0.25 <= s <= 4 for s in given["looks"]["scales"] or (0,)):
         raise ValueError(f"looks.scales={given['looks']['scales']}; numbers from 0.25 to 4 are needed, e.g. [1, 1.5]")
-    if values["dense_mode"] == "proxy" and {"correlation", "layer_fusion"} & set(given):
-        raise ValueError("dense_mode='proxy' has its own attention; leave out the steps correlation and layer_fusion")
+    own = "pairs" not in DENSE_MODES[values["dense_mode"]].about
+    if own and {"correlation", "layer_fusion"} & set(given):
+        raise ValueError(
+            f"dense_mode={values['dense_mode']!r} has its own attention; leave out the steps correlation and "
+            "layer_fusion"
+        )
     if given.get("layer_fusion", {}).get("kind") == "early":
         if not values["attention_blocks"]:
             raise ValueError(

@@ -25,6 +25,8 @@ _DENSE: dict[str, Any] = {
     "logit_scale": 40.0,
     "background_threshold": 0.1,
 }
+_EXAMPLES: dict[str, Any] = {"background_rule": "prompts", "regions": "grow", "refine": "none"}
+_EXAMPLES |= {"fewshot": {"prior": 0.0, "refit": "none", "text_weight": 0.0}}
 _ES: dict[str, Any] = {"position_interpolation": "bilinear", "templates": "clip-es"}
 
 METHODS = registry(
@@ -72,5 +74,32 @@ METHODS = registry(
         "resclip", "q-k attention of middle blocks mixed half and half into NACLIP's, windows; without its second pass",
         "", _DENSE | {"dense_mode": "naclip", "steps": "correlation", "window": 224, "stride": 112},
         "Yang et al., CVPR 2025, arXiv 2411.15851",
+    ),
+    Entry(
+        "corrclip", "attention inside regions that a second model (--features) merges, votes; regions of grow unless "
+        "--regions says sam:REPO as in the paper",
+        "", _DENSE | {"dense_mode": "corrclip", "steps": "votes(by=majority)", "regions": "grow", "window": 336}
+        | {"stride": 112, "background_threshold": 0.2}, "Zhang et al., ICCV 2025, arXiv 2411.10086",
+    ),
+    Entry(
+        "trident", "as proxyclip, but over the whole picture at once; --refine sam:REPO adds the paper's last step "
+        "(sub-pictures are not spliced, SAM's own attention is not read)",
+        "", _DENSE | {"dense_mode": "proxy", "background_threshold": 0.2}, "Shi et al., ICCV 2025, arXiv 2411.09219",
+    ),
+    Entry(
+        "textregion", "a token a region in place of patches, votes; regions of grow unless --regions says sam:REPO as "
+        "in the paper: points=16, pred_iou=0.6, stability=0.6, nms=0.9",
+        "", _DENSE | {"dense_mode": "textregion", "steps": "votes", "regions": "grow", "short_side": 672}
+        | {"logit_scale": 50.0}, "Xiao et al., TMLR 2025, arXiv 2505.23769",
+    ),
+    Entry(
+        "matcher", "with examples: regions ranked by how they cover what matches both ways; regions of grow unless "
+        "--regions says sam:REPO as in the paper, with any --features",
+        "", _EXAMPLES | {"steps": "region_match(kind=matcher), votes"}, "Liu et al., ICLR 2024, arXiv 2305.13310",
+    ),
+    Entry(
+        "gf-sam", "with examples: a graph of points and regions, nothing to set; regions of grow unless --regions says "
+        "sam:REPO as in the paper, with any --features",
+        "", _EXAMPLES | {"steps": "region_match(kind=gf-sam), votes"}, "Zhang et al., NeurIPS 2024, arXiv 2410.06964",
     ),
 )  # fmt: skip

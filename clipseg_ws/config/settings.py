@@ -7,16 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from clipseg_ws.activations import DENSE_MODES
 from clipseg_ws.config.fields import Config
 from clipseg_ws.config.methods import METHODS
 from clipseg_ws.config.steps import STEPS
 from clipseg_ws.fewshot.options import FewShotConfig, make_config
-from clipseg_ws.registry import Spec, checked_spec, find, parse_specs
+from clipseg_ws.registry import Entry, Spec, checked_spec, find, parse_specs
 from clipseg_ws.values import read_value
 
 DEFAULT_METHOD = "default"
 SETTINGS = ("zero", "weak", "few")  # what a model may recommend settings for
 _FEWSHOT = "fewshot"
+_NOTHING = Entry("", "")
+_SPECS = ("steps", "refine", "regions", "labeller")  # written as NAME(parameter=value), no YAML
 _OFF: tuple[Any, ...] = (False, None, "none", 0, ())
 
 
@@ -49,6 +52,7 @@ def resolve(
     for layer in (find(METHODS, method, "method").parameters, advice, of_methods.get(method, {}), of_setting):
         merged.add(layer, strict=False)
     merged.add(given, strict=True)
+    merged.vote(given)
     inner = {k.removeprefix(f"{_FEWSHOT}."): v for k, v in merged.plain.items() if k.startswith(f"{_FEWSHOT}.")}
     plain = {key: value for key, value in merged.plain.items() if not key.startswith(f"{_FEWSHOT}.")}
     plain |= {"method": method, "steps": merged.specs(), _FEWSHOT: make_config(inner)}
@@ -80,6 +84,13 @@ class _Merged:
             self._set(key, flat.pop(key), strict)
         _check_known(flat)
         self.plain |= flat
+
+    def vote(self, given: Mapping[str, Any]) -> None:
+        """Regions that the user gives vote where nothing else reads them and nobody said that they should not."""
+        read = any(STEPS[name].about.get("regions") for name in self.steps)
+        read = read or bool(DENSE_MODES.get(str(self.plain.get("dense_mode")), _NOTHING).about.get("regions"))
+        if str(given.get("regions") or "none") != "none" and not read and not {"votes", "steps"} & set(given):
+            self.steps["votes"] = {}
 
     def specs(self) -> tuple[Spec, ...]:
         """The steps with all their parameters."""
@@ -160,5 +171,5 @@ def parse_settings(
         if not sign:
             raise ValueError(f"{where}{item!r} has no '='; write KEY=VALUE, for example {example}")
         key = key.strip()
-        parsed[key] = value.strip() if key in ("steps", "refine") else read_value(value, f"{where}{item!r}")
+        parsed[key] = value.strip() if key in _SPECS else read_value(value, f"{where}{item!r}")
     return parsed

@@ -10,10 +10,11 @@
 | matching | comparing with examples | named in ``fewshot/matcher.py`` |
 | graph | what patches have to do with one another | (seen, **parameters) -> [B, N, N] |
 | maps | on the patch grid, one after the other | (maps, seen, **parameters) -> maps |
+| picture | on the picture, after its refinement | (scores, regions' partition, **parameters) -> scores |
 
 ``seen`` is a ``structures.Seen``. ``answerers``: those that run the step. ``reads``: fields of ``Config`` it looks at
-besides. ``gain``: points of mIoU that it is worth to the default on drawn scenes (eval/results/*_ablation.csv).
-A step is added by one file with that function and one line here.
+besides. ``regions``: it reads ``Config.regions``. ``gain``: points of mIoU that it is worth to the default on drawn
+scenes (eval/results/*_ablation.csv). A step is added by one file with that function and one line here.
 """
 
 from __future__ import annotations
@@ -75,6 +76,12 @@ STEPS = registry(
         about={"when": "matching", "answerers": ("maps",)},
     ),
     Entry(
+        "region_match", "answer examples by whole regions: ranked by how they cover matches, or a graph of them",
+        "clipseg_ws.stages.region_match:matched_regions", {"kind": "matcher"},
+        "matcher: Liu et al., ICLR 2024, arXiv 2305.13310; gf-sam: Zhang et al., NeurIPS 2024, arXiv 2410.06964",
+        about={"when": "matching", "answerers": ("maps",), "regions": True},
+    ),
+    Entry(
         "suppression", "cap the maps' peaks, so that faint parts count",
         _RUN + "suppression", {"share": 0.45}, "Kim et al., AAAI 2021, arXiv 2103.07246 (DRS)",
         about={"when": "maps", "answerers": _ALL, "gain": "+0.4"},
@@ -115,5 +122,16 @@ STEPS = registry(
         "competition", "take back what was spread over a neighbour where the patch itself speaks for the neighbour",
         _RUN + "competition", {"weight": 0.25}, "",
         about={"when": "maps", "answerers": ("maps",), "reads": ("dense_mode",), "gain": "+0.5"},
+    ),
+    Entry(
+        "region_affinity", "spread every map from region to region, by the likeness of their mean tokens",
+        _RUN + "between_regions", {"weight": 0.5, "sharpness": 20.0}, "",
+        about={"when": "maps", "answerers": ("maps",), "regions": True},
+    ),
+    Entry(
+        "votes", "give every region of --regions one answer, by the mean of its pixels' scores or by their majority",
+        "clipseg_ws.regions.votes:region_votes", {"by": "mean"},
+        "majority: Zhang et al., ICCV 2025, arXiv 2411.10086 (CorrCLIP)",
+        about={"when": "picture", "answerers": ("maps", "words", "head"), "regions": True},
     ),
 )  # fmt: skip

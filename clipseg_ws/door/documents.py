@@ -97,17 +97,22 @@ def read_yaml(path: str | os.PathLike[str], what: str = "YAML") -> Any:
 
 
 def read_xml(path: str | os.PathLike[str]) -> ElementTree.Element:
-    """The root of an XML file, in whatever encoding it declares. Raises FileNotFoundError, InputError.
-
-    Entities of the file's own are refused: no label tool writes any, and bombs are made of them.
-    """
+    """The root of an XML file, in whatever encoding it declares. Raises FileNotFoundError, InputError."""
     data = read_data(path)
     with reading(path, "XML", advice=_EXPORT):
         declared = re.match(rb"\s*<\?xml[^>]*encoding=[\"']([\w.:-]+)[\"']", data[:200])
         encoding = declared[1].decode("ascii").lower() if declared else "utf-8"
         if not codecs.lookup(encoding)._is_text_encoding:
             raise InputError(f"its encoding {encoding!r} is none of text", advice="save it as UTF-8")
-        text = data.decode(encoding_of(data) if encoding.startswith("utf") else encoding)
+        return parse_xml(data.decode(encoding_of(data) if encoding.startswith("utf") else encoding), path)
+
+
+def parse_xml(text: str, file: object = "") -> ElementTree.Element:
+    """The root of XML. Raises InputError for what is none, or is nested too deeply.
+
+    Entities of its own are refused: no label tool writes any, and bombs are made of them.
+    """
+    with reading(file, "XML", advice=_EXPORT if file else ""):
         if "<!ENTITY" in text:
             raise InputError("it declares entities, which are not read", advice="save it without <!ENTITY ...>")
         root = ElementTree.fromstring(re.sub(r"^\s*<\?xml[^>]*\?>", "", text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.heads.data import Batch
 from clipseg_ws.heads.features import FeatureSpec, encode_features, grid_of, pixel_batch, shrink_target
+from clipseg_ws.heads.identity import digest_of
 
 Sample = tuple[Image.Image, np.ndarray, np.ndarray]  # picture, labels and confidence uint8 [H, W]
 
@@ -66,16 +68,17 @@ class AugmentedData:
         load: number -> (picture, labels uint8 [H, W], confidence uint8 [H, W]), all of one size.
         sizes: (width, height) of every picture. detail: targets are ``detail`` x the patch grid.
         change: what happens to every view after the augmentation.
+        about: what decides the pictures and masks, for ``digest``; None: all are loaded there.
     """
 
     def __init__(
         self, backbone: Backbone, spec: FeatureSpec,
         load: Callable[[int], Sample], sizes: Sequence[tuple[int, int]],
         *, detail: int = 4, augmentation: Augmentation | None = None,
-        change: Callable[[Sample, np.random.Generator], Sample] = lambda sample, rng: sample,
+        change: Callable[[Sample, np.random.Generator], Sample] = lambda sample, rng: sample, about: Any = None,
     ) -> None:  # fmt: skip
         self.backbone, self.spec, self.load, self.detail = backbone, spec, load, detail
-        self.augmentation, self.change = augmentation or Augmentation(), change
+        self.augmentation, self.change, self.about = augmentation or Augmentation(), change, about
         self.grids = [grid_of(backbone, size, spec) for size in sizes]
         self.blocks, self.width = spec.count, backbone.width
 
@@ -95,3 +98,11 @@ class AugmentedData:
     def target(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The whole picture's, not augmented."""
         return self.load(index)[1:]
+
+    def digest(self) -> str:
+        """See ``HeadData``."""
+        made = (self.backbone.weights_sha256, self.spec, self.detail, self.augmentation, self.change, self.grids)
+        if self.about is not None:
+            return digest_of(*made, self.about)
+        loaded = (self.load(i) for i in range(len(self.grids)))
+        return digest_of(*made, [digest_of(np.asarray(picture), *masks) for picture, *masks in loaded])

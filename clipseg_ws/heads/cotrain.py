@@ -60,7 +60,8 @@ def cotrain(
         if number + 1 < rounds:
             modules = [head.module_ for head in heads]
             taught = [teach(modules[:k] + modules[k + 1 :], free, size, sure) for k in range(len(heads))]
-            data = [Joined([labelled, Retargeted(free, targets)]) for targets in taught]
+            made = ("taught", number, sure, [head.get_params() for head in heads])
+            data = [Joined([labelled, Retargeted(free, targets, (*made, k))]) for k, targets in enumerate(taught)]
     return list(heads)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clipseg_ws.heads.identity import digest_of
 from clipseg_ws.pictures.loading import grouped
 from clipseg_ws.stored import is_sure, to_bytes, to_labels
 from clipseg_ws.structures import IGNORE
@@ -61,6 +62,10 @@ class HeadData(Protocol):
 
     def target(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Labels and confidence of one picture, uint8 [H, W] each (confidence 255 = 1)."""
+        ...
+
+    def digest(self) -> str:
+        """16 digits that change with every token and target, or with all that they are made from."""
         ...
 
 
@@ -120,6 +125,10 @@ class ArrayData:
         """See ``HeadData``."""
         return self.targets.labels[index], self.targets.confidence[index]
 
+    def digest(self) -> str:
+        """See ``HeadData``."""
+        return digest_of(self.features, self.targets)
+
 
 class Joined:
     """Several data one after another, with the same blocks and width."""
@@ -143,12 +152,20 @@ class Joined:
         number, i = self._owner[index]
         return self.parts[number].target(i)
 
+    def digest(self) -> str:
+        """See ``HeadData``."""
+        return digest_of([part.digest() for part in self.parts])
+
 
 class Retargeted:
-    """The same pictures with other targets."""
+    """The same pictures with other targets.
 
-    def __init__(self, data: HeadData, targets: Targets) -> None:
-        self.data, self.targets = data, targets
+    ``made``: what the targets follow from, where heads made them: rounding moves such targets from machine to machine,
+    and a training must go on there too. None: their own content counts.
+    """
+
+    def __init__(self, data: HeadData, targets: Targets, made: Any = None) -> None:
+        self.data, self.targets, self.made = data, targets, made
         self.grids, self.blocks, self.width = data.grids, data.blocks, data.width
         if len(targets.labels) != len(data.grids):
             raise ValueError(f"{len(targets.labels)} targets for {len(data.grids)} pictures; equal numbers are needed")
@@ -161,6 +178,10 @@ class Retargeted:
     def target(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """See ``HeadData``."""
         return self.targets.labels[index], self.targets.confidence[index]
+
+    def digest(self) -> str:
+        """See ``HeadData``."""
+        return digest_of(self.data.digest(), self.targets if self.made is None else self.made)
 
 
 def batch_order(count: int, size: int, seed: tuple[int, ...]) -> list[list[int]]:

@@ -75,7 +75,7 @@ class SegmentationHead:
         config, names = self.training, tuple(classes)
         about = {"options": self.options, **(about or {})}
         if check:
-            about["targets"] = check_targets(data, len(names) + 1, names, threshold=config.least).tolist()
+            check_targets(data, len(names) + 1, names, threshold=config.least)
         module = start
         if module is None:
             module = make_head(self.kind, data.blocks, data.width, len(names) + 1, seed=config.seed, **self.options)

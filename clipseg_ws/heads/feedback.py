@@ -61,6 +61,6 @@ def fit_fed_back(course: Course, *, rounds: int = 2, blocks: int = 6) -> Segment
         raise ValueError(f"rounds={rounds}; at least 1, and a way to make the masks again (feed_back), are needed")
     head = course.learn(course.head(), place="round-1")
     for number in range(2, rounds + 1):
-        again = Retargeted(course.data, course.feed_back(head.module_, blocks))
+        again = Retargeted(course.data, course.feed_back(head.module_, blocks), made=("fed back", number, blocks))
         head = course.learn(course.head(), again, place=f"round-{number}", check=False)
     return head

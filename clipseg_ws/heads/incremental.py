@@ -21,6 +21,7 @@ from clipseg_ws.heads.course import Course
 from clipseg_ws.heads.data import Batch, HeadData, check_targets
 from clipseg_ws.heads.estimator import SegmentationHead
 from clipseg_ws.heads.file import HeadCard
+from clipseg_ws.heads.identity import digest_of
 from clipseg_ws.heads.losses import no_loss, soft_cross_entropy
 from clipseg_ws.heads.objective import enlarge
 from clipseg_ws.stored import is_sure
@@ -134,9 +135,8 @@ def fit_added(course: Course) -> SegmentationHead:
     if course.old is None:
         raise ValueError("no old head was given; classes are added to one, e.g. --add-to old.safetensors")
     (module, card), training, names = course.old, course.training, tuple(course.classes)
-    weights = check_targets(course.data, len(names) + 1, names, threshold=training.threshold)
+    check_targets(course.data, len(names) + 1, names, threshold=training.threshold)
     fit = {key: value for key, value in course.fit.items() if key != "validation"}
-    fit["about"] = {**fit.get("about", {}), "targets": weights.tolist()}
     return add_classes(
         module, card, shifted(course.data, len(card.classes)), classes=names, threshold=training.threshold,
         training=training.as_dict(), folder=course.folder, **fit,
@@ -160,6 +160,10 @@ class Relabelled:
         """See ``HeadData``."""
         labels, confidence = self.data.target(index)
         return self.table[labels], confidence
+
+    def digest(self) -> str:
+        """See ``HeadData``."""
+        return digest_of(self.data.digest(), self.table)
 
 
 def only_new(data: HeadData, old: int) -> Relabelled:

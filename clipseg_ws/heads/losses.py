@@ -40,16 +40,25 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None = 
 
 
 def check_labels(logits: Tensor, labels: Tensor) -> None:
-    """Raise ValueError unless ``labels`` [B, H, W] fit ``logits`` [B, 1+C, H, W]."""
+    """Raise ValueError unless ``labels`` [B, H, W] fit ``logits`` [B, 1+C, H, W].
+
+    Their values are looked at on the CPU only: whoever moves them to a GPU does it before, see ``check_range``.
+    """
     if logits.ndim != 4 or labels.shape != (logits.shape[0], *logits.shape[2:]):
         raise ValueError(
             f"logits are {tuple(logits.shape)}, labels {tuple(labels.shape)}; [B, 1+C, H, W] and [B, H, W] are needed"
         )
-    wrong = (labels >= logits.shape[1]) & (labels != IGNORE)
+    if labels.device.type == "cpu":
+        check_range(labels, logits.shape[1])
+
+
+def check_range(labels: Tensor, count: int) -> None:
+    """Raise ValueError for labels that are none of 0 to ``count - 1`` and not 255."""
+    wrong = (labels >= count) & (labels != IGNORE)
     if bool(wrong.any()) or bool((labels < 0).any()):
         raise ValueError(
             f"a target holds label {int(labels[wrong].max()) if wrong.any() else int(labels.min())}, the head answers "
-            f"{logits.shape[1]} labels (0 to {logits.shape[1] - 1}; 255 is ignored): wrong number of classes"
+            f"{count} labels (0 to {count - 1}; 255 is ignored): wrong number of classes"
         )
 
 

@@ -55,5 +55,5 @@ def fit_rounds(course: Course, *, rounds: int = 2, sure: float = 0.8) -> Segment
     for number in range(1, rounds + 1):
         course.learn(head, data, place=f"round-{number}")
         if number < rounds:
-            data = Retargeted(data, relabel(head.module_, data, threshold=sure))
+            data = Retargeted(data, relabel(head.module_, data, threshold=sure), made=("relabelled", number, sure))
     return head

@@ -25,6 +25,7 @@ from clipseg_ws.door.state import read_record
 from clipseg_ws.files import write_text
 from clipseg_ws.heads.data import Batch, Targets
 from clipseg_ws.heads.features import FeatureSpec, encode_features, pixel_batch
+from clipseg_ws.heads.identity import digest_of
 from clipseg_ws.pictures.batching import Batching
 from clipseg_ws.pictures.loading import batches_of_a_kind, load_ahead
 from clipseg_ws.together import locked
@@ -67,7 +68,7 @@ class TokenStore:
                 )
         else:
             write_text(path, json.dumps(made_by, indent=2) + "\n")
-        self.entries = self._read_index()
+        self.made_by, self.entries = made_by, self._read_index()
         self._map: np.ndarray | None = None
 
     def __contains__(self, name: str) -> bool:
@@ -208,3 +209,7 @@ class StoredData:
     def target(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """See ``HeadData``."""
         return self.targets.labels[index], self.targets.confidence[index]
+
+    def digest(self) -> str:
+        """Of the weights and sizes that make tokens, of the pictures' keys (see ``token_key``), and of the targets."""
+        return digest_of(self.store.made_by, self.names, self.targets)

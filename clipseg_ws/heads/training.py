@@ -19,17 +19,16 @@ from tqdm import tqdm
 from clipseg_ws.heads.base import Head, HeadOutput
 from clipseg_ws.heads.checkpoint import load_checkpoint, save_checkpoint
 from clipseg_ws.heads.data import Batch, HeadData, batch_order, by_grid
+from clipseg_ws.heads.identity import training_digests
 from clipseg_ws.heads.logs import Logs
+from clipseg_ws.heads.losses import check_range
 from clipseg_ws.heads.metrics import evaluate
 from clipseg_ws.heads.objective import batch_weights, objective
 from clipseg_ws.heads.options import TrainConfig
+from clipseg_ws.heads.rows import EVERY, read_rows
 from clipseg_ws.heads.workers import Alone
 
 Extra = Callable[[nn.Module, Batch, HeadOutput, torch.Generator], Mapping[str, Tensor]]
-
-
-class TrainingFailed(ValueError):
-    """The loss is no number any more; the message says at which step and what helps."""
 
 
 @dataclass
@@ -51,7 +50,8 @@ class Trainer:
             of the best weights; None: the last ones are kept.
         folder: of checkpoint and logs; None: nothing is written. extra: further losses by name.
         workers: other processes. tensorboard: write event files too (where TensorBoard is installed).
-        about: what else made the data and the head; a checkpoint is continued only where all of it is equal.
+        about: what else made the data and the head, for errors that name it; a checkpoint is continued only where this,
+            the first weights, data and further losses are equal (``identity``).
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Trainer:
             raise ValueError("precision='float16' needs a CUDA device; choose 'bfloat16' or 'float32'")
         self.head, self.data, self.config, self.validation, self.extra = module, data, config, validation, extra
         self.module = self.workers.wrap(module)
+        self._ahead_of_losses = self.workers.device.type != "cpu"
         self.mean = copy.deepcopy(module).requires_grad_(False)
         self.best: dict[str, Tensor] | None = None
         self.optimiser = torch.optim.AdamW(module.parameters(), lr=config.lr, weight_decay=config.weight_decay)
@@ -73,6 +74,8 @@ class Trainer:
         self.progress = Progress()
         self.folder = None if folder is None else Path(folder)
         self.tensorboard, self.about = tensorboard, dict(about or {})
+        if self.folder is not None:
+            self.about |= training_digests(module, data, validation, extra)
         self._per_pass = len(batch_order(len(data.grids), config.batch, (config.seed, 0)))
         self._order: tuple[int, list[list[int]]] = (-1, [])
 
@@ -95,11 +98,15 @@ class Trainer:
         parts = by_grid(index, self.data.grids)
         return [self.data.batch(part, (c.seed, number, rank, k)) for k, part in enumerate(parts)]
 
-    def step(self, parts: Sequence[Batch]) -> dict[str, float]:
-        """One optimiser step on all parts together; returns the losses and the learning rate."""
+    def step(self, parts: Sequence[Batch]) -> dict[str, Any]:
+        """One optimiser step on all parts together; returns the losses and the learning rate. On a GPU the losses are
+        tensors, not yet summed, so that nobody waits for them; see ``read_rows``."""
         c, number, device = self.config, self.progress.step, self.workers.device
         self.module.train()
         self.optimiser.zero_grad(set_to_none=True)
+        if self._ahead_of_losses:
+            for part in parts:  # on the host: a GPU would have to be asked
+                check_range(part.labels, self.head.labels)
         parts = [part.to(device) for part in parts]
         total = self.workers.mean(torch.stack([batch_weights(part, c).sum() for part in parts]).sum())
         pictures = sum(len(part.index) for part in parts)
@@ -111,14 +118,9 @@ class Trainer:
                 torch.autograd.backward(self.scaler.scale(torch.stack(list(losses.values())).sum()))
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + value.detach()
-        sums = {name: self.workers.mean(value) for name, value in sums.items()}
-        values = {name: float(value) for name, value in sums.items()}
-        loss = sum(values.values())
-        if not math.isfinite(loss):
-            raise TrainingFailed(
-                f"the loss is {loss} at step {number + 1} ({values}); a lower lr (now {c.lr}) or precision='float32' "
-                "helps; a loss that is nan at the first step means tokens that are no numbers"
-            )
+        row: dict[str, Any] = {"step": number + 1, **{name: self.workers.mean(v) for name, v in sums.items()}}
+        if not self._ahead_of_losses:
+            row = dict(read_rows([row], c.lr)[0])
         rate = self.rate(number)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -129,7 +131,7 @@ class Trainer:
         self.scaler.update()
         self._average(number)
         self.progress.step += 1
-        return {"step": self.progress.step, "loss": loss, **values, "lr": rate}
+        return row | {"lr": rate}
 
     def _losses(self, batch: Batch, place: tuple[int, int], total: Tensor, share: float) -> dict[str, Tensor]:
         """Of one part; ``place``: number of the step and of the part."""
@@ -173,26 +175,36 @@ class Trainer:
             ThreadPoolExecutor(1) as ahead,
             tqdm(total=c.steps, initial=progress.step, desc="head", unit="step", disable=quiet) as bar,
         ):
-            coming = self._ahead(ahead, progress.step)
+            coming, unread = self._ahead(ahead, progress.step), []
             while progress.step < c.steps and not progress.stopped:
                 batches = coming.result()
                 coming = self._ahead(ahead, progress.step + 1)
                 row = self.step(batches)
                 if self.validation is not None and (progress.step % c.validate_every == 0 or progress.step == c.steps):
                     row["miou"] = self._look()
-                progress.history.append(row)
-                logs.add(row, time.monotonic() - started)
+                unread.append((row, time.monotonic() - started))
                 bar.update()
-                shown = {k: f"{row[k]:.3f}" for k in ("loss", "miou") if k in row}
-                bar.set_postfix(shown | ({"best": f"{progress.best:.3f}"} if progress.best >= 0 else {}))
-                if path is not None and (
-                    progress.step % c.save_every == 0 or progress.step == c.steps or progress.stopped
-                ):
+                last = progress.step == c.steps or progress.stopped
+                saves = path is not None and (progress.step % c.save_every == 0 or last)
+                if saves or last or "miou" in row or len(unread) == EVERY or not self._ahead_of_losses:
+                    self._read(unread, logs, bar)
+                if saves and path is not None:
                     if self.workers.main:
                         save_checkpoint(self._state(), path)
                     self.workers.wait()
             coming.cancel()
         return self.result()
+
+    def _read(self, unread: list[tuple[dict[str, Any], float]], logs: Logs, bar: Any) -> None:
+        """Rows of steps, and after how many seconds, into history, logs and bar; none are left. Raises TrainingFailed."""
+        rows = [row for row, _ in unread]
+        rows = read_rows(rows, self.config.lr) if self._ahead_of_losses else rows
+        for row, (_, seconds) in zip(rows, unread, strict=True):
+            self.progress.history.append(row)
+            logs.add(row, seconds)
+        unread.clear()
+        shown = {k: f"{row[k]:.3f}" for k in ("loss", "miou") if k in row}
+        bar.set_postfix(shown | ({"best": f"{self.progress.best:.3f}"} if self.progress.best >= 0 else {}))
 
     def result(self) -> Head:
         """The averaged head with the best weights so far, in evaluation mode."""
@@ -232,8 +244,7 @@ class Trainer:
         self.best = state["best"]
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
-        for key, value in state["progress"].items():
-            setattr(self.progress, key, value)
+        vars(self.progress).update(state["progress"])
 
     def settings(self) -> dict[str, Any]:
         """What must be equal for a checkpoint to be continued."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy  # its parts are imported on first use
 
 from clipseg_ws.output.palette import ignored_label
 
@@ -67,7 +67,7 @@ def parts_of(mask: Mask, instances: Labels | None = None, components: bool = Fal
     if instances is not None:
         yield from (mask & (instances == number) for number in np.unique(instances[mask]))
     elif components:
-        numbers, count = ndimage.label(mask)
+        numbers, count = scipy.ndimage.label(mask)
         yield from (numbers == number for number in range(1, count + 1))
     else:
         yield mask

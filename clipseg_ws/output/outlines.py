@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+import scipy  # its parts are imported on first use
 
 _STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))  # (x, y) of the directions right, down, left, up: each turns clockwise
 
@@ -30,7 +30,7 @@ def regions(mask: np.ndarray) -> list[list[np.ndarray]]:
     """
     if mask.ndim != 2 or mask.dtype != np.bool_:
         raise ValueError(f"a mask is bool [H, W], got {mask.dtype} {list(mask.shape)}")
-    numbers, count = ndimage.label(mask)  # default structure: 4 neighbours
+    numbers, count = scipy.ndimage.label(mask)  # default structure: 4 neighbours
     found: list[list[np.ndarray]] = [[] for _ in range(count)]
     for owner, ring in _rings(mask, numbers):
         found[owner - 1].append(ring)

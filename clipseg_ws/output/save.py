@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from clipseg_ws.output.formats import find_format, picture_formats
-from clipseg_ws.pictures.sources import is_url, source_name
+from clipseg_ws.pictures.sources import Source, is_url, source_name
 from clipseg_ws.structures import Result
 from clipseg_ws.together import remove
 
@@ -20,7 +21,14 @@ def output_paths(directory: str | Path, relative: str | PurePosixPath, formats: 
     if not place.name or place.is_absolute() or ".." in place.parts:
         raise ValueError(f"a result's name must lie below the output folder, e.g. 'trip/img_1'; got {str(relative)!r}")
     folder = Path(directory, *place.parts[:-1])
-    return [folder / f"{place.name}{find_format(name)[0].about['file']}" for name in picture_formats(formats)]
+    known = formats if isinstance(formats, str) else tuple(formats)
+    return [folder / f"{place.name}{ending}" for ending in _endings(known)]
+
+
+@lru_cache(maxsize=64)
+def _endings(formats: str | tuple[str, ...]) -> tuple[str, ...]:
+    """What follows a picture's name; read once for all pictures of a run."""
+    return tuple(find_format(name)[0].about["file"] for name in picture_formats(formats))
 
 
 def is_done(directory: str | Path, relative: str | PurePosixPath, formats: str | Sequence[str]) -> bool:
@@ -29,6 +37,11 @@ def is_done(directory: str | Path, relative: str | PurePosixPath, formats: str |
     A name that the file system refuses, for its length say, is not done: writing it is that picture's failure.
     """
     return all(map(is_whole, output_paths(directory, relative, formats)))
+
+
+def done_sources(directory: str | Path, sources: Iterable[Source], formats: str | Sequence[str]) -> Iterator[Source]:
+    """Those whose results are there, see ``is_done``."""
+    return (source for source in sources if is_done(directory, source.relative, formats))
 
 
 def is_whole(path: Path) -> bool:

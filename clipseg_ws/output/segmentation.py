@@ -94,6 +94,37 @@ class Segmentation(Result):
 
         return picture_coco(self, style=style, instances=self.instances)
 
+    def to_supervision(self) -> Any:
+        """``supervision.Detections``: one a class that occurs, one a thing where there are ``instances``.
+
+        ``xyxy`` [n, 4] in pixels, ends exclusive; ``mask`` [n, H, W] bool; ``class_id`` i is ``names[i]``;
+        ``confidence`` the mean of the thing's pixels; ``data``: "class_name", and "score" of the class in the picture
+        (NaN where it has none). Back: ``clipseg_ws.adapters.supervision``. Raises ImportError without supervision.
+
+        Example:
+            >>> sv.MaskAnnotator().annotate(picture, result.to_supervision())
+        """
+        from clipseg_ws.output.exchange import supervision_of
+
+        return supervision_of(self)
+
+    def to_fiftyone(self, kind: str = "segmentation") -> Any:
+        """FiftyOne's label. Back: ``clipseg_ws.adapters.fiftyone``.
+
+        Args:
+            kind: "segmentation", a ``fo.Segmentation`` of the label map, whose ``mask_targets`` are
+                ``dict(enumerate(result.names, 1))``; "detections", a ``fo.Detections`` with a box, a mask and the mean
+                confidence of every class that occurs, of every thing where there are ``instances``.
+
+        Raises ValueError for another kind, ImportError without fiftyone.
+
+        Example:
+            >>> sample["clipseg_ws"] = result.to_fiftyone()
+        """
+        from clipseg_ws.output.exchange import fiftyone_of
+
+        return fiftyone_of(self, kind)
+
     def cutout(self, name: str, *, crop: bool = False) -> Image.Image:
         """RGBA: the pixels of one class, all others transparent; ``crop``: only the box around them.
 

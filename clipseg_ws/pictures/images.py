@@ -1,18 +1,21 @@
-"""Whatever a user holds as an RGB picture, and a picture as the pixels that a network takes."""
+"""Whatever a user holds as an RGB picture, and a picture as the pixels that a network takes. torch comes on call."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from clipseg_ws.pictures.reading import ImageError, decode_image, read_image, reason, to_rgb
 from clipseg_ws.pictures.sizes import target_size
 from clipseg_ws.pictures.sources import Source
+
+if TYPE_CHECKING:
+    import torch
 
 INTERPOLATION = {
     "nearest": Image.Resampling.NEAREST,
@@ -56,7 +59,7 @@ def to_image(obj: Any) -> Image.Image:
         return decode_image(bytes(obj), "the bytes of an image")
     if hasattr(obj, "read"):
         return _from_file(obj)
-    if isinstance(obj, torch.Tensor):
+    if "torch" in sys.modules and isinstance(obj, sys.modules["torch"].Tensor):  # without it nobody has made one
         obj = _from_tensor(obj)
     if not isinstance(obj, np.ndarray):
         raise ImageError(f"got {type(obj).__name__}; {ALLOWED}")
@@ -83,6 +86,8 @@ def _from_file(file: Any) -> Image.Image:
 
 def _from_tensor(tensor: torch.Tensor) -> np.ndarray:
     """[3, H, W] or [1, H, W] -> uint8 [H, W, 3] or [H, W] on the host."""
+    import torch
+
     shape = list(tensor.shape)
     if len(shape) == 4:
         raise ImageError(f"got a batch of tensors {shape}; hand over a list of pictures: list(batch)")
@@ -117,12 +122,19 @@ def to_pixels(
     """
     if interpolation not in INTERPOLATION:
         raise ValueError(f"interpolation {interpolation!r} is not one of {', '.join(INTERPOLATION)}, e.g. 'bicubic'")
+    import torch
+
     height, width = target_size(*image.size, patch_size, short_side, long_side, max_patches)
     resized = image.convert("RGB").resize((width, height), INTERPOLATION[interpolation])
-    pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).float() / 255  # [H',W',3] -> [3,H',W']
-    return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    pixels = np.array(resized, np.float32)  # [H',W',3]; by numpy: torch's operators are for whole batches
+    pixels /= np.float32(255)
+    pixels -= np.asarray(mean, np.float32)
+    pixels /= np.asarray(std, np.float32)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def image_bytes(image: torch.Tensor) -> torch.Tensor:
     """uint8 from uint8 (as it is) or from floating point in [0, 1] (times 255, rounded)."""
+    import torch
+
     return image if image.dtype == torch.uint8 else (image.float() * 255).round().clamp(0, 255).to(torch.uint8)

@@ -5,6 +5,8 @@ Credentials come from where the storage's own tools take them: environment, conf
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import PurePosixPath
 from typing import Any
@@ -12,6 +14,8 @@ from typing import Any
 from clipseg_ws.door.limits import limit
 from clipseg_ws.door.plain import regular
 from clipseg_ws.door.tables import read_column
+from clipseg_ws.files import TEMPORARY
+from clipseg_ws.together import owner
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 
@@ -37,6 +41,50 @@ def list_objects(uri: str) -> list[str]:
     files = [info.path for info in system.get_file_info(FileSelector(path, recursive=True)) if info.is_file]
     inside = sorted(str(PurePosixPath(file).relative_to(path)) for file in files)
     return [f"{uri.rstrip('/')}/{name}" for name in inside if not any(part[0] == "." for part in name.split("/"))]
+
+
+def walk_objects(uri: str) -> Iterator[str]:
+    """``list_objects``, one folder at a time: only the names of the folders on the way are held.
+
+    Raises as ``list_objects``.
+    """
+    from pyarrow.fs import FileSelector, FileType
+
+    system, path = _open(uri)
+    kind = system.get_file_info(path).type
+    if kind == FileType.NotFound:
+        raise FileNotFoundError(f"nothing at {uri!r}")
+    if kind == FileType.File:
+        yield uri
+        return
+    for info in sorted(system.get_file_info(FileSelector(path)), key=lambda info: str(info.base_name)):
+        if info.base_name[:1] != ".":
+            below = f"{uri.rstrip('/')}/{info.base_name}"
+            yield from (below,) if info.is_file else walk_objects(below)
+
+
+def open_object(uri: str) -> Any:
+    """The object as an open file of bytes that can be sought. Raises OSError."""
+    system, path = _open(uri)
+    return system.open_input_file(path)
+
+
+def write_object(uri: str, data: bytes) -> None:
+    """Write an object whole or not at all: under a temporary name first. Raises OSError."""
+    system, path = _open(uri)
+    folder, _, name = path.rpartition("/")
+    temporary = f"{folder}/{TEMPORARY}{owner()}-{uuid.uuid4().hex}-{name}"
+    system.create_dir(folder, recursive=True)
+    with system.open_output_stream(temporary) as stream:
+        stream.write(data)
+    system.move(temporary, path)
+
+
+def object_state(uri: str) -> tuple[int, int] | None:
+    """(bytes, time of change in nanoseconds) of an object, None where there is none."""
+    system, path = _open(uri)
+    info = system.get_file_info(path)
+    return (int(info.size), int(info.mtime_ns or 0)) if info.is_file else None
 
 
 def read_object(uri: str, max_bytes: int) -> bytes:

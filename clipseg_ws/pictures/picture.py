@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -22,7 +22,8 @@ class Picture:
         image: RGB, in the frame of the result. source: where it came from, None for arrays.
         grid: patches (h, w) for every model that sees it (words: the network size instead); pictures of one grid share
             a batch. pixels: [3, H', W'] float32, CLIP's input.
-        made_for: the settings that decide grid and pixels; a Segmenter with others makes them anew.
+        made_for: the settings that decide grid, pixels and regions; a Segmenter with others makes them anew.
+        regions: ``regions.region_set.RegionSet`` of the image, None where nothing reads them.
     """
 
     image: Image.Image
@@ -30,6 +31,7 @@ class Picture:
     grid: Grids
     pixels: torch.Tensor
     made_for: Hashable = ()
+    regions: Any = None
 
     @property
     def size(self) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -85,13 +86,18 @@ def stored_size(source: Source | str | Path) -> tuple[tuple[int, int], int] | No
     return ((width, height) if orientation > 4 else (height, width)), orientation
 
 
-def read_bytes(location: str, *, timeout: float = 30.0, max_bytes: int | None = None) -> bytes:
-    """The contents of a file, an http(s) URL or an object (``s3://...``). Raises ImageError."""
+def read_bytes(
+    location: str, *, timeout: float = 30.0, max_bytes: int | None = None, headers: Mapping[str, str] | None = None
+) -> bytes:
+    """The contents of a file, an http(s) URL or an object (``s3://...``). Raises ImageError.
+
+    ``headers``: of the request to a URL; a server to which it redirects does not get them.
+    """
     try:
         most = limit("download_bytes") if max_bytes is None else max_bytes
         if is_object_store(location):
             return read_object(location, most)
-        return _in_time(location, timeout, most) if is_url(location) else read_data(location)
+        return _in_time(location, timeout, most, headers or {}) if is_url(location) else read_data(location)
     except Exception as error:
         raise ImageError(f"cannot read {location!r}: {reason(error)}") from error
 
@@ -128,7 +134,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _in_time(url: str, timeout: float, max_bytes: int) -> bytes:
+def _in_time(url: str, timeout: float, max_bytes: int, headers: Mapping[str, str]) -> bytes:
     """``_download`` under a limit on the whole: a server that sends a byte now and then is left to itself.
 
     The library's own timeout starts again with every byte, of the headers too.
@@ -137,7 +143,7 @@ def _in_time(url: str, timeout: float, max_bytes: int) -> bytes:
 
     def work() -> None:
         try:
-            result.put(_download(url, timeout, max_bytes))
+            result.put(_download(url, timeout, max_bytes, headers))
         except Exception as error:
             result.put(error)
 
@@ -151,7 +157,7 @@ def _in_time(url: str, timeout: float, max_bytes: int) -> bytes:
     return found
 
 
-def _download(url: str, timeout: float, max_bytes: int) -> bytes:
+def _download(url: str, timeout: float, max_bytes: int, headers: Mapping[str, str]) -> bytes:
     opener = urllib.request.OpenerDirector()  # http and https only, also after a redirect: no file:, no ftp:
     for handler in (
         urllib.request.ProxyHandler, urllib.request.HTTPHandler, urllib.request.HTTPSHandler,
@@ -162,6 +168,8 @@ def _download(url: str, timeout: float, max_bytes: int) -> bytes:
     end = time.monotonic() + timeout
     address = urllib.parse.quote(check_url(url), safe="%/:=&?~#+!$,;'@()*[]")  # spaces and letters beyond ASCII
     request = urllib.request.Request(address, headers={"User-Agent": f"clipseg_ws/{__version__}"})
+    for name, value in headers.items():
+        request.add_unredirected_header(name, value)
     with opener.open(request, timeout=timeout) as answer:
         expected, data = answer.headers.get("Content-Length"), bytearray()
         while chunk := answer.read1(1 << 16):

@@ -1,11 +1,12 @@
-"""Sizes in pixels and patches: of what the network sees, and of maps that are enlarged."""
+"""Sizes in pixels and patches: of what the network sees, and of maps that are enlarged. torch is imported on call."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
+if TYPE_CHECKING:
+    import torch
 
 
 def target_size(
@@ -43,4 +44,6 @@ def resize_maps(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """[B,C,h,w] -> [B,C,H,W], bilinear with half-pixel centres, not antialiased; C may be 0."""
     if 0 in maps.shape[:2]:
         return maps.new_zeros(*maps.shape[:2], *size)
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    from torch.nn.functional import interpolate
+
+    return interpolate(maps, size=size, mode="bilinear", align_corners=False)

@@ -55,4 +55,12 @@ REFINERS: dict[str, Entry] = registry(
         paper="Achanta et al., TPAMI 2012",
         needs=("skimage", "superpixels"),
     ),
+    Entry(
+        "sam",
+        "sam:REPO, every part of a class prompts a SAM by box, peak and rough mask",
+        home="clipseg_ws.refine.sam:sam_masks",
+        parameters={"repo": "", "parts": 20, "min_area": 225, "agreement": 0.5},
+        paper="Kirillov et al., ICCV 2023, arXiv 2304.02643",
+        about={"channels": "all", "argument": "repo", "network": True},  # background first, in [0, 1]
+    ),
 )

@@ -7,8 +7,8 @@ map. Here T = diag(r) A diag(c) is never made: two scaling vectors and matrix-ve
 from __future__ import annotations
 
 import numpy as np
+import scipy  # its parts are imported on first use
 import torch
-from scipy import ndimage
 from torch import Tensor
 
 from clipseg_ws.activations.gradcam import min_max
@@ -87,8 +87,8 @@ def box_mask(maps: Tensor, threshold: float = 0.4, *, exclude_last: bool = False
     limits = (levels.amax((-2, -1), keepdim=True).float() * threshold).to(torch.uint8)
     regions = (levels > limits).flatten(0, 1).cpu().numpy()  # [B*K, h, w]
     mask = np.zeros(regions.shape, np.float32)
-    labelled, _ = ndimage.label(regions, structure=_EIGHT_NEIGHBOURS)
-    for box in ndimage.find_objects(labelled):
+    labelled, _ = scipy.ndimage.label(regions, structure=_EIGHT_NEIGHBOURS)
+    for box in scipy.ndimage.find_objects(labelled):
         index, ys, xs = box
         if exclude_last:
             ys = slice(ys.start, min(ys.stop, max(regions.shape[1] - 1, 1)))

@@ -6,14 +6,15 @@ colours). Distances are exact shortest paths (Dijkstra, scipy) on the eight neig
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import scipy  # its parts are imported on first use
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import dijkstra
-from scipy.spatial import cKDTree
 from torch import Tensor
+
+from clipseg_ws.pictures.colours import lab
 
 COLOUR_NEIGHBOURS = 5  # seed pixels of a label that a pixel's colour is compared with
 COLOUR_SAMPLES = 500  # seed pixels of a label at most
@@ -44,14 +45,14 @@ def geodesic_distances(
     small = (max(1, round(height / factor)), max(1, round(width / factor)))
     picture = image.float() / 255 if image.dtype == torch.uint8 else image.float()
     colours = F.interpolate(picture[None], size=small, mode="area")[0].cpu().numpy()  # [3, h, w]
-    graph = _graph(ndimage.gaussian_filter(colours, (0, smooth, smooth)), base)
+    graph = _graph(scipy.ndimage.gaussian_filter(colours, (0, smooth, smooth)), base)
     rows, columns = (seed >= 0).nonzero().cpu().numpy().T
     values = seed[seed >= 0].cpu().numpy()
     nodes = np.minimum(rows * small[0] // height, small[0] - 1) * small[1] + columns * small[1] // width
     found = np.full((labels, small[0] * small[1]), np.inf, np.float32)
     for label in np.unique(values):
         sources = np.unique(nodes[values == label])
-        found[label] = dijkstra(graph, directed=False, indices=sources, min_only=True)
+        found[label] = scipy.sparse.csgraph.dijkstra(graph, directed=False, indices=sources, min_only=True)
     maps = torch.from_numpy(found).view(labels, *small)
     known = torch.isfinite(maps).flatten(1).all(1)
     out = maps.new_full((labels, height, width), float("inf"))
@@ -77,7 +78,7 @@ def colour_distances(seed: Tensor, image: Tensor, labels: int, *, max_side: int 
         mine = full[values == label]
         if len(mine):
             mine = mine[:: -(-len(mine) // COLOUR_SAMPLES)]
-            near, _ = cKDTree(mine).query(asked, k=list(range(1, min(COLOUR_NEIGHBOURS, len(mine)) + 1)))
+            near, _ = scipy.spatial.cKDTree(mine).query(asked, k=list(range(1, min(COLOUR_NEIGHBOURS, len(mine)) + 1)))
             maps[label] = torch.from_numpy(near.mean(1)).view(small)
     known = torch.isfinite(maps).flatten(1).all(1)
     out = maps.new_full((labels, height, width), float("inf"))
@@ -86,17 +87,7 @@ def colour_distances(seed: Tensor, image: Tensor, labels: int, *, max_side: int 
     return out.to(image.device)
 
 
-def lab(colours: np.ndarray) -> np.ndarray:
-    """sRGB [n, 3] in [0, 1] -> CIELAB (D65) [n, 3]: L 0 to 100, a and b about -100 to 100."""
-    linear = np.where(colours > 0.04045, ((colours + 0.055) / 1.055) ** 2.4, colours / 12.92)
-    to_xyz = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
-    xyz = linear @ to_xyz.T / np.array([0.95047, 1.0, 1.08883])
-    root = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
-    x, y, z = root.T
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
-
-
-def _graph(colours: np.ndarray, base: float) -> coo_matrix:
+def _graph(colours: np.ndarray, base: float) -> Any:
     """Neighbours of a picture [3, h, w] as a sparse matrix [h*w, h*w] of step costs."""
     height, width = colours.shape[1:]
     number = np.arange(height * width).reshape(height, width)
@@ -112,4 +103,4 @@ def _graph(colours: np.ndarray, base: float) -> coo_matrix:
     mean = max(float(change.mean()) if change.size else 0.0, 1e-6)
     costs = (base * length + change / mean) / max(height, width)
     size = height * width
-    return coo_matrix((costs, (np.concatenate(starts), np.concatenate(ends))), shape=(size, size)).tocsr()
+    return scipy.sparse.coo_matrix((costs, (np.concatenate(starts), np.concatenate(ends))), shape=(size, size)).tocsr()

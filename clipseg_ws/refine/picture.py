@@ -34,7 +34,8 @@ def refine_picture(
     Args:
         refiner: a name of ``REFINERS``, parameters in brackets: "pamr", "pamr(iterations=5, dilations=[8, 16])"; or
             its ``Spec``.
-        scores: [B, C, H, W] floating point; classes, or background and classes ("crf" wants the background in).
+        scores: [B, C, H, W] floating point; classes, or background and classes ("crf" wants the background in,
+            "sam" wants it first).
         image: [B, 3, H, W] of the same size and device: uint8, or floating point RGB in [0, 1] (not CLIP-normalised).
         channels: bool [C] or [B, C], which channels to refine; None: those that are not zero everywhere. The others
             come back as they are (with "crf" they are no label the pixels could take).
@@ -54,6 +55,8 @@ def refine_picture(
     _check_range(image)
     small = working_size(scores.shape[-2:], max_side)
     whole = partial(_sized, partial(run, **parameters), small)
+    if REFINERS[spec.name].about.get("channels") == "all":
+        return whole(scores, image).to(scores.dtype)
     if REFINERS[spec.name].about.get("channels") == "together":
         return _one_by_one(whole, scores, image, _chosen_channels(scores, channels))
     if channels is None:

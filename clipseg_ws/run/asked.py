@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clipseg_ws import __version__
 from clipseg_ws.config import SETTINGS
-from clipseg_ws.segmenter import Segmenter
-from clipseg_ws.stages.question import Question
-from clipseg_ws.structures import WeakLabels
+from clipseg_ws.structures import Vocabulary, WeakLabels
+
+if TYPE_CHECKING:
+    from clipseg_ws.segmenter import Segmenter
+    from clipseg_ws.stages.question import Question
 
 SPEED = ("batch_size", "cache_mb", "compile", "keep_maps")  # settings that change no answer
 
@@ -23,37 +25,46 @@ def content_of(segmenter: Segmenter, question: Question | None, about: Mapping[s
     machines. ``question`` None: it differs from picture to picture, ``about`` says by what rule.
     """
     backbone, features, head = segmenter.backbone, segmenter.features, segmenter.head
-    content: dict[str, Any] = _settings(segmenter) | {
-        "weights": backbone.weights_sha256,
-        "features": None if features is None else features.weights_sha256,
-        "head": None if head is None else head.sha256,
-        "version": __version__,
-    }
-    if question is not None:
-        words, examples = question.vocabulary, question.examples
-        content |= {
-            "classes": words.names,
-            "synonyms": words.synonyms,
-            "background words": words.background,
-            "templates": (words.templates, words.fusion, words.prompts),
-            "names or examples": question.kind,
-            "supports": None if examples is None else examples.matcher.source.digest(),
-        }
-    return content | dict(about)
-
-
-def _settings(segmenter: Segmenter) -> dict[str, Any]:
-    """The settings that decide answers; a key's values by setting where the model recommends different ones."""
     configs: dict[str, dict[str, Any]] = {}
     for setting in SETTINGS:
         with suppress(ValueError):  # not possible with these settings
             configs[setting] = segmenter.config_of(setting).as_dict()
+    content = models_content(
+        configs, backbone.weights_sha256, None if features is None else features.weights_sha256,
+        None if head is None else head.sha256,
+    )  # fmt: skip
+    if question is not None:
+        examples = question.examples
+        supports = None if examples is None else examples.matcher.source.digest()
+        content |= words_content(question.vocabulary, question.kind, supports)
+    return content | dict(about)
+
+
+def models_content(
+    configs: Mapping[str, Mapping[str, Any]], weights: str, features: str | None, head: str | None
+) -> dict[str, Any]:
+    """The settings that decide answers and the digests of all weights.
+
+    ``configs``: setting -> its configuration; a key's values by setting where the model recommends different ones.
+    """
     found: dict[str, Any] = {}
     for key in dict.fromkeys(key for config in configs.values() for key in config if key not in SPEED):
         values = {setting: config.get(key) for setting, config in configs.items()}
         first, *others = values.values()
         found[key] = values if any(other != first for other in others) else first
-    return found
+    return found | {"weights": weights, "features": features, "head": head, "version": __version__}
+
+
+def words_content(words: Vocabulary, kind: str, supports: str | None) -> dict[str, Any]:
+    """What is looked for. ``kind``: of the question. ``supports``: digest of the examples."""
+    return {
+        "classes": words.names,
+        "synonyms": words.synonyms,
+        "background words": words.background,
+        "templates": (words.templates, words.fusion, words.prompts),
+        "names or examples": kind,
+        "supports": supports,
+    }
 
 
 def labels_digest(labels: WeakLabels | None) -> str:

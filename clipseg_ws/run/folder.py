@@ -13,14 +13,17 @@ from tqdm import tqdm
 from clipseg_ws.files import ErrorsCsv, remove_unfinished
 from clipseg_ws.output.answers import add_question
 from clipseg_ws.output.formats import picture_formats
-from clipseg_ws.output.save import is_done
+from clipseg_ws.output.save import done_sources
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.registry import find
 from clipseg_ws.run import ENGINES
 from clipseg_ws.run.asked import content_of
-from clipseg_ws.run.job import Asked, Finish, Job, OnResult, Outcome, Summary, Tags, Weak
+from clipseg_ws.run.job import Asked, Finish, Job, OnResult
 from clipseg_ws.run.kept import Kept, drop, sort_out
 from clipseg_ws.run.made_with import MadeWith
+from clipseg_ws.run.plan import Tags, Weak
+from clipseg_ws.run.plan import names_in as names_in
+from clipseg_ws.run.summary import Outcome, Summary
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.question import Question
 
@@ -77,7 +80,7 @@ def _begin(job: Job, sources: Sequence[Source], overwrite: bool, say: Callable[[
     remove_unfinished(job.directory)
     made = MadeWith(job.directory, job.segmenter.backbone)
     if not overwrite:
-        made.check(source for source in sources if is_done(job.directory, source.relative, job.formats))
+        made.check(done_sources(job.directory, sources, job.formats))
     kept = sort_out(job, sources, overwrite=overwrite)
     for line in kept.lines():
         say(line)
@@ -94,8 +97,9 @@ def make_job(
     """The job of ``run_folder``, with the digest of what is asked; nothing is written."""
     fixed = question if isinstance(question, Question) else None
     return Job(
-        segmenter, Path(directory).absolute(), picture_formats(formats), question, tags, weak, finish,
-        content_of(segmenter, fixed, about or {}), os.getcwd(), tuple(also),
+        segmenter=segmenter, directory=Path(directory).absolute(), formats=picture_formats(formats), question=question,
+        tags=tags, weak=weak, finish=finish, content=content_of(segmenter, fixed, about or {}), root=os.getcwd(),
+        also=tuple(also),
     )  # fmt: skip
 
 
@@ -132,14 +136,3 @@ def _reason(source: Source, message: str) -> str:
     """One line; the source in front where the message does not name it."""
     text = " ".join(message.split())
     return text if str(source) in text else f"{source}: {text}"
-
-
-def names_in(tags: Tags, sources: Sequence[Source]) -> list[list[str]]:
-    """The names that occur in tags, for ``Segmenter.ask(tags=...)``; what cannot be read fails in its turn."""
-    found: list[str] = []
-    for source in sources:
-        try:
-            found += tags(source)
-        except ValueError:
-            continue
-    return [found]

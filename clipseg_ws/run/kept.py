@@ -12,7 +12,7 @@ from clipseg_ws.output.answers import Answer, key_of, read_answers, same_picture
 from clipseg_ws.output.save import is_whole, output_paths
 from clipseg_ws.pictures.sources import Source, is_url
 from clipseg_ws.pictures.written import is_output, was_written
-from clipseg_ws.run.job import Job
+from clipseg_ws.run.plan import Plan
 from clipseg_ws.together import remove
 
 
@@ -33,7 +33,7 @@ class Kept:
             yield f"{count} done again: {reason}"
 
 
-def sort_out(job: Job, sources: Sequence[Source], *, overwrite: bool = False) -> Kept:
+def sort_out(job: Plan, sources: Sequence[Source], *, overwrite: bool = False) -> Kept:
     """Which pictures must be done: those without files, and those whose files answer another question.
 
     A file counts where its folder's table (``output.answers``) says that it answers this question about this picture
@@ -60,19 +60,19 @@ def sort_out(job: Job, sources: Sequence[Source], *, overwrite: bool = False) ->
     return kept
 
 
-def kept_sources(job: Job, sources: Sequence[Source]) -> set[str]:
+def kept_sources(job: Plan, sources: Sequence[Source]) -> set[str]:
     """Locations of the pictures whose results stay as they are."""
     todo = set(sort_out(job, sources).todo)
     return {str(source) for source in sources if source not in todo}
 
 
-def drop(job: Job, source: Source) -> None:
+def drop(job: Plan, source: Source) -> None:
     """Remove the files of a picture: they answer another question, and none could be made for this one."""
     for path in output_paths(job.directory, source.relative, job.formats):
         remove(path)
 
 
-def _reason(job: Job, source: Source, answer: Answer | None, changes: dict[str, str]) -> str:
+def _reason(job: Plan, source: Source, answer: Answer | None, changes: dict[str, str]) -> str:
     """Why files that are there are no answer; "" where they are. ``changes``: by question, for all pictures."""
     if answer is None:
         return "not known what they answer"
@@ -95,7 +95,7 @@ def _reason(job: Job, source: Source, answer: Answer | None, changes: dict[str, 
 class _Places:
     """Where results go; checked against one another and against the pictures of the run."""
 
-    def __init__(self, job: Job, sources: Sequence[Source]) -> None:
+    def __init__(self, job: Plan, sources: Sequence[Source]) -> None:
         self.job, self.root = job, Path(os.path.realpath(job.directory))
         self.marked = is_output(self.root) or is_output(self.root.parent)
         pictures, owner = _pictures(job, sources), dict[str, Source]()
@@ -119,7 +119,7 @@ class _Places:
         return output_paths(self.root, source.relative, self.job.formats)
 
 
-def _pictures(job: Job, sources: Iterable[Source]) -> dict[str, str]:
+def _pictures(job: Plan, sources: Iterable[Source]) -> dict[str, str]:
     """Real path -> location, of the pictures that are files and of the folders that they lie in."""
     folders: dict[str, str] = {}
     found: dict[str, str] = {}

@@ -10,7 +10,8 @@ from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.loading import batches_of_a_kind, load_ahead
 from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.pictures.sources import Source
-from clipseg_ws.run.job import Job, OnResult, Outcome
+from clipseg_ws.run.job import Job, OnResult
+from clipseg_ws.run.summary import Outcome
 
 Fail = Callable[[Source, Exception], None]
 Load = Callable[[Source], Picture]

@@ -9,13 +9,22 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
-from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.files import append_csv
 from clipseg_ws.output.answers import key_of
 from clipseg_ws.pictures.sources import Source
 
 FILE = ".made_with.csv"
+
+
+class Answering(Protocol):
+    """As much of a backbone as a record needs."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def weights_sha256(self) -> str: ...
 
 
 class MadeWith:
@@ -25,7 +34,7 @@ class MadeWith:
         directory: of the results. backbone: who answers in this run.
     """
 
-    def __init__(self, directory: str | Path, backbone: Backbone) -> None:
+    def __init__(self, directory: str | Path, backbone: Answering) -> None:
         self.file = Path(directory) / FILE
         self.name, self.weights = backbone.name, backbone.weights_sha256
 

@@ -29,8 +29,9 @@ from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.sources import Source
 from clipseg_ws.run.asked import SPEED
 from clipseg_ws.run.folder import run_folder
-from clipseg_ws.run.job import Summary, Weak
+from clipseg_ws.run.plan import Weak
 from clipseg_ws.run.shards import WHOLE, shard_of
+from clipseg_ws.run.summary import Summary
 from clipseg_ws.segmenter import Segmenter
 from clipseg_ws.stages.question import Question
 from clipseg_ws.stages.results import setting_of
@@ -171,9 +172,12 @@ def mask_formats(formats: Sequence[str]) -> tuple[str, ...]:
 
 def _settings(segmenter: Segmenter, question: Question, confidence: float) -> dict[str, Any]:
     """What decides the masks."""
-    backbone, examples = segmenter.backbone, question.examples
+    backbone, examples, words = segmenter.backbone, question.examples, question.vocabulary
     made: dict[str, Any] = {"model": backbone.name, "weights_sha256": backbone.weights_sha256}
-    made |= {"min_confidence": confidence, "background_words": list(question.vocabulary.background or ())}
+    made |= {"min_confidence": confidence, "background_words": list(words.background or ())}
+    made |= {key: getattr(words, key) for key in ("synonyms", "templates", "fusion", "prompts")}
+    if segmenter.head is not None:
+        made["head_sha256"] = segmenter.head.sha256
     if examples is not None:
         made["supports"] = examples.matcher.source.shots()
     config = segmenter.config_of(setting_of(question, True, segmenter.head is not None))

@@ -16,9 +16,10 @@ from functools import partial
 from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.pictures.reading import ImageError, decode_image, read_bytes
 from clipseg_ws.pictures.sources import Source, is_url
-from clipseg_ws.run.job import Job, OnResult, Outcome
+from clipseg_ws.run.job import Job, OnResult
 from clipseg_ws.run.local import run_local
 from clipseg_ws.run.ray_pool import stream
+from clipseg_ws.run.summary import Outcome
 
 PAUSES = (1.0, 4.0)  # seconds before a download or an object is tried again
 

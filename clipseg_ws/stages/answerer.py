@@ -12,7 +12,7 @@ from clipseg_ws.stages.question import Known, Question
 
 # read by every answerer: sizes of pictures, the picture refiner, what the result holds, how the work is cut
 COMMON = frozenset(
-    {"short_side", "long_side", "max_patches", "position_interpolation", "refine"}
+    {"short_side", "long_side", "max_patches", "position_interpolation", "refine", "regions"}
     | {"instances", "keep_maps", "batch_size", "compile"}
 )
 NAMES = frozenset(["templates", "background", "fusion", "logit_scale"])

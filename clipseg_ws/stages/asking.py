@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,11 +11,10 @@ from clipseg_ws.config import Config
 from clipseg_ws.fewshot.bank import SupportBank
 from clipseg_ws.stages.banks import Matchers
 from clipseg_ws.stages.by_head import TrainedHead
-from clipseg_ws.stages.names import resolve_names
+from clipseg_ws.stages.names import resolve_names, warn_unknown
 from clipseg_ws.stages.question import Question
 from clipseg_ws.stages.texts import Texts
 from clipseg_ws.structures import Vocabulary
-from clipseg_ws.text.known_names import UnknownNameWarning, describe_unknown, unknown_names
 
 Names = Iterable[Sequence[str]] | None
 
@@ -42,13 +40,10 @@ class Asking:
     def question(self, classes: Any, background: Any, tags: Names, bank: SupportBank | None) -> Question:
         """See ``Segmenter.ask``. Warns of classes that the model does not know, where their names count."""
         question = self._question(classes, background, tags, bank)
-        card = self.backbone.card
-        unknown = {} if question.text is None else unknown_names(question.vocabulary, card.known_words)
-        if not unknown:
+        if question.text is None:
             return question
-        text = describe_unknown(unknown, self.backbone.name, len(card.known_classes))
-        warnings.warn(text, UnknownNameWarning, stacklevel=4)
-        return replace(question, unknown=unknown)
+        unknown = warn_unknown(question.vocabulary, self.backbone.card, self.backbone.name, stacklevel=5)
+        return replace(question, unknown=unknown) if unknown else question
 
     def _question(self, classes: Any, background: Any, tags: Names, bank: SupportBank | None) -> Question:
         if self.head is not None and bank is not None:

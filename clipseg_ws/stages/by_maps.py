@@ -14,9 +14,11 @@ from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.stages.answerer import COMMON, NAMES, step_keys
 from clipseg_ws.stages.classmaps import ClassMaps
 from clipseg_ws.stages.decide import Decision, decide_maps
+from clipseg_ws.stages.dense import Beside
 from clipseg_ws.stages.encoder import Encoder
 from clipseg_ws.stages.examples import Query, example_maps
 from clipseg_ws.stages.grid_marks import GridMarks, grid_marks
+from clipseg_ws.stages.labelled import ask_labeller, with_found
 from clipseg_ws.stages.looks import Look, all_looks, mirrored_marks
 from clipseg_ws.stages.maps import class_maps, needs_dense
 from clipseg_ws.stages.question import Known, Question
@@ -47,7 +49,10 @@ class ByMaps:
     def decide(self, pictures: Sequence[Picture], question: Question, known: Known) -> list[Decision]:
         """See ``Answerer``."""
         maps = self.maps(pictures, question, known)
-        return decide_maps(pictures, maps, self.config, known.marks)
+        labelled = ask_labeller(self.encoder.labeller, pictures, question.vocabulary)
+        if labelled is not None:
+            maps = with_found(maps, labelled, known.present is None)
+        return decide_maps(pictures, maps, self.config, known.marks, labelled)
 
     def maps(self, pictures: Sequence[Picture], question: Question, known: Known) -> ClassMaps:
         """Class maps of pictures that share their grids, from as many looks as the configuration asks for."""
@@ -68,8 +73,9 @@ class ByMaps:
             return example_maps(query, question.examples, self.config, present, marking)
         assert question.text is not None
         pixels = encoder.pixels(pictures, how)
+        beside = encoder.beside(pixels, encoder.regions(pictures, how))
         return class_maps(
-            encoder.backbone, encoder.clip(pixels), question.text, self.config, present, marking, encoder.proxy(pixels)
+            encoder.backbone, encoder.clip(pixels), question.text, self.config, present, marking, beside
         )
 
     def _query(self, pictures: Sequence[Picture], question: Question, how: Look) -> Query:
@@ -77,16 +83,17 @@ class ByMaps:
         encoder, examples = self.encoder, question.examples
         assert examples is not None
         worded = examples.text is not None or examples.known is not None
+        regions = encoder.regions(pictures, how)
         if encoder.features is None:
             pixels = encoder.pixels(pictures, how)
             tokens = encoder.clip(pixels)
-            proxy = encoder.proxy(pixels) if examples.text is not None else None
-            return Query(encoder.backbone, tokens, encoder.backbone, tokens, proxy)
-        clip = proxy = None
+            beside = encoder.beside(pixels, regions) if examples.text is not None else Beside(None, regions)
+            return Query(encoder.backbone, tokens, encoder.backbone, tokens, beside)
+        clip, beside = None, Beside(None, regions)
         if worded:
             pixels = encoder.pixels(pictures, how)
-            clip, proxy = encoder.clip(pixels), encoder.proxy(pixels)
-        return Query(encoder.backbone, clip, encoder.features, encoder.second(pictures, how), proxy)
+            clip, beside = encoder.clip(pixels), encoder.beside(pixels, regions)
+        return Query(encoder.backbone, clip, encoder.features, encoder.second(pictures, how), beside)
 
 
 def _marking(marks: Any, classes: Tensor, grid: tuple[int, int]) -> GridMarks | None:
@@ -99,7 +106,7 @@ def maps_reads(config: Config) -> frozenset[str]:
     reads |= {"presence", "presence_threshold", "activation", "pool", "background_rule", "min_area", "cache_mb"}
     reads |= {"max_pixels"}
     reads |= {"attention_blocks"} if config.presence else set()  # presence is smoothed along the attention
-    reads |= {"decision"}
+    reads |= {"decision", "labeller"}
     reads |= {"alpha"} if config.background_rule == "power" else set()
     reads |= {"background_threshold"} if config.background_rule == "constant" else set()
     if needs_dense(config):

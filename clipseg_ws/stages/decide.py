@@ -19,9 +19,12 @@ from clipseg_ws.pictures.sizes import resize_maps
 from clipseg_ws.refine.picture import refine_picture
 from clipseg_ws.stages.classmaps import ClassMaps
 from clipseg_ws.stages.constrain import apply_constraints, box_maps, constrained_label, spread_seeds
+from clipseg_ws.stages.in_regions import crisp_regions, named_regions
 from clipseg_ws.stages.instances import instances
+from clipseg_ws.stages.labelled import Labelled
 from clipseg_ws.stages.labels import drop_small, label, spread_labels, with_background
 from clipseg_ws.stages.large import enlarged_labels, fewer_pixels
+from clipseg_ws.stages.transfer import on_host
 from clipseg_ws.weak.constraints import Constraints
 
 CELLS = 2**26  # channels times pixels that are decided together: 256 MiB in float32
@@ -67,7 +70,8 @@ class Decision:
 
 
 def decide_maps(
-    pictures: Sequence[Picture], maps: ClassMaps, config: Config, marks: Sequence[Constraints] | None = None
+    pictures: Sequence[Picture], maps: ClassMaps, config: Config, marks: Sequence[Constraints] | None = None,
+    labelled: Labelled | None = None,
 ) -> list[Decision]:
     """Maps of B pictures: enlarged, background put in front, refined, arg-max that respects the marks.
 
@@ -84,7 +88,8 @@ def decide_maps(
         for start in range(0, len(size_group), most):
             rows = size_group[start : start + most]
             mark = None if marks is None else marks[rows[0]]
-            made = _decide_size([pictures[i] for i in rows], _rows(maps, rows), config, mark)
+            said = None if labelled is None else labelled.rows(rows)
+            made = _decide_size([pictures[i] for i in rows], _rows(maps, rows), config, mark, said)
             answers.update(zip(rows, made, strict=True))
     return [answers[i] for i in range(len(pictures))]
 
@@ -100,7 +105,8 @@ def _rows(maps: ClassMaps, rows: Sequence[int]) -> ClassMaps:
 
 
 def _decide_size(
-    pictures: Sequence[Picture], maps: ClassMaps, config: Config, marks: Constraints | None
+    pictures: Sequence[Picture], maps: ClassMaps, config: Config, marks: Constraints | None,
+    labelled: Labelled | None = None,
 ) -> list[Decision]:
     """Pictures of one size; with ``marks`` there is one of them."""
     whole = pictures[0].size
@@ -121,8 +127,12 @@ def _decide_size(
         seen = image_batch(pictures, scores)[0]
         scores = apply_constraints(spread_seeds(scores[0], seen, marks)[None], marks)
     scores = refined(scores, pictures, config)
+    scores = scores if labelled is None else labelled.joined(scores, maps.classes)
+    scores = named_regions(scores, pictures, config)
     if size != whole:
-        labels, confidence = enlarged_labels(drop_small(scores, config.min_area), whole, maps.classes)
+        scores = drop_small(scores, config.min_area)
+        labels, confidence = enlarged_labels(scores, whole, maps.classes)
+        labels, confidence = crisp_regions(labels, confidence, scores, maps.classes, pictures, config)
     else:
         labels, confidence = _labelled(scores, marks, config.min_area)
         labels = spread_labels(labels, maps.classes)
@@ -134,25 +144,28 @@ def _on_host(
 ) -> list[Decision]:
     """Tensors of b pictures of one size -> their decisions; one transfer each."""
     wide = config.keep_maps or config.instances
-    kept = scores[:, 1:].float().cpu().numpy() if wide else None
-    everywhere = narrow(labels, maps.scores.shape[1])
-    confident, image_scores = confidence.float().cpu().numpy(), maps.scores.cpu().numpy()
-    iou = None if maps.support_iou is None else maps.support_iou.cpu().numpy()
+    host = on_host(
+        labels=narrow(labels, maps.scores.shape[1]), sure=confidence.float(), scores=maps.scores, classes=maps.classes,
+        kept=scores[:, 1:].float() if wide else None, iou=maps.support_iou,
+    )  # fmt: skip
+    everywhere, sure, image_scores, classes = (host[name] for name in ("labels", "sure", "scores", "classes"))
+    assert everywhere is not None and sure is not None and image_scores is not None and classes is not None
+    kept, iou = host["kept"], host["iou"]
     decisions = []
-    for row, padded in enumerate(maps.classes.tolist()):
+    for row, padded in enumerate(classes.tolist()):
         mine = [c for c in padded if c >= 0]
         own = None if kept is None else kept[row, : len(mine)]
         things = instances(everywhere[row], own, mine, marks) if config.instances and own is not None else None
         decisions.append(
-            Decision(everywhere[row], confident[row], image_scores[row], mine, own, None if iou is None else iou[row],
+            Decision(everywhere[row], sure[row], image_scores[row], mine, own, None if iou is None else iou[row],
                      things)
         )  # fmt: skip
     return decisions
 
 
-def narrow(labels: Tensor, classes: int) -> NDArray[Any]:
-    """Labels on the host in their own dtype: uint8, from 255 classes on int32."""
-    return labels.to(torch.uint8 if classes < 255 else torch.int32).cpu().numpy()
+def narrow(labels: Tensor, classes: int) -> Tensor:
+    """Labels in the dtype of results: uint8, from 255 classes on int32."""
+    return labels.to(torch.uint8 if classes < 255 else torch.int32)
 
 
 def refined(scores: Tensor, pictures: Sequence[Picture], config: Config, channels: Tensor | None = None) -> Tensor:
@@ -169,7 +182,7 @@ def image_batch(pictures: Sequence[Picture], like: Tensor) -> Tensor:
     """uint8 [B, 3, H, W] of pictures of one size, as large and on the device of ``like`` [B, C, H, W]."""
     size = (like.shape[-1], like.shape[-2])
     images = [p.image if p.image.size == size else p.image.resize(size, Image.Resampling.BOX) for p in pictures]
-    return torch.stack([torch.from_numpy(np.array(i)).permute(2, 0, 1) for i in images]).to(like.device)
+    return torch.from_numpy(np.stack([np.asarray(i) for i in images])).to(like.device).permute(0, 3, 1, 2).contiguous()
 
 
 def _labelled(scores: Tensor, marks: Constraints | None, min_area: float) -> tuple[Tensor, Tensor]:

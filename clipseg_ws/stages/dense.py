@@ -6,19 +6,39 @@ The steps ``outliers`` (tokens), ``correlation`` and ``layer_fusion`` (dense) of
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from clipseg_ws.activations import DENSE_MODES
 from clipseg_ws.activations.correlated import cross_correlation, intra_correlation, last_blocks, middle_blocks
 from clipseg_ws.activations.correlated import needed_layers as layers_into
 from clipseg_ws.activations.dense import dense_embeddings
 from clipseg_ws.activations.fusion import early_fusion_embeddings, two_pass_embeddings
 from clipseg_ws.activations.proxy import patch_features, proxy_embeddings
 from clipseg_ws.config import STEPS, Config
+from clipseg_ws.regions.attention import corrclip_embeddings, textregion_embeddings
+from clipseg_ws.regions.region_set import RegionSet
 from clipseg_ws.structures import Tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """What dense maps may follow beside CLIP's own tokens.
+
+    Attributes:
+        features: [B, C, h', w'] of the second vision model, None where they are not read.
+        regions: of each of the B pictures (or of its window), None where there are none.
+    """
+
+    features: Tensor | None = None
+    regions: Sequence[RegionSet] | None = None
+
+
+NOTHING = Beside()
 
 
 def needed_layers(config: Config, depth: int) -> tuple[int, ...]:
@@ -27,6 +47,8 @@ def needed_layers(config: Config, depth: int) -> tuple[int, ...]:
     if mixed := config.step("correlation"):
         blocks = middle_blocks(depth) if mixed["kind"] == "cross" else last_blocks(depth)
         layers |= set(layers_into(blocks, depth))
+    if config.dense_mode == "corrclip":
+        layers |= set(range(depth - 1))
     if fused := config.step("layer_fusion"):
         layers |= set(fused_layers(fused["kind"], depth))
     return tuple(sorted(layers))
@@ -52,8 +74,13 @@ def check_second_model(config: Config, features: Any, head: Any = None) -> None:
     Called before anything is loaded. ``head``: a trained head makes no dense maps.
     """
     dense = config.decision == "words" or config.activation != "gradcam"
-    if config.dense_mode == "proxy" and features is None and head is None and dense:
+    if reads_second(config) and features is None and head is None and dense:
         raise _no_second_model(config)
+
+
+def reads_second(config: Config) -> bool:
+    """Whether the dense maps follow a second vision model."""
+    return bool(DENSE_MODES[config.dense_mode].about.get("second_model"))
 
 
 def _no_second_model(config: Config) -> ValueError:
@@ -69,23 +96,30 @@ def proxy_features(backbone: Any, features: Any, pixels: Tensor, config: Config)
     Raises:
         ValueError: they are needed and there is no second model.
     """
-    if config.dense_mode != "proxy":
+    if not reads_second(config):
         return None
     if features is None:
         raise _no_second_model(config)
     return patch_features(features, pixels, pixel_mean=backbone.mean, pixel_std=backbone.std)
 
 
-def patch_embeddings(backbone: Any, tokens: Tokens, config: Config, proxy: Tensor | None = None) -> Tensor:
-    """Unit patch embeddings [B, h, w, E] as configured ([B, h', w', E] on the second model's grid with "proxy").
+def patch_embeddings(backbone: Any, tokens: Tokens, config: Config, beside: Beside = NOTHING) -> Tensor:
+    """Unit patch embeddings [B, h, w, E] as configured ([B, h', w', E] on the second model's grid where it is read).
 
     Args:
         tokens: of ``encode(..., keep_layers=needed_layers(config, depth))``, already ``repaired``.
-        proxy: of ``proxy_features``.
+        beside: the second model's features and the regions, where they are read.
     """
     if config.dense_mode == "proxy":
-        assert proxy is not None
-        return proxy_embeddings(backbone, tokens, proxy)
+        assert beside.features is not None
+        return proxy_embeddings(backbone, tokens, beside.features)
+    if config.dense_mode == "corrclip":
+        assert beside.features is not None and beside.regions is not None
+        earlier = replace(tokens, layers={i: tokens.layers[i] for i in range(backbone.depth - 1)})
+        return corrclip_embeddings(backbone, earlier, beside.features, beside.regions)
+    if config.dense_mode == "textregion":
+        assert beside.regions is not None
+        return textregion_embeddings(backbone, tokens, beside.regions)
     fused, mixed = config.step("layer_fusion"), config.step("correlation")
     if fused and fused["kind"] == "early":
         mine = {i: tokens.layers[i] for i in fused_layers("early", backbone.depth)}

@@ -22,9 +22,11 @@ def image_embeddings(encoder: Encoder, pictures: Sequence[Any]) -> Tensor:
 
 def picture_patches(encoder: Encoder, pictures: Sequence[Any]) -> Tensor:
     """Unit patch embeddings [B, h, w, E] float32 in the space of the names, as the dense maps have them."""
-    pixels = _pixels(encoder, pictures)
+    ready = [encoder.picture(picture) for picture in pictures]
+    pixels = encoder.pixels(ready)
     tokens = repaired(encoder.clip(pixels), encoder.config)
-    return patch_embeddings(encoder.backbone, tokens, encoder.config, encoder.proxy(pixels)).float()
+    beside = encoder.beside(pixels, encoder.regions(ready))
+    return patch_embeddings(encoder.backbone, tokens, encoder.config, beside).float()
 
 
 def support_tokens(encoder: Encoder, pictures: Sequence[Any]) -> Tokens:

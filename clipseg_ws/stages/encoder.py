@@ -15,8 +15,11 @@ from clipseg_ws.config import Config
 from clipseg_ws.pictures.images import to_image, to_pixels
 from clipseg_ws.pictures.picture import Grids, Picture
 from clipseg_ws.pictures.sizes import target_size
+from clipseg_ws.regions.cut import Cutter
+from clipseg_ws.regions.region_set import RegionSet
+from clipseg_ws.regions.sam_words import Labeller
 from clipseg_ws.stages.cache import TokenCache, digest
-from clipseg_ws.stages.dense import needed_layers, proxy_features
+from clipseg_ws.stages.dense import Beside, needed_layers, proxy_features
 from clipseg_ws.stages.looks import Look, scaled
 from clipseg_ws.stages.map_steps import structure_layers
 from clipseg_ws.structures import Tokens
@@ -28,14 +31,16 @@ class Encoder:
     Args:
         cache: shared by all encoders of one Segmenter and its variants; used where ``config.cache_mb`` is not 0.
         whole: pictures become whole patches; False leaves that to sliding windows.
+        cutter: makes the regions of ``config.regions``; None where there are none.
+        labeller: of ``config.labeller``, None without.
     """
 
     def __init__(
         self, backbone: Backbone, features: PictureModel | None, config: Config, cache: TokenCache, *,
-        whole: bool = True,
+        whole: bool = True, cutter: Cutter | None = None, labeller: Labeller | None = None,
     ) -> None:  # fmt: skip
         self.backbone, self.features, self.config, self._cache = backbone, features, config, cache
-        self._whole = whole
+        self._whole, self._cutter, self.labeller = whole, cutter, labeller
 
     # ---- pictures ----------------------------------------------------------------------------------------------------
 
@@ -48,7 +53,14 @@ class Encoder:
             image, source = image.image, image.source
         rgb = to_image(image)
         pixels = to_pixels(rgb, **self._sizes(self.backbone))
-        return Picture(rgb, source, self.grids(rgb.size), pixels, made_for)
+        regions = None if self._cutter is None else self._cutter(rgb, source)
+        return Picture(rgb, source, self.grids(rgb.size), pixels, made_for, regions)
+
+    def regions(self, pictures: Sequence[Picture], look: Look = (1.0, False)) -> list[RegionSet] | None:
+        """The regions of pictures as a look sees them; None where nothing reads any."""
+        if self._cutter is None:
+            return None
+        return [picture.regions.mirrored() if look[1] else picture.regions for picture in pictures]
 
     def grid(self, size: tuple[int, int], model: PictureModel | None = None) -> tuple[int, int]:
         """Patch grid (h, w) that a picture of ``size`` (width, height) gets, by default CLIP's."""
@@ -93,9 +105,9 @@ class Encoder:
         pixels = self._resized(pictures, self.features, look)
         return self.features.encode(pixels, attention_blocks=blocks, keep_layers=layers)
 
-    def proxy(self, pixels: Tensor) -> Tensor | None:
-        """Patch features of the second vision model, where the configuration reads them for dense maps."""
-        return proxy_features(self.backbone, self.features, pixels, self.config)
+    def beside(self, pixels: Tensor, regions: Sequence[RegionSet] | None) -> Beside:
+        """The second model's features of [B, 3, H, W], where dense maps read them, and the regions of the pictures."""
+        return Beside(proxy_features(self.backbone, self.features, pixels, self.config), regions)
 
     # ---- inside ------------------------------------------------------------------------------------------------------
 
@@ -144,4 +156,5 @@ class Encoder:
 
     def _made_for(self) -> tuple[Any, ...]:
         models = [model for model in (self.backbone, self.features) if model is not None]
-        return tuple(tuple(sorted((k, str(v)) for k, v in self._sizes(model).items())) for model in models)
+        sizes = tuple(tuple(sorted((k, str(v)) for k, v in self._sizes(model).items())) for model in models)
+        return *sizes, self.config.regions

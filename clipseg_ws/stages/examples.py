@@ -16,8 +16,10 @@ from clipseg_ws.fewshot.labels import VALUES, rivals
 from clipseg_ws.fewshot.matcher import FewShotMaps
 from clipseg_ws.pictures.sizes import resize_maps
 from clipseg_ws.stages.classmaps import ClassMaps, members
+from clipseg_ws.stages.dense import NOTHING, Beside
 from clipseg_ws.stages.maps import Marking, class_maps, find_present, no_marks, spread_maps
 from clipseg_ws.stages.question import Examples
+from clipseg_ws.stages.region_match import matched_regions
 from clipseg_ws.structures import Seen, Tokens
 
 
@@ -30,7 +32,7 @@ class Query:
     tokens: Tokens | None
     matched_by: PictureModel
     matched: Tokens
-    proxy: Tensor | None = None  # ``class_maps``'s, for the names
+    beside: Beside = NOTHING  # ``class_maps``'s, for the names
 
 
 def example_maps(
@@ -46,15 +48,18 @@ def example_maps(
         marking: what boxes, points and scribbles say of the maps.
     """
     few = match_examples(query, examples, config)
+    if (settings := config.step("region_match")) and query.beside.regions is not None:
+        features = feature_maps(query.matched_by, query.matched, examples.matcher.config.kinds)
+        few = matched_regions(few, examples.matcher, features, query.beside.regions, settings)
     scores, found = _presence(query, examples, config, few)
     present = found if present is None else present
     classes = members(present, scores.device)
     grid = query.matched.grid
     maps, knows = _gather(few.probabilities, examples.own, classes)
-    maps = spread_maps(maps, Seen(query.matched, classes), config, marking(classes, grid))
+    maps = spread_maps(maps, Seen(query.matched, classes, regions=query.beside.regions), config, marking(classes, grid))
     background = few.probabilities[:, 0] if config.background_rule == "prompts" else None
     if examples.text is not None and query.tokens is not None and maps.shape[1]:
-        named = class_maps(query.backbone, query.tokens, examples.text, config, present, marking, query.proxy)
+        named = class_maps(query.backbone, query.tokens, examples.text, config, present, marking, query.beside)
         theirs, weight = resize_maps(named.maps.float(), grid), _weights(examples, classes, config)
         maps = combine(maps, theirs, knows, classes >= 0, weight=weight)
         if background is not None and named.background is not None:

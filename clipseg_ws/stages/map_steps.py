@@ -19,6 +19,7 @@ from clipseg_ws.refine.boundary import boundary_map, spread_to_boundaries, sure_
 from clipseg_ws.refine.expand_shrink import expand_shrink
 from clipseg_ws.refine.saliency import apply_saliency, attention_saliency
 from clipseg_ws.refine.structure import block_structure
+from clipseg_ws.regions.affinity import region_affinity
 from clipseg_ws.structures import Seen
 
 
@@ -116,6 +117,13 @@ def bounded(maps: Tensor, seen: Seen, *, sure: float, unsure: float, radius: int
     features = torch.unflatten(seen.tokens.last_input[:, 1:].float().transpose(1, 2), 2, seen.tokens.grid)
     found = boundary_map(features, sure_labels(maps, sure, unsure), radius=radius)
     return spread_to_boundaries(maps, found, radius=radius, rounds=rounds)
+
+
+def between_regions(maps: Tensor, seen: Seen, *, weight: float, sharpness: float) -> Tensor:
+    """See ``regions.affinity``."""
+    assert seen.regions is not None
+    patches = seen.tokens.last_input[:, 1:]
+    return region_affinity(maps, patches, seen.regions, weight=weight, sharpness=sharpness)
 
 
 def competition(maps: Tensor, seen: Seen, *, weight: float) -> Tensor:

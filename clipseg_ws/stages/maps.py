@@ -10,10 +10,11 @@ from torch import Tensor
 from clipseg_ws.activations.gradcam import gradcam_and_probabilities, min_max
 from clipseg_ws.activations.last_block import LastBlock, forward_last_block, normalize, pool_embedding
 from clipseg_ws.activations.presence import presence
+from clipseg_ws.activations.textscores import words_of
 from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.config import Config
 from clipseg_ws.stages.classmaps import ClassMaps, members
-from clipseg_ws.stages.dense import on_grid, patch_embeddings, plain_dense, repaired
+from clipseg_ws.stages.dense import NOTHING, Beside, on_grid, patch_embeddings, plain_dense, repaired
 from clipseg_ws.stages.grid_marks import GridMarks
 from clipseg_ws.stages.map_steps import run_map_steps
 from clipseg_ws.structures import Seen, TextEmbeddings, Tokens
@@ -34,7 +35,7 @@ def class_maps(
     config: Config,
     present: Tensor | None,
     marking: Marking = no_marks,
-    proxy: Tensor | None = None,
+    beside: Beside = NOTHING,
 ) -> ClassMaps:
     """Run the stages that ``config`` asks for.
 
@@ -42,11 +43,11 @@ def class_maps(
         tokens: of B images. text: the embedded vocabulary on the same device.
         present: [B, C] bool, the known classes (weak setting); None: decide by presence, or take all names.
         marking: what boxes, points and scribbles say of the maps.
-        proxy: [B, C', h', w'] patch features of a second vision model, where the dense maps follow them.
+        beside: features of a second vision model and regions, where they are read.
     """
     tokens = repaired(tokens, config)
     block = forward_last_block(backbone, tokens.last_input, tokens.last, tokens.grid)
-    patches = patch_embeddings(backbone, tokens, config, proxy).float() if needs_dense(config) else None
+    patches = patch_embeddings(backbone, tokens, config, beside).float() if needs_dense(config) else None
     scores = None
     if present is None:
         same = patches if plain_dense(config, PRESENCE_MODE) else None
@@ -62,10 +63,10 @@ def class_maps(
         scores = tag_scores(probs, targets, classes, len(text.vocabulary.names))
     marks = marking(classes, tokens.grid)
     own = own_maps(dense, targets) if dense is not None else None
-    maps = spread_maps(maps, Seen(tokens, classes, backbone.depth, dense=own), config, marks)
+    maps = spread_maps(maps, Seen(tokens, classes, backbone.depth, dense=own, regions=beside.regions), config, marks)
     background = None
     if dense is not None and config.background_rule == "prompts":
-        background = dense[:, text.owner < 0].sum(1)
+        background = dense.index_select(1, words_of(text.owner).background).sum(1)
     return ClassMaps(classes, maps, scores, background)
 
 

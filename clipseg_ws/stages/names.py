@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from clipseg_ws.backbones.card import ModelCard
 from clipseg_ws.backbones.protocol import Backbone
 from clipseg_ws.config import Config
 from clipseg_ws.structures import Vocabulary, word_key
 from clipseg_ws.text.background import choose_background
+from clipseg_ws.text.known_names import UnknownNameWarning, describe_unknown, unknown_names
 from clipseg_ws.text.lists import load_background
 from clipseg_ws.text.matching import label_words, same_classes
 from clipseg_ws.text.vocabulary import parse_classes
@@ -65,3 +68,16 @@ def _default_classes(backbone: Backbone, tags: Iterable[Sequence[str]] | None) -
             "pictures whose classes are known"
         )
     return named
+
+
+def warn_unknown(vocabulary: Vocabulary, card: ModelCard, model: str, *, stacklevel: int) -> dict[str, str | None]:
+    """Classes that a model does not know -> the nearest word that it knows, or None; warns where there are any.
+
+    Args:
+        model: its name, for the text. stacklevel: as for ``warnings.warn``.
+    """
+    unknown = unknown_names(vocabulary, card.known_words)
+    if unknown:
+        text = describe_unknown(unknown, model, len(card.known_classes))
+        warnings.warn(text, UnknownNameWarning, stacklevel=stacklevel)
+    return unknown

@@ -9,6 +9,7 @@ from clipseg_ws import __version__
 from clipseg_ws.config import Config
 from clipseg_ws.output.segmentation import Segmentation
 from clipseg_ws.pictures.picture import Picture
+from clipseg_ws.regions.votes import answers_of
 from clipseg_ws.stages.by_head import TrainedHead
 from clipseg_ws.stages.decide import Decision
 from clipseg_ws.stages.question import Examples, Question
@@ -30,7 +31,7 @@ def make_result(
         config=record,
         source=picture.source,
         image=picture.image,
-        extras=_extras(answer, config, question.examples),
+        extras=_extras(answer, config, question.examples, picture),
         present=tuple(names[i] for i in answer.classes) if decides else None,
         name=name,
     )
@@ -68,11 +69,13 @@ def resolved_record(
     }
 
 
-def _extras(answer: Decision, config: Config, examples: Examples | None) -> dict[str, Any]:
-    """Maps, instances and the alignment of the supports, where they were asked for."""
+def _extras(answer: Decision, config: Config, examples: Examples | None, picture: Picture) -> dict[str, Any]:
+    """Maps, instances, answers of regions and the alignment of the supports, where they were asked for."""
     extras: dict[str, Any] = {"maps": answer.maps()} if config.keep_maps else {}
     if answer.instances is not None:
         extras["instances"] = answer.instances
+    if picture.regions is not None:
+        extras["regions"] = answers_of(picture.regions, answer.labels, answer.confidence)
     if examples is not None and answer.support_iou is not None:
         extras["supports"] = list(zip(examples.matcher.supports, answer.support_iou.tolist(), strict=True))
     return extras

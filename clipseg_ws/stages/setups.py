@@ -8,6 +8,9 @@ from typing import Any
 
 from clipseg_ws.backbones.protocol import Backbone, PictureModel
 from clipseg_ws.config import DEFAULT_METHOD, SETTINGS, Config, resolve
+from clipseg_ws.refine import REFINERS
+from clipseg_ws.regions.cut import Cutters
+from clipseg_ws.registry import parse_spec
 from clipseg_ws.stages.answerer import Answerer, check_read
 from clipseg_ws.stages.asking import Asking
 from clipseg_ws.stages.banks import Matchers
@@ -28,7 +31,8 @@ class Models:
     """What all configurations of one Segmenter share.
 
     Attributes:
-        features: the second vision model, or None. head: answers alone, or None. texts, tokens, matchers: kept.
+        features: the second vision model, or None. head: answers alone, or None.
+        texts, tokens, matchers, cutters: kept.
     """
 
     backbone: Backbone
@@ -37,6 +41,7 @@ class Models:
     texts: Texts
     tokens: TokenCache
     matchers: Matchers
+    cutters: Cutters
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,11 +157,14 @@ def advice_of(backbone: Backbone, head: TrainedHead | None, settings_of: str) ->
 def _setup(models: Models, config: Config) -> Setup:
     backbone = models.backbone.with_positions(config.position_interpolation, compile=config.compile)
     parts = (backbone, models.features, config, models.tokens)
-    whole = Encoder(*parts)
+    cutter = models.cutters.of(config.regions)
+    models.cutters.prepare(parse_spec(config.refine, REFINERS, "refiner"))
+    besides = {"cutter": cutter, "labeller": models.cutters.labeller(config.labeller)}
+    whole = Encoder(*parts, **besides)
     answerer: Answerer = ByMaps(whole)
     if models.head is not None:
         answerer = ByHead(models.head, whole)
     elif config.decision == "words":
-        answerer = ByWords(Encoder(*parts, whole=False))
+        answerer = ByWords(Encoder(*parts, whole=False, **besides))
     asking = Asking(backbone, config, models.texts, models.matchers, models.head)
     return Setup(config, backbone, whole, answerer, asking)

@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clipseg_ws.activations import DENSE_MODES
 from clipseg_ws.activations.textscores import word_logits
 from clipseg_ws.config import Config
 from clipseg_ws.pictures.picture import Picture
 from clipseg_ws.pictures.sizes import resize_maps
 from clipseg_ws.pictures.windows import stitch, window_boxes
+from clipseg_ws.regions.region_set import RegionSet
 from clipseg_ws.stages.dense import patch_embeddings, repaired
 from clipseg_ws.stages.encoder import Encoder
 
@@ -27,10 +29,12 @@ class Windows:
 
     Attributes:
         pixels: [B, 3, H', W'] normalised. boxes: (y0, y1, x0, x1), all of one size, the same for all pictures.
+        regions: of each picture at network size, None where dense maps read none.
     """
 
     pixels: Tensor
     boxes: list[Box]
+    regions: list[RegionSet] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -44,7 +48,9 @@ def cut(encoder: Encoder, pictures: Sequence[Picture]) -> Windows:
     config, pixels = encoder.config, encoder.pixels(pictures)
     size = (pixels.shape[2], pixels.shape[3])
     crop = config.window or max(size)
-    return Windows(pixels, window_boxes(size, crop, min(config.stride or crop // 2 or 1, crop)))
+    boxes = window_boxes(size, crop, min(config.stride or crop // 2 or 1, crop))
+    regions = encoder.regions(pictures) if DENSE_MODES[config.dense_mode].about.get("regions") else None
+    return Windows(pixels, boxes, None if regions is None else [r.resized(size) for r in regions])
 
 
 def picture_word_logits(encoder: Encoder, pictures: Sequence[Picture], text: Tensor) -> Tensor:
@@ -59,13 +65,19 @@ def picture_word_logits(encoder: Encoder, pictures: Sequence[Picture], text: Ten
 def patch_logits(encoder: Encoder, windows: Windows, text: Tensor) -> Iterator[tuple[Tensor, Enlarge]]:
     """Logits [b, T, h, w] batch of windows by batch, each with what brings them to the windows' size.
 
-    Windows come box by box, all pictures of a box after one another, about ``config.batch_size`` of them together.
+    Windows come box by box, all pictures of a box after one another, about ``config.batch_size`` of them together. On
+    a GPU, which small batches leave idle, more: as many boxes as have ``config.max_patches`` patches.
     """
     step = max(1, encoder.config.batch_size // len(windows.pixels))
+    if windows.pixels.device.type != "cpu":
+        y0, y1, x0, x1 = windows.boxes[0]
+        patches = max(1, (y1 - y0) * (x1 - x0) // encoder.backbone.patch_size**2)
+        step = max(step, encoder.config.max_patches // patches)
     for start in range(0, len(windows.boxes), step):
         part = windows.boxes[start : start + step]
         crops = torch.cat([windows.pixels[:, :, y0:y1, x0:x1] for y0, y1, x0, x1 in part])
-        yield _crop_logits(encoder, crops, text)
+        sets = None if windows.regions is None else [r.cropped(*box) for box in part for r in windows.regions]
+        yield _crop_logits(encoder, crops, text, sets)
 
 
 def enlarged(batches: Iterable[tuple[Tensor, Enlarge]], pictures: int) -> Iterator[Tensor]:
@@ -75,7 +87,9 @@ def enlarged(batches: Iterable[tuple[Tensor, Enlarge]], pictures: int) -> Iterat
             yield enlarge(box)
 
 
-def _crop_logits(encoder: Encoder, crops: Tensor, text: Tensor) -> tuple[Tensor, Enlarge]:
+def _crop_logits(
+    encoder: Encoder, crops: Tensor, text: Tensor, regions: list[RegionSet] | None = None
+) -> tuple[Tensor, Enlarge]:
     """[B, 3, ch, cw] -> [B, T, h, w]. Sides that are no multiples of the patch are cut (the rest of the patch
     convolution's view), or padded with zeros on both sides and cut after enlarging (``pad_windows``, ClearCLIP)."""
     config: Config = encoder.config
@@ -89,7 +103,10 @@ def _crop_logits(encoder: Encoder, crops: Tensor, text: Tensor) -> tuple[Tensor,
     else:
         seen = crops[:, :, : height - height % p, : width - width % p]
     tokens = repaired(encoder.clip(seen), config)
-    logits = word_logits(patch_embeddings(encoder.backbone, tokens, config, encoder.proxy(seen)), text)
+    if regions is not None:
+        regions = [r.cropped(-top, seen.shape[2] - top, -left, seen.shape[3] - left) for r in regions]
+    beside = encoder.beside(seen, regions)
+    logits = word_logits(patch_embeddings(encoder.backbone, tokens, config, beside), text)
     full = (max(seen.shape[2], height), max(seen.shape[3], width))
 
     def enlarge(values: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from clipseg_ws.structures import TextEmbeddings, Vocabulary
 from clipseg_ws.text.lengths import TooLong, check_lengths, cut_prompts, filled
-from clipseg_ws.text.vector_cache import cache_file, read_cache, write_cache
+from clipseg_ws.text.vector_cache import cache_file, one_at_a_time, read_cache, write_cache
 
 if TYPE_CHECKING:
     import torch
@@ -93,13 +93,17 @@ def _embedded(
 ) -> dict[str, torch.Tensor]:
     """word -> [E] unit vector, from the cache file ``path`` or fresh."""
     known = {} if path is None else read_cache(path, words)
-    missing = [word for word in words if word not in known]
-    if missing:
-        fresh = _encode_in_parts(missing, templates, encode_text, path)
-        width = next(iter(fresh.values())).shape
-        if any(vector.shape != width for vector in known.values()):  # the key did not tell two towers apart
-            fresh, known = _encode_in_parts(words, templates, encode_text, path), {}
-        known = known | fresh
+    if all(word in known for word in words):
+        return known
+    with one_at_a_time(path):
+        known = {} if path is None else read_cache(path, words)  # again: another process may have made them meanwhile
+        missing = [word for word in words if word not in known]
+        if missing:
+            fresh = _encode_in_parts(missing, templates, encode_text, path)
+            width = next(iter(fresh.values())).shape
+            if any(vector.shape != width for vector in known.values()):  # the key did not tell two towers apart
+                fresh, known = _encode_in_parts(words, templates, encode_text, path), {}
+            known = known | fresh
     return known
 
 

@@ -1,8 +1,7 @@
 """Text vectors on disk: one safetensors file per (weights, templates) in ``<cache>/text``, one [E] vector a word.
 
-Only new words are encoded. A file is written through a temporary name: a reader never sees half a
-file, and of two processes writing at once one may lose its new words, which are then encoded again. A file that cannot
-be read counts as empty. torch is imported on call.
+Only new words are encoded, by one process at a time: the others wait and then read them. A file is written through a
+temporary name: a reader never sees half a file. A file that cannot be read counts as empty. torch is imported on call.
 """
 
 from __future__ import annotations
@@ -11,13 +10,14 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipseg_ws.door import user_path
 from clipseg_ws.files import TEMPORARY, atomic_write
-from clipseg_ws.together import sweep
+from clipseg_ws.together import locked, sweep
 
 if TYPE_CHECKING:
     import torch
@@ -65,6 +65,16 @@ def read_cache(path: Path, words: Sequence[str]) -> dict[str, torch.Tensor]:
     found = {word: held[key] for word in words if (key := _digest(word)) in held}
     # damage inside the data shows, mostly, in the length: such words are encoded again
     return {w: v for w, v in found.items() if v.dtype == torch.float32 and v.ndim == 1 and abs(v.norm() - 1) < 1e-3}
+
+
+@contextmanager
+def one_at_a_time(path: Path | None) -> Iterator[None]:
+    """Held while words are encoded for a cache file; who waits says so. Nothing is held where no file can be made."""
+    with ExitStack() as held:
+        if path is not None:
+            with suppress(OSError):
+                held.enter_context(locked(path.with_suffix(".lock"), what="the cache of text embeddings"))
+        yield
 
 
 def write_cache(path: Path, fresh: dict[str, torch.Tensor]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,7 +54,7 @@ def tag_indices(tags: list[list[str]] | None, vocabulary: Vocabulary) -> list[li
 
 def present_mask(indices: list[list[int]], count: int) -> Tensor:
     """[B, C] bool."""
-    mask = torch.zeros(len(indices), count, dtype=torch.bool)
+    mask = np.zeros((len(indices), count), bool)
     for row, members in enumerate(indices):
         mask[row, members] = True
-    return mask
+    return torch.from_numpy(mask)

@@ -73,10 +73,11 @@ def parse_shapes(
 
 def _shape(item: Any, size: tuple[int, int]) -> Shape:
     corners = [(float(x), float(y)) for x, y in item["points"]]
-    if not corners or not all(math.isfinite(v) for corner in corners for v in corner):
+    width = float(item.get("width", 3))
+    if not corners or not all(math.isfinite(v) for corner in (*corners, (width,)) for v in corner):
         raise ValueError("no corners")
     inside = tuple((_clip(x, size[0]), _clip(y, size[1])) for x, y in corners)
-    return Shape(str(item["kind"]), str(item.get("name", "")), inside, _clip(float(item.get("width", 3)), 500))
+    return Shape(str(item["kind"]), str(item.get("name", "")), inside, _clip(width, 500))
 
 
 def _clip(value: float, limit: int) -> float:

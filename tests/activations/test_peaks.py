@@ -76,6 +76,38 @@ def test_boxes_cut_a_mask():
     assert ((parts > 0) == mask).all()
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 12), st.integers(1, 4))
+def test_boxes_cut_a_mask_pixel_by_pixel(seed, height, width, count):
+    rng = np.random.default_rng(seed)
+    mask, boxes = rng.random((height, width)) < 0.7, []
+    for _ in range(count):
+        (x0, x1), (y0, y1) = (sorted(rng.choice(side + 1, 2, replace=False)) for side in (width, height))
+        boxes.append((int(x0), int(y0), int(x1), int(y1)))
+    area = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in boxes]
+    if len(set(area)) < count:
+        return  # of boxes of one size either is right
+    owner = {}
+    for y, x in np.argwhere(mask):
+        held = [i for i, (x0, y0, x1, y1) in enumerate(boxes) if x0 <= x < x1 and y0 <= y < y1]
+        if held:
+            owner[y, x] = min(held, key=lambda i: area[i])
+    got = box_instances(mask, boxes)
+    assert ((got > 0) == mask).all()
+    if not owner:
+        assert (got == mask).all()
+        return
+    number = {i: got[place] for place, i in owner.items()}
+    assert len(set(number.values())) == len(number) == got.max()
+    assert all(got[place] == number[i] for place, i in owner.items())
+    firsts = [int(np.flatnonzero(got.ravel() == n)[0]) for n in range(1, got.max() + 1)]
+    assert firsts == sorted(firsts)
+    for y, x in np.argwhere(mask):
+        if (y, x) not in owner:
+            far = {place: (place[0] - y) ** 2 + (place[1] - x) ** 2 for place in owner}
+            assert got[y, x] in {number[owner[place]] for place in far if far[place] == min(far.values())}
+
+
 def test_wrong_shares():
     with pytest.raises(ValueError, match="prominence=1"):
         peak_basins(np.ones((2, 2)), prominence=1)

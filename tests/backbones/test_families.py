@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from clipseg_ws.backbones import FAMILIES, Backbone, load_backbone, tags
 from clipseg_ws.backbones.families import FEATURES, embedded, forms, parse_name
 from clipseg_ws.backbones.features import FeatureBackbone
-from clipseg_ws.backbones.folder import EMBEDDED
+from clipseg_ws.backbones.places import EMBEDDED
 from clipseg_ws.backbones.protocol import PictureModel, speaks
 from clipseg_ws.registry import Entry
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from conftest import HYBRID_CFG, noisy_stem, save_tiny_hybrid, tiny_hybrid
 from safetensors.torch import load_file, save_file
 
-from clipseg_ws.backbones import UnsupportedBackbone, download, folder, load_backbone, wrap
+from clipseg_ws.backbones import UnsupportedBackbone, download, load_backbone, places, wrap
 from clipseg_ws.backbones.hybrid import STEMS, ConvStem, empty_hybrid
 from clipseg_ws.backbones.layout import build_clip
 from clipseg_ws.backbones.openclip import OpenClipBackbone
@@ -121,7 +121,7 @@ def test_every_formula_written_out(saved):
     for i in range(2):
         embedding, last_input, attention = textbook(saved[1], pixels[i : i + 1])
         assert np.abs(embeddings[i].numpy() - embedding).max() <= 1e-5
-        assert np.abs(tokens.last_input[i].numpy() - last_input).max() <= 1e-5
+        assert np.abs(tokens.last_input[i].numpy() - last_input).max() <= 3e-5  # roundings of float32, values of 1
         assert np.abs(tokens.attention[i].numpy() - attention).max() <= 1e-6
     assert float(tokens.last_input[:, 1:].std(1).mean()) > 0.1  # the patches of a picture differ
     assert float((tokens.last_input[0] - tokens.last_input[1]).abs().mean()) > 0.1  # and so do the pictures
@@ -282,7 +282,7 @@ def test_no_stem_is_the_plain_model(tmp_path):
 
 
 def test_photo_is_read_from_the_package(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder, "EMBEDDED", tmp_path)
+    monkeypatch.setattr(places, "EMBEDDED", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"'photo'.*lacks open_clip_config\.json, photo\.safetensors"):
         load_backbone("photo")
     model = save_tiny_hybrid(tmp_path / "photo", dtype=torch.float16, weights="photo.safetensors")

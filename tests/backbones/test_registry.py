@@ -28,10 +28,10 @@ from clipseg_ws.backbones import (
     UnsupportedBackbone,
     WeightsNotFound,
     download,
-    folder,
     list_models,
     load_backbone,
     parse_name,
+    places,
     tags,
 )
 from clipseg_ws.backbones.families import further
@@ -321,7 +321,7 @@ def test_position_interpolation_is_passed_on(tmp_path):
 
 
 def test_nano_is_read_from_the_package(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder, "EMBEDDED", tmp_path)
+    monkeypatch.setattr(places, "EMBEDDED", tmp_path)
     with pytest.raises(FileNotFoundError, match="install clipseg_ws again"):
         load_backbone("nano")
     model = deepcopy(noisy_clip()).half()

@@ -135,7 +135,7 @@ def test_doctor_judges_every_embedded_model():
 
 
 def test_doctor_says_what_is_missing(monkeypatch, tmp_path):
-    monkeypatch.setattr("clipseg_ws.backbones.folder.EMBEDDED", tmp_path)
+    monkeypatch.setattr("clipseg_ws.backbones.places.EMBEDDED", tmp_path)
     done = invoke("doctor")
     assert done.exit_code == 1
     assert "embedded model: nano MISSING" in done.output and "self-test of nano FAILED" in done.output

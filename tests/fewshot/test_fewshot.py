@@ -333,7 +333,26 @@ def test_half_of_the_votes_are_enough(tiny_backbone):
         ([0.2, 0.2], [0.2, 0.2]),
         ([0.0, 0.0], [0.0, 0.0]),
         ([1.0], [1.0]),
+        ([0.9, 0.4, 0.4, 0.4], [0.9, 0.0, 0.0, 0.0]),
     ],
 )
 def test_thin_things_keep_all_their_cells(shares, kept):
     assert inner(torch.tensor(shares)).tolist() == pytest.approx(kept)
+
+
+@pytest.mark.parametrize("more", [{}, {"steps": (Spec("parts", (("count", 3), ("background", 3))),)}, {"prior": 0.5}])
+def test_one_inner_cell_is_enough(tiny_backbone, more):
+    """A thing a cell and a half wide has one cell of its own: parts and the dense prior then go by that one alone."""
+    bank = random_bank(tiny_backbone)
+    entries, place = [], (1, 1)
+    for entry in bank.entries:
+        foreground = torch.zeros_like(entry.foreground)
+        foreground[0:3, 0:3] = 0.4
+        foreground[place] = 1.0
+        entries.append(replace(entry, foreground=foreground, background=1 - foreground))
+    bank = replace(bank, entries=tuple(entries))
+    query = torch.stack([bank.entries[i].features["input"].float() for i in (0, 2)])
+    found = FewShotMatcher(bank, replace(PLAIN, **more))({"input": query}).probabilities
+    assert torch.isfinite(found).all()
+    assert found[0, :, 1, 1].argmax() == 1 + bank.labels.index("cat")
+    assert found[1, :, 1, 1].argmax() == 1 + bank.labels.index("dog")

@@ -114,7 +114,7 @@ def test_a_training_goes_on_only_as_it_began(scenes, tmp_path):
     labels = np.asarray(Image.open(path)).copy()
     labels[:16] = 1
     write_label_png(labels, path)
-    assert "targets: [" in refused()
+    assert "pictures and masks: " in refused()
 
 
 def test_mask_folders(scenes, tmp_path):
@@ -154,7 +154,8 @@ def test_feedback_targets_keep_to_the_tags(scenes, nano, settings):
             return blank.labels[i], blank.confidence[i]
 
     head = make_head("decoder", 2, 192, len(KINDS) + 1, hidden=8)
-    made = feedback_targets(nano.variant(**settings), head.eval(), SPEC, KINDS, sources, Data(), blocks=3)
+    segmenter, words = nano.variant(**settings), nano.vocabulary(KINDS)
+    made = feedback_targets(segmenter, head.eval(), SPEC, words, sources, Data(), blocks=3)
     for i in range(2):
         assert made.labels[i].shape == blank.labels[i].shape
         assert set(np.unique(made.labels[i])) <= {0, *np.unique(blank.labels[i])}

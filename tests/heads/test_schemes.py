@@ -135,6 +135,16 @@ def test_rounds_mend_noisy_masks():
     assert after > before + 0.05
 
 
+def test_library_and_scheme_have_the_same_defaults():
+    """What a caller leaves out is what `--scheme NAME` leaves out."""
+    own = inspect.signature(cotrain).parameters
+    for key, value in SCHEMES["cotrain"].parameters.items():
+        assert own[key].default == value
+    for entry in SCHEMES.values():
+        known = inspect.signature(entry.load()).parameters
+        assert {key: known[key].default for key in entry.parameters} == dict(entry.parameters)
+
+
 def test_agreement_and_cotraining():
     one = torch.tensor([[0.8, 0.1], [0.1, 0.6], [0.1, 0.3]]).reshape(1, 3, 1, 2)
     two = torch.tensor([[0.6, 0.7], [0.3, 0.2], [0.1, 0.1]]).reshape(1, 3, 1, 2)

@@ -47,7 +47,7 @@ def test_train_predict_and_eval_by_the_command_line(scenes, tmp_path):
     write_label_png(mask[::-1].copy(), two / "masks" / "p1.png", classes=2)  # as many pixels, elsewhere
     words = ["train", two, "--images", scenes / "photos", "-o", file, *FAST, "--validation", "0.3"]
     changed = CliRunner().invoke(app, [str(word) for word in words])
-    assert changed.exit_code and "other settings (pictures and masks" in changed.output + repr(changed.exception)
+    assert changed.exit_code and "pictures and masks: " in changed.output + repr(changed.exception)
     root = tmp_path / "data"
     root.mkdir()
     (root / "images").symlink_to(scenes / "photos")

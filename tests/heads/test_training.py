@@ -21,7 +21,8 @@ from clipseg_ws.heads.data import ArrayData, Joined, batch_order, by_grid, check
 from clipseg_ws.heads.estimator import SegmentationHead
 from clipseg_ws.heads.metrics import evaluate
 from clipseg_ws.heads.options import WEIGHED, TrainConfig
-from clipseg_ws.heads.training import Trainer, TrainingFailed
+from clipseg_ws.heads.rows import TrainingFailed
+from clipseg_ws.heads.training import Trainer
 
 QUICK = {"steps": 30, "batch": 4, "lr": 3e-2, "warmup": 3, "ema": 0.5, "threshold": 0.6, "validate_every": 10}
 SMALL = {"hidden": 8, "upsample": 2, "depth": 1}
@@ -101,7 +102,7 @@ def test_soft_weights_of_a_checkpoint(tmp_path):
         return head.fit(features, labels, confidence, classes=CLASSES, folder=tmp_path)
 
     assert fit(sure).history_ == fit(sure).history_
-    with pytest.raises(ValueError, match=r"other settings .targets: "):
+    with pytest.raises(ValueError, match=r"other settings .data: "):
         fit(np.full(labels.shape, 0.6))
 
 

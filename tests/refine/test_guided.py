@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from clipseg_ws.refine.guided import box_mean, guided_filter
+from clipseg_ws.refine.guided import _resize, box_mean, guided_filter
 
 
 def slow_guided(scores: np.ndarray, image: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
@@ -109,6 +109,24 @@ def test_subsampled_is_close_on_smooth_content():
     full, fast = guided_filter(scores, image, radius=8), guided_filter(scores, image, radius=8, subsample=4)
     assert (full - fast).abs().max() < 0.02
     assert guided_filter(scores[..., :3, :5], image[..., :3, :5], subsample=8).shape == (1, 1, 3, 5)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 9])
+def test_maps_shrink_by_means_and_grow_bilinearly(channels):
+    """Whatever the number of channels: halved, values are the tent's weighted means; grown, no mean at all."""
+    maps = torch.rand(2, channels, 8, 12, generator=torch.Generator().manual_seed(5)).double()
+    small = _resize(maps, (4, 6))
+    tent = torch.tensor([1, 3, 3, 1]).double() / 8
+    for y in (1, 2):
+        for x in (1, 2, 3, 4):
+            window = maps[..., 2 * y - 1 : 2 * y + 3, 2 * x - 1 : 2 * x + 3]
+            torch.testing.assert_close(small[..., y, x], (window * tent[:, None] * tent).sum((-2, -1)))
+    grown = _resize(maps, (16, 24))
+    torch.testing.assert_close(grown[..., 3, 3], (maps[..., 1:3, 1:3] * GROWN[:, None] * GROWN).sum((-2, -1)))
+    assert _resize(maps, (8, 12)) is maps
+
+
+GROWN = torch.tensor([0.75, 0.25]).double()
 
 
 def test_refused_inputs():

@@ -11,10 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from clipseg_ws import Segmenter
+from clipseg_ws.door import InputError
 from clipseg_ws.files import TEMPORARY
+from clipseg_ws.heads.base import make_head
+from clipseg_ws.heads.features import FeatureSpec
+from clipseg_ws.heads.file import HeadCard, save_head
 from clipseg_ws.output.datasets import write_datasets
 from clipseg_ws.output.formats import names_of
 from clipseg_ws.output.formats.png import read_label_png
@@ -26,8 +31,10 @@ from clipseg_ws.run.pseudo import (
     make_pseudo,
     pseudo_entries,
 )
+from clipseg_ws.run.training.masks import feedback_words, open_masks
 from clipseg_ws.stored import is_sure
 from clipseg_ws.structures import WeakLabels
+from clipseg_ws.text.vocabulary import parse_classes
 
 NAMES = ("cat", "dog")
 
@@ -178,7 +185,7 @@ def test_other_settings_are_not_mixed_in(segmenter, tmp_path):
     sources = list_sources(draw(tmp_path / "photos", 1))
     make_pseudo(segmenter, sources, tmp_path / "out", tagged, segmenter.ask(NAMES))
     assert make_pseudo(segmenter, sources, tmp_path / "out", tagged, segmenter.ask(NAMES)).run.skipped == 1
-    with pytest.raises(ValueError, match=r"other classes; .*--overwrite"):
+    with pytest.raises(ValueError, match=r"other classes, synonyms; .*--overwrite"):
         make_pseudo(segmenter, sources, tmp_path / "out", tagged, segmenter.ask(("cat", "cow")))
     other = segmenter.variant(alpha=2)
     with pytest.raises(ValueError, match="other alpha, min_confidence"):
@@ -188,6 +195,55 @@ def test_other_settings_are_not_mixed_in(segmenter, tmp_path):
     bare = other.ask(NAMES, background=())
     with pytest.raises(ValueError, match="other background_words"):
         make_pseudo(other, sources, tmp_path / "out", tagged, bare)
+
+
+WORDS = [  # classes of the second call, and what it differs in
+    (["cat, kitten", "dog"], "synonyms"),
+    (parse_classes(["cat", "dog"], templates=["a bad photo of a {}."]), "templates"),
+    (parse_classes(["cat", "dog"], fusion="max"), "fusion"),
+    ([{"name": "cat", "prompts": ["a pet"]}, "dog"], "prompts"),
+]
+
+
+@pytest.mark.parametrize("words, said", WORDS, ids=[said for _, said in WORDS])
+def test_words_are_settings_and_a_training_finds_them_again(segmenter, tmp_path, words, said):
+    sources = list_sources(draw(tmp_path / "photos", 1))
+    for name, classes in (("plain", list(NAMES)), ("other", words)):
+        question = segmenter.ask(classes, background=["sky", "old snow"])
+        make_pseudo(segmenter, sources, tmp_path / name, tagged, question)
+        assert feedback_words(segmenter, open_masks(tmp_path / name)) == question.vocabulary
+    with pytest.raises(ValueError, match=f"other {said};"):
+        make_pseudo(segmenter, sources, tmp_path / "plain", tagged, question)
+
+
+def test_masks_of_another_head_are_others(tiny_backbone, tmp_path):
+    sources, spec = list_sources(draw(tmp_path / "photos", 1)), FeatureSpec(blocks=(-1,))
+    card = HeadCard(NAMES, tiny_backbone.name, tiny_backbone.weights_sha256, spec, "linear", tiny_backbone.width)
+    made = []
+    for name, bias in (("a", [0.0, 2.0, -2.0]), ("b", [0.0, -2.0, 2.0])):
+        module = make_head("linear", 1, tiny_backbone.width, 3)
+        with torch.no_grad():
+            module.classify.bias.copy_(torch.tensor(bias))
+        save_head(tmp_path / name, module, card)
+        made.append(Segmenter(backbone=tiny_backbone, head=tmp_path / name, refine="none"))
+    for _ in range(2):
+        make_pseudo(made[0], sources, tmp_path / "out", tagged, made[0].ask(), confidence=0.0)
+    with pytest.raises(ValueError, match="other head_sha256"):
+        make_pseudo(made[1], sources, tmp_path / "out", tagged, made[1].ask(), confidence=0.0)
+
+
+@pytest.mark.parametrize("spoilt", [
+    {"synonyms": "cat"}, {"synonyms": [["cat"]]}, {"templates": None}, {"background_words": [1]}, {"prompts": 3},
+    {"prompts": [[], [], []]},
+])  # fmt: skip
+def test_spoilt_words_of_a_mask_folder(segmenter, tmp_path, spoilt):
+    sources = list_sources(draw(tmp_path / "photos", 1))
+    make_pseudo(segmenter, sources, tmp_path / "out", tagged, segmenter.ask(NAMES))
+    path = tmp_path / "out" / "settings.json"
+    there = json.loads(path.read_text())
+    path.write_text(json.dumps(there | {"settings": there["settings"] | spoilt}))
+    with pytest.raises(InputError, match=r"settings\.json.*words of the classes"):
+        open_masks(tmp_path / "out")
 
 
 def test_ignore_uncertain():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -306,3 +307,22 @@ def test_a_cached_vector_that_is_no_unit_vector_is_encoded_again(tmp_path):
     vector = torch.nn.functional.normalize(torch.randn(8), dim=0)
     write_cache(path, {"cat": vector, "dog": vector * 2, "cow": vector * 1.01, "owl": vector * (1 + 1e-5)})
     assert set(read_cache(path, ["cat", "dog", "cow", "owl"])) == {"cat", "owl"}
+
+
+def test_two_at_once_encode_a_word_once(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    seen: list[str] = []
+    vocabulary = parse_classes([f"word {number}" for number in range(40)], background=(), templates=("a {}.",))
+
+    def encode(prompts):
+        seen.extend(prompts)
+        time.sleep(0.2)
+        return torch.nn.functional.one_hot(torch.tensor([int(p.split()[2][:-1]) for p in prompts]), 40).float()
+
+    def embed(_):
+        return embed_vocabulary(vocabulary, encode, weights_key="k", cache_dir=tmp_path).vectors
+
+    with ThreadPoolExecutor(3) as pool:
+        first, *others = pool.map(embed, range(3))
+    assert len(seen) == 40 and all(torch.equal(first, other) for other in others)

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy  # its parts are imported on first use
 from PIL import Image
-from scipy import ndimage
 
 from clipseg_ws.files import atomic_write, zip_entry
 from clipseg_ws.output.items import Items, Labels, check_labels, stems
@@ -68,7 +68,7 @@ def _objects(labels: Labels) -> npt.NDArray[np.int64]:
     """[H, W] int: 0 background, 1, 2, ... for every 4-connected region of one label."""
     objects = np.zeros(labels.shape, dtype=np.int64)
     for value in np.unique(labels[labels != 0]):
-        numbers, _ = ndimage.label(labels == value)
+        numbers, _ = scipy.ndimage.label(labels == value)
         objects[numbers > 0] = numbers[numbers > 0] + objects.max(initial=0)
     return objects
 

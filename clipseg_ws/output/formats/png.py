@@ -31,6 +31,13 @@ def write_label_png(labels: npt.NDArray[Any], path: str | Path, *, classes: int 
         classes: size of the vocabulary; from 255 on 16-bit grey is written whatever labels occur. None: only where a
             label is above 255.
     """
+    image = label_image(labels, classes)
+    with atomic_write(path) as temporary:
+        image.save(temporary, format="PNG", pnginfo=png_note())
+
+
+def label_image(labels: npt.NDArray[Any], classes: int | None = None) -> Image.Image:
+    """What ``write_label_png`` writes, with palette or in 16 bits. Raises ValueError for what is no label map."""
     if labels.ndim != 2 or labels.dtype.kind not in "iu" or 0 in labels.shape:
         raise ValueError(f"labels must be an integer array [H,W], got {labels.dtype} {list(labels.shape)}")
     low, high = int(labels.min()), int(labels.max())
@@ -38,12 +45,10 @@ def write_label_png(labels: npt.NDArray[Any], path: str | Path, *, classes: int 
     if low < 0 or high > (65535 if wide else 255):
         raise ValueError(f"labels from {low} to {high}; allowed are 0 to 255, from 255 classes on 0 to 65535")
     if wide:
-        image = Image.fromarray(labels.astype(np.uint16))
-    else:
-        image = Image.fromarray(labels.astype(np.uint8))
-        image.putpalette(voc_palette().tobytes())  # turns "L" into "P", values unchanged
-    with atomic_write(path) as temporary:
-        image.save(temporary, format="PNG", pnginfo=png_note())
+        return Image.fromarray(labels.astype(np.uint16))
+    image = Image.fromarray(labels.astype(np.uint8))
+    image.putpalette(voc_palette().tobytes())  # turns "L" into "P", values unchanged
+    return image
 
 
 def read_label_png(path: str | Path) -> npt.NDArray[Any]:

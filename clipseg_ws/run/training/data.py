@@ -102,15 +102,18 @@ def open_lessons(
     held = [i for i in held if views.keys[i] in store]
     learn = [i for i in learn if recipe.augment or views.keys[i] in store]
     _check_some(learn, sources, left_out)
+    digest = _digest([*found, *((source, None) for source in unlabelled)])
     data: HeadData
     if recipe.augment:
         load = lambda i: plain.load(learn[i])  # noqa: E731
         shown = [sizes[i] for i in learn]
-        data = AugmentedData(segmenter.backbone, spec, load, shown, detail=recipe.detail, change=donors.paste)
+        made = (digest, recipe.paste)
+        data = AugmentedData(
+            segmenter.backbone, spec, load, shown, detail=recipe.detail, change=donors.paste, about=made
+        )  # fmt: skip
     else:
         data = _stored(store, views, [i + v * len(found) for v in range(recipe.views) for i in learn], recipe, workers)
     validation = _stored(store, plain, held, recipe, workers) if held else None
-    digest = _digest([*found, *((source, None) for source in unlabelled)])
     return Lessons(data, validation, [usable[i] for i in learn], _unlabelled(store, unlabelled), digest)
 
 

@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from clipseg_ws.backbones.blocks import block_attentions
+from clipseg_ws.door.errors import InputError
 from clipseg_ws.door.plain import read_text
 from clipseg_ws.door.state import read_record
 from clipseg_ws.heads.base import Head
@@ -31,7 +32,7 @@ from clipseg_ws.stages.dense import needed_layers
 from clipseg_ws.stages.map_steps import structure_layers
 from clipseg_ws.stages.maps import class_maps
 from clipseg_ws.stored import to_bytes, to_labels
-from clipseg_ws.structures import IGNORE
+from clipseg_ws.structures import IGNORE, Vocabulary
 from clipseg_ws.weak.matching import Entries
 from clipseg_ws.weak.written import Name, Pictures
 
@@ -46,13 +47,15 @@ class MaskFolder:
     Attributes:
         masks: the folder of ``<picture>.png`` and, where there are some, ``<picture>_confidence.png``.
         names: C classes. refine: how they were refined ("crf", ...), "" where that is not known.
-        own: the product wrote them, under its own names for pictures.
+        own: the product wrote them, under its own names for pictures. words: of the classes and the background, as the
+            masks were made with them; None where that is not known.
     """
 
     masks: Path
     names: tuple[str, ...]
     refine: str = ""
     own: bool = False
+    words: Vocabulary | None = None
 
     @cached_property
     def _entries(self) -> tuple[Entries, dict[str, Path]]:
@@ -130,9 +133,36 @@ def open_masks(directory: str | Path) -> MaskFolder:
     known: Any = {}
     if settings.is_file():
         known = read_record(settings, ["settings"], "delete it, and say --threshold")["settings"]
+    known = known if isinstance(known, Mapping) else {}
     masks = directory / "masks" if (directory / "masks").is_dir() else directory
-    refine = known.get("refine", "") if isinstance(known, Mapping) else ""
-    return MaskFolder(masks, tuple(lines[1:]), str(refine), settings.is_file())
+    names, refine = tuple(lines[1:]), str(known.get("refine", ""))
+    return MaskFolder(masks, names, refine, settings.is_file(), _words(known, names, settings))
+
+
+def _words(known: Mapping[str, Any], names: tuple[str, ...], file: Path) -> Vocabulary | None:
+    """The vocabulary that ``run.pseudo`` wrote down, None where it did not. Raises InputError for another thing."""
+    if "synonyms" not in known:
+        return None
+    try:
+        words = Vocabulary(
+            names, tuple(map(_texts, known["synonyms"])), _texts(known["background_words"]),
+            _texts(known["templates"]), str(known["fusion"]), tuple(map(_texts, known["prompts"])),
+        )  # fmt: skip
+        if len(words.synonyms) != len(names) or len(words.prompts) not in (0, len(names)):
+            raise ValueError("not one entry a class")
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "its words of the classes are not what clipseg-ws pseudo writes", file=file,
+            advice="make the masks again, or delete it and say --threshold",
+        ) from error  # fmt: skip
+    return words
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    """A list of texts as a tuple. Raises TypeError for another thing."""
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"{values!r} is no list of texts")
+    return tuple(values)
 
 
 def shrink_targets(
@@ -147,20 +177,25 @@ def shrink_targets(
     return Targets(labels, confidence)
 
 
+def feedback_words(segmenter: Segmenter, folder: MaskFolder) -> Vocabulary:
+    """The words that the masks were made with; of a folder that does not say, its names and the model's own words."""
+    return segmenter.vocabulary(list(folder.names)) if folder.words is None else folder.words
+
+
 @torch.no_grad()
 def feedback_targets(
-    segmenter: Segmenter, module: Head, spec: FeatureSpec, names: Sequence[str], sources: Sequence[Source],
+    segmenter: Segmenter, module: Head, spec: FeatureSpec, words: Vocabulary, sources: Sequence[Source],
     data: HeadData, *, blocks: int = 6,
 ) -> Targets:  # fmt: skip
     """Masks made again by the weak pipeline with the attention that the head's affinity selects (WeCLIP).
 
     Args:
-        segmenter: without a head. module, spec: the trained head and its tokens. names: classes of the masks.
+        segmenter: without a head. module, spec: the trained head and its tokens. words: of ``feedback_words``.
         data: of the same pictures in the same order; a picture's mask so far says its tags and its size.
         blocks: last blocks to choose from.
     """
     backbone, config = segmenter.backbone, segmenter.config_of("weak")
-    text = segmenter.embed_names(segmenter.vocabulary(list(names)))
+    text = segmenter.embed_names(words)
     read = {*needed_layers(config, backbone.depth), *structure_layers(config, backbone.depth)}
     labels, confidence, layers = [], [], tuple(sorted(read))
     for i, source in enumerate(tqdm(sources, desc="feedback", unit="img", disable=None)):
@@ -169,7 +204,7 @@ def feedback_targets(
         features, tokens = encode_tokens(backbone, pixels, spec, keep_layers=layers)
         embedding = module(features.float()).embedding
         tokens = replace(tokens, attention=feed_back(block_attentions(backbone, pixels, blocks), embedding))
-        present = torch.zeros(1, len(names), dtype=torch.bool, device=backbone.device)
+        present = torch.zeros(1, len(words.names), dtype=torch.bool, device=backbone.device)
         present[0, [int(c) - 1 for c in np.unique(before) if c not in (0, IGNORE)]] = True
         (made,) = decide_maps([picture], class_maps(backbone, tokens, text, config, present), config)
         labels.append(np.array(shrink_target(to_labels(made.labels), before.shape)))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from clipseg_ws.heads import SCHEMES
 from clipseg_ws.heads.base import Head
 from clipseg_ws.heads.course import Course, run_scheme
 from clipseg_ws.heads.data import Targets
@@ -14,8 +17,9 @@ from clipseg_ws.heads.file import HeadCard, load_head, save_head
 from clipseg_ws.heads.options import TrainConfig
 from clipseg_ws.heads.workers import Alone
 from clipseg_ws.pictures.sources import Source
+from clipseg_ws.run.asked import SPEED
 from clipseg_ws.run.training.data import LeftOut, Lessons, open_lessons
-from clipseg_ws.run.training.masks import MaskFolder, feedback_targets
+from clipseg_ws.run.training.masks import MaskFolder, feedback_targets, feedback_words
 from clipseg_ws.run.training.options import Recipe
 from clipseg_ws.segmenter import Segmenter
 
@@ -83,14 +87,25 @@ def _course(
     """What the recipe's scheme trains with."""
 
     def feed_back(module: Head, blocks: int) -> Targets:
-        return feedback_targets(segmenter, module, spec, folder.names, lessons.sources, lessons.data, blocks=blocks)
+        words = feedback_words(segmenter, folder)
+        return feedback_targets(segmenter, module, spec, words, lessons.sources, lessons.data, blocks=blocks)
 
     about = recipe.as_dict() | spec.as_dict() | {"classes": list(folder.names), "pictures and masks": lessons.digest}
+    about |= {"weights": segmenter.backbone.weights_sha256} | _again(segmenter, recipe, folder)
     fit = {"workers": workers, "about": about, "validation": lessons.validation}
     return Course(
         recipe.kind, training, lessons.data, folder.names, recipe.options, work, fit,
         unlabelled=lessons.unlabelled, old=old, feed_back=feed_back,
     )  # fmt: skip
+
+
+def _again(segmenter: Segmenter, recipe: Recipe, folder: MaskFolder) -> dict[str, Any]:
+    """What decides the masks that a scheme makes again by the weak pipeline; nothing for the others."""
+    if SCHEMES[recipe.steps.name].about.get("reads") != "feed_back":
+        return {}
+    settings = {key: value for key, value in segmenter.config_of("weak").as_dict().items() if key not in SPEED}
+    made = settings | asdict(feedback_words(segmenter, folder))
+    return {f"{key} of the masks made again": value for key, value in made.items()}
 
 
 def _card(
