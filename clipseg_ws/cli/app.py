@@ -22,8 +22,8 @@ from clipseg_ws.cli.predict import predict
 from clipseg_ws.cli.prompts import prompts_app
 from clipseg_ws.cli.pseudo import pseudo
 from clipseg_ws.cli.report import report
-from clipseg_ws.cli.shards import unpack
 from clipseg_ws.cli.serve import serve
+from clipseg_ws.cli.shards import unpack
 from clipseg_ws.cli.stopping import stopping
 from clipseg_ws.cli.supports import SupportCommand
 from clipseg_ws.cli.train import train

@@ -57,7 +57,8 @@ def _both(name: str, idea: str, on: Settings, **more: Any) -> list[System]:
 
 _NAME = _BARE | {"fewshot.refit": "supports"}
 SYSTEMS: tuple[System, ...] = (
-    *_both("R2-D2", "ridge classifier on the supports in place of the means' cosine", {"fewshot.refit": "supports"}),
+    *_both("R2-D2", "ridge classifier on the supports in place of the means' cosine",
+           {"fewshot.refit": "supports(shots=1)"}),
     *_both("name beside examples", "name and examples, calibrated on the examples left out", {},
            base=_NAME, off={"fewshot.text_weight": 0.0}),
     *_both("SROFB", "classifier refitted on the query's own sure cells", {"fewshot.refit": "classifier"}),
