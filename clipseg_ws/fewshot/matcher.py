@@ -19,7 +19,7 @@ from clipseg_ws.activations.online import blend, classify_online, find_seeds, qu
 from clipseg_ws.activations.parts import match_parts
 from clipseg_ws.activations.prior import nearest_cosine
 from clipseg_ws.activations.prototypes import class_prototypes, cosine, vote
-from clipseg_ws.activations.ridge import fit_ridge, ridge_answers
+from clipseg_ws.activations.ridge import Ridge, fit_ridge, ridge_answers
 from clipseg_ws.activations.suppress import fold, suppress
 from clipseg_ws.fewshot.bank import SupportBank
 from clipseg_ws.fewshot.options import FewShotConfig
@@ -66,7 +66,7 @@ class FewShotMatcher:
         parts = self.config.step("parts")
         counts = (1, 1) if parts is None else (parts.get("count", 3), parts.get("background", 1))
         self.bank = prepare(bank, self.config.kinds, *counts)
-        self.ridge = None
+        self.ridge: Ridge | None = None
         if self.refit_name == "supports":
             shots = torch.bincount(self.bank.ways, minlength=len(self.labels))
             self.ridge = fit_ridge(self.bank.moments, self.refit["ridge"] / shots)

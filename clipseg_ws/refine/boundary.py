@@ -36,13 +36,14 @@ def boundary_map(
     with torch.inference_mode(False), torch.enable_grad():
         begun = torch.logit(first.detach().clone(), _TINY)
         known = labels.detach().clone()
-        logits = begun.clone().requires_grad_()
-        optimiser = torch.optim.Adam([logits], lr=RATE)
-        for _ in range(steps):
-            optimiser.zero_grad()
+        logits, mean, square = begun, torch.zeros_like(begun), torch.zeros_like(begun)
+        for number in range(1, steps + 1):
+            logits = logits.detach().requires_grad_()
             loss = bag_loss(logits.sigmoid(), known, radius) + STAY * (logits - begun).square().mean()
-            loss.backward()
-            optimiser.step()
+            (slope,) = torch.autograd.grad(loss, logits)
+            mean, square = 0.9 * mean + 0.1 * slope, 0.999 * square + 0.001 * slope.square()
+            size = (square / (1 - 0.999**number)).sqrt() + 1e-8
+            logits = logits - RATE * mean / (1 - 0.9**number) / size
     return logits.detach().sigmoid()
 
 
