@@ -10,6 +10,7 @@ from typing import Annotated, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
+from clipseg_ws.cli.bank import bank_app
 from clipseg_ws.cli.bench import bench_app
 from clipseg_ws.cli.demo import demo
 from clipseg_ws.cli.doctor import doctor
@@ -33,6 +34,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "predict": predict,
     "unpack": unpack,
     "fewshot": fewshot,
+    "bank": bank_app,
     "pseudo": pseudo,
     "train": train,
     "eval": eval_app,

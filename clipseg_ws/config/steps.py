@@ -113,6 +113,12 @@ STEPS = registry(
         about={"when": "maps", "answerers": _ALL, "reads": ("attention_blocks",), "gain": "-0.1"},
     ),
     Entry(
+        "boundary", "spread every map up to boundaries that its sure patches and the features' edges agree on",
+        _RUN + "bounded", {"sure": 0.6, "unsure": 0.3, "radius": 3, "rounds": 4},
+        "Ahn et al., CVPR 2019, arXiv 1904.05044 (IRNet)",
+        about={"when": "maps", "answerers": _ALL},
+    ),
+    Entry(
         "competition", "take back what was spread over a neighbour where the patch itself speaks for the neighbour",
         _RUN + "competition", {"weight": 0.25}, "",
         about={"when": "maps", "answerers": ("maps",), "reads": ("dense_mode",), "gain": "+0.5"},

@@ -19,6 +19,7 @@ from clipseg_ws.activations.online import blend, classify_online, find_seeds, qu
 from clipseg_ws.activations.parts import match_parts
 from clipseg_ws.activations.prior import nearest_cosine
 from clipseg_ws.activations.prototypes import class_prototypes, cosine, vote
+from clipseg_ws.activations.ridge import Ridge, fit_ridge, ridge_answers
 from clipseg_ws.activations.suppress import fold, suppress
 from clipseg_ws.fewshot.bank import SupportBank
 from clipseg_ws.fewshot.options import FewShotConfig
@@ -65,6 +66,10 @@ class FewShotMatcher:
         parts = self.config.step("parts")
         counts = (1, 1) if parts is None else (parts.get("count", 3), parts.get("background", 1))
         self.bank = prepare(bank, self.config.kinds, *counts)
+        self.ridge: Ridge | None = None
+        if self.refit_name == "supports":
+            shots = torch.bincount(self.bank.ways, minlength=len(self.labels))
+            self.ridge = fit_ridge(self.bank.moments, self.refit["ridge"] / shots)
         inside = self._margins(self._similarity(self.bank.cells.t()[None, :, None], *self._prototypes(None)))
         self.typical = self._typical(inside[0, :, 0])
 
@@ -95,6 +100,8 @@ class FewShotMatcher:
             logits = self._refit(joined, maps)
             margins = self._margins(logits)
             probabilities = self._suppressed(logits.softmax(1), rivals)
+        if self.ridge is not None:
+            probabilities = self._suppressed(self._ridge_logits(joined, similarity).softmax(1), rivals)
         labels = tuple(self.labels[k] for k in self.asked)
         return FewShotMaps(labels, fold(probabilities, self.asked), presence[:, self.asked], iou, self.supports)
 
@@ -135,6 +142,16 @@ class FewShotMatcher:
         means = blend(self._prototypes(None)[0][:, :, 0], foreground, refit["query_share"])
         classes = match_parts(features, means[:, :, None], scale=scale)
         return torch.cat([match_parts(features, background[:, None], scale=scale), classes], 1)
+
+    def _ridge_logits(self, features: Tensor, similarity: Tensor) -> Tensor:
+        """[B, 1+K, h, w] logits of the classifier on the supports, the background's 0; of a class with too few of them
+        how far its prototypes are above the background's, ``similarity`` [B, 1+K, h, w]."""
+        assert self.ridge is not None
+        answers = self.refit["sharpness"] * (ridge_answers(features, self.ridge) - self.refit["margin"])
+        means = self.config.scale * (similarity[:, 1:] - similarity[:, :1])
+        few = torch.bincount(self.bank.ways, minlength=len(self.labels)) < self.refit["shots"]
+        answers = torch.where(few[:, None, None], means, answers)
+        return torch.cat([torch.zeros_like(answers[:, :1]), answers], 1)
 
     def _margins(self, scores: Tensor) -> Tensor:
         """How far each class is above the best of the others: [B, 1+K, h, w] -> [B, K, h, w]."""

@@ -15,10 +15,16 @@ from clipseg_ws.values import checked_value, explained
 
 _SEEDS = {"rounds": 2, "sure": 0.92, "unsure": 0.7, "query_share": 0.5}
 
-# how the query's own sure cells mend the match. rounds: how often; sure: share of a map's range from which a cell is a
-# seed of its class; unsure: up to which it is one of the background; query_share: weight of the query's own seeds
+# what mends the match, most often the query's own sure cells. rounds: how often; sure: share of a map's range from
+# which a cell is a seed of its class; unsure: up to which it is one of the background; query_share: weight of the
+# query's own seeds
 REFITS = registry(
     Entry("none", "the supports' prototypes alone"),
+    Entry(
+        "supports", "a ridge classifier on a class's supports, from so many of them on; fewer: their prototypes",
+        "clipseg_ws.activations.ridge:fit_ridge", {"ridge": 4.0, "margin": 0.0, "sharpness": 5.0, "shots": 2},
+        "Bertinetto et al., ICLR 2019, arXiv 1805.08136 (R2-D2)",
+    ),
     Entry(
         "prototypes", "prototypes of the query's own seeds, the background's in clusters",
         "clipseg_ws.activations.online:query_prototypes", _SEEDS | {"query_background": 4},
@@ -46,6 +52,7 @@ class FewShotConfig:
     refit: Spec | str = "none"  # query-side refit, of ``REFITS``, with parameters as in "prototypes(rounds=1)"
     presence_threshold: float = 0.4  # of ``FewShotMaps.presence``: below it a class counts as absent
     text_weight: float = 0.7  # of the names beside the examples, where both are given; 0: the examples alone
+    calibrate: bool = False  # whether and how much a name counts is decided on its examples, where there are several
     steps: tuple[Spec, ...] = field(default=(), repr=False)  # the method's steps of kind "matching", put in by it
 
     def __post_init__(self) -> None:
@@ -61,7 +68,7 @@ class FewShotConfig:
         layers_needed(self.kinds)
         object.__setattr__(self, "kinds", tuple(self.kinds))
         object.__setattr__(self, "refit", parse_spec(str(self.refit), REFITS, "refit"))
-        for key in ("scale", "prior", "presence_threshold", "text_weight"):
+        for key in ("scale", "prior", "presence_threshold", "text_weight", "calibrate"):
             object.__setattr__(self, key, checked_value(key, getattr(self, key), getattr(FewShotConfig, key)))
         for key in ("prior", "presence_threshold", "text_weight"):
             if not 0 <= getattr(self, key) <= 1:
@@ -104,7 +111,7 @@ def _check_refit(parameters: Mapping[str, Any]) -> None:
     for key in ("sure", "unsure", "query_share"):
         if not 0 <= parameters.get(key, 0.5) <= 1:
             raise ValueError(f"refit: {key}={parameters[key]}; a number in [0, 1] is needed, for example 0.5")
-    for key, low in (("rounds", 0), ("query_background", 1)):
+    for key, low in (("rounds", 0), ("query_background", 1), ("shots", 1)):
         if parameters.get(key, 1) < low:
             raise ValueError(f"refit: {key}={parameters[key]}; a whole number of at least {low} is needed")
     for key in ("ridge", "sharpness"):

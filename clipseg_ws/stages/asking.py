@@ -62,4 +62,5 @@ class Asking:
             return Question(vocabulary, None, examples)
         vocabulary = self.vocabulary(classes, background, tags)
         text = self.texts.of(vocabulary) if self.config.fewshot.text_weight else None
-        return Question(vocabulary, text, self.matchers.with_names(bank, vocabulary, text, self.config, known))
+        scale = self.backbone.logit_scale if self.config.logit_scale is None else self.config.logit_scale
+        return Question(vocabulary, text, self.matchers.with_names(bank, vocabulary, text, self.config, known, scale))

@@ -12,9 +12,10 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from clipseg_ws.backbones.protocol import PictureModel
+from clipseg_ws.backbones.protocol import PictureModel, speaks
 from clipseg_ws.config import Config
 from clipseg_ws.fewshot.bank import BankError, BankWarning, SupportBank, load_bank
+from clipseg_ws.fewshot.calibration import name_weights
 from clipseg_ws.fewshot.encoding import encode_bank, support_name
 from clipseg_ws.fewshot.labels import VALUES, joined_labels, match_labels, vocabulary_of
 from clipseg_ws.fewshot.matcher import FewShotMatcher
@@ -51,6 +52,8 @@ def make_bank(
         return supports.to(backbone.device)
     given = read_support_dir(supports) if isinstance(supports, (str, Path)) else _listed(supports)
     ready, confidence = predict_masks(given, segment)
+    if config.fewshot.calibrate and speaks(backbone) and VALUES not in kinds:
+        kinds = (*kinds, VALUES)  # in which names can be looked for
     return encode_bank(
         backbone, ready, kinds=kinds, short_side=config.short_side, long_side=config.long_side,
         max_patches=config.max_patches, batch_size=config.batch_size, confidence=confidence, encode=encode,
@@ -144,9 +147,9 @@ class Matchers:
 
     def with_names(
         self, bank: SupportBank, vocabulary: Vocabulary, text: TextEmbeddings | None, config: Config,
-        known: TextEmbeddings | None,
+        known: TextEmbeddings | None, scale: float,
     ) -> Examples:  # fmt: skip
-        """Classes by name and by example; labels that are no class compete only.
+        """Classes by name and by example; labels that are no class compete only. ``scale``: of cosines with words.
 
         Raises:
             BankError: no label is a class, or a class has neither supports nor a name that counts (``text`` None).
@@ -159,7 +162,10 @@ class Matchers:
                 f"bank holds {', '.join(f'{k} ({n})' for k, n in bank.shots().items())}"
             )
         matcher, own = self._matcher(bank, vocabulary, config)
-        return Examples(matcher, own, len(vocabulary.names), text, known)
+        weights = None
+        if text is not None and config.fewshot.calibrate:
+            weights = name_weights(matcher, own, text, scale)
+        return Examples(matcher, own, len(vocabulary.names), text, known, weights)
 
     def _matcher(
         self, bank: SupportBank, vocabulary: Vocabulary, config: Config, unnamed: bool = True

@@ -60,13 +60,23 @@ def example_maps(
     background = few.probabilities[:, 0] if config.background_rule == "prompts" else None
     if examples.text is not None and query.tokens is not None and maps.shape[1]:
         named = class_maps(query.backbone, query.tokens, examples.text, config, present, marking, query.beside)
-        theirs, weight = resize_maps(named.maps.float(), grid), config.fewshot.text_weight
+        theirs, weight = resize_maps(named.maps.float(), grid), _weights(examples, classes, config)
         maps = combine(maps, theirs, knows, classes >= 0, weight=weight)
         if background is not None and named.background is not None:
             other = resize_maps(named.background[:, None].float(), grid)
             yes = torch.ones(len(other), 1, dtype=torch.bool, device=other.device)
-            background = combine(background[:, None], other, yes, yes, weight=weight)[:, 0]
+            mean = (weight * (classes >= 0)).sum(1, keepdim=True) / (classes >= 0).sum(1, keepdim=True).clamp_min(1)
+            background = combine(background[:, None], other, yes, yes, weight=mean)[:, 0]
+            total = background + maps.sum(1)  # of 1 again, as each opinion's was
+            maps, background = maps / total[:, None].clamp_min(1e-6), background / total.clamp_min(1e-6)
     return ClassMaps(classes, maps, scores, background, few.alignment)
+
+
+def _weights(examples: Examples, classes: Tensor, config: Config) -> Tensor:
+    """[B, K] weight of the name of every map."""
+    if examples.weights is None:
+        return torch.full(classes.shape, config.fewshot.text_weight, device=classes.device)
+    return examples.weights[classes.clamp_min(0)]
 
 
 def match_examples(query: Query, examples: Examples, config: Config) -> FewShotMaps:

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from clipseg_ws.activations.crossimage import cross_image, unit_patches
 from clipseg_ws.activations.drs import suppress_discriminative
 from clipseg_ws.config import STEPS, Config
 from clipseg_ws.refine.affinity import class_aware_affinity
+from clipseg_ws.refine.boundary import boundary_map, spread_to_boundaries, sure_labels
 from clipseg_ws.refine.expand_shrink import expand_shrink
 from clipseg_ws.refine.saliency import apply_saliency, attention_saliency
 from clipseg_ws.refine.structure import block_structure
@@ -107,6 +109,13 @@ def salient(maps: Tensor, seen: Seen, *, weight: float) -> Tensor:
     """See ``refine.saliency``."""
     assert seen.graph is not None
     return apply_saliency(maps, attention_saliency(seen.graph, seen.tokens.grid), weight)
+
+
+def bounded(maps: Tensor, seen: Seen, *, sure: float, unsure: float, radius: int, rounds: int) -> Tensor:
+    """See ``refine.boundary``."""
+    features = torch.unflatten(seen.tokens.last_input[:, 1:].float().transpose(1, 2), 2, seen.tokens.grid)
+    found = boundary_map(features, sure_labels(maps, sure, unsure), radius=radius)
+    return spread_to_boundaries(maps, found, radius=radius, rounds=rounds)
 
 
 def between_regions(maps: Tensor, seen: Seen, *, weight: float, sharpness: float) -> Tensor:

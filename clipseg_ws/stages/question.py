@@ -22,6 +22,7 @@ class Examples:
     Attributes:
         matcher: the prepared bank. own: vocabulary index of each of the matcher's asked classes. count: classes C.
         text: names beside the examples, or None: the examples alone. known: other known words (BAM), or None.
+        weights: [C] of the names, ``fewshot.calibration``; None: ``text_weight``.
     """
 
     matcher: FewShotMatcher
@@ -29,21 +30,25 @@ class Examples:
     count: int
     text: TextEmbeddings | None
     known: TextEmbeddings | None
+    weights: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Examples:
         """The same on another device; the bank is prepared anew there."""
         matcher = FewShotMatcher(self.matcher.source.to(device), self.matcher.config)
-        return replace(self, matcher=matcher, text=moved(self.text, device), known=moved(self.known, device))
+        weights = None if self.weights is None else self.weights.to(device)
+        text, known = moved(self.text, device), moved(self.known, device)
+        return replace(self, matcher=matcher, text=text, known=known, weights=weights)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as the bank and the words on the CPU."""
         bank, config = self.matcher.source.to("cpu"), self.matcher.config
         texts = (moved(self.text, "cpu"), moved(self.known, "cpu"))
-        return _examples, (bank, config, self.own, self.count, *texts)
+        weights = None if self.weights is None else self.weights.cpu()
+        return _examples, (bank, config, self.own, self.count, *texts, weights)
 
 
-def _examples(bank: Any, config: Any, own: Any, count: int, text: Any, known: Any) -> Examples:
-    return Examples(FewShotMatcher(bank, config), own, count, text, known)
+def _examples(bank: Any, config: Any, own: Any, count: int, text: Any, known: Any, weights: Any) -> Examples:
+    return Examples(FewShotMatcher(bank, config), own, count, text, known, weights)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from clipseg_ws import Support
 from clipseg_ws.activations.gradcam import min_max
+from clipseg_ws.activations.ridge import fit_ridge, ridge_answers
 from clipseg_ws.fewshot import labels as labels_module
 from clipseg_ws.fewshot import matcher as matcher_module
 from clipseg_ws.fewshot.bank import BankEntry, BankError, SupportBank, load_bank
@@ -179,3 +180,21 @@ def test_what_a_bank_is_asked_for_is_saved_with_it(bank, tmp_path):
     for asked in ((), ("dog",), ("cow", "cat")):
         kept = load_bank((bank.focus(asked) if asked else bank).save(tmp_path / "b.safetensors"))
         assert kept.asked == asked and kept.labels == bank.labels
+
+
+def test_the_classifier_on_supports_is_weaker_bound_by_more_of_them(bank, query):
+    matcher = FewShotMatcher(bank, replace(PLAIN, refit="supports(ridge=6.0, margin=0.2, sharpness=3.0, shots=1)"))
+    ridge = fit_ridge(matcher.bank.moments, torch.tensor([3.0, 6.0, 6.0]))  # two cats, a dog, a cow
+    answers = 3 * (ridge_answers(query_units(query), ridge) - 0.2)
+    want = torch.cat([torch.zeros_like(answers[:, :1]), answers], 1).softmax(1)
+    assert torch.allclose(matcher(query).probabilities, want, atol=1e-5)
+
+
+def test_too_few_supports_are_matched_by_their_prototypes(bank, query):
+    """Two cats have a classifier; the dog and the cow of one example keep the softmax's odds of their prototypes."""
+    every = FewShotMatcher(bank, replace(PLAIN, refit="supports(shots=1)"))(query).probabilities.log()
+    some = FewShotMatcher(bank, replace(PLAIN, refit="supports"))(query).probabilities.log()
+    plain = FewShotMatcher(bank, PLAIN)(query).probabilities.log()
+    odds = [p[:, 1:] - p[:, :1] for p in (every, some, plain)]
+    assert torch.allclose(odds[1][:, 0], odds[0][:, 0], atol=1e-4)
+    assert torch.allclose(odds[1][:, 1:], odds[2][:, 1:], atol=1e-4)
