@@ -14,15 +14,24 @@ ROOT = Path(__file__).resolve().parents[1]
 # What is installed is tested, not the folders of the checkout: here (python -m pytest) and in child processes.
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
 os.environ["PYTHONSAFEPATH"] = "1"
-if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores, in what they start too
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if WORKER:  # workers share the cores, in what they start too
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
 SHARED = ROOT.parent / "shared"
+SEED = 2026  # of the order of tests
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """`pytest` without a path runs in up to four processes where pytest-xdist is there; with a path, or -n0, in one."""
+    """`pytest` without a path runs in up to four processes where pytest-xdist is there; with a path, or -n0, in one.
+
+    Where pytest-randomly is there the order is mixed, the same way every time unless ``--randomly-seed=N`` is given.
+    """
+    if WORKER:  # called in every worker too: it must not start workers of its own
+        return
+    if getattr(config.option, "randomly_seed", None) == "default":
+        config.option.randomly_seed = SEED
     option, cores = config.option, os.cpu_count() or 1
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     if whole and cores > 1 and config.pluginmanager.hasplugin("xdist") and option.numprocesses is None:

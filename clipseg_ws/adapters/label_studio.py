@@ -164,7 +164,7 @@ def marks_of(drawn: Sequence[Mapping[str, Any]], setup: Setup, size: tuple[int, 
 
 def _part(value: Mapping[str, Any], key: str, side: int) -> float:
     """Per cent of a side as pixels."""
-    number = value.get(key)
+    number: Any = value.get(key)
     if not is_number(number) or not -1 <= float(number) <= 101:
         raise InputError(f"{key} is {number!r:.40}; a number from 0 to 100 (per cent) is needed")
     return min(max(float(number), 0.0), 100.0) * side / 100

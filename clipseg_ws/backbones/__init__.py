@@ -102,10 +102,7 @@ def load_backbone(
     key = model_key(name)
     checkpoint = entry.load()(rest, offline=offline)
     backbone = wrap(  # before the cast, so that the logit scale is read at full precision
-        checkpoint.model,
-        position_interpolation=position_interpolation,
-        name=name,
-        **checkpoint.settings(),
+        checkpoint.model, position_interpolation=position_interpolation, name=name, **checkpoint.settings()
     )
     know_again(name, key, backbone)
     backbone.place(target, number)

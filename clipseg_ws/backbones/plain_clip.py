@@ -82,8 +82,8 @@ class Transformer(nn.Module):
 
     def get_cast_dtype(self) -> torch.dtype:
         """Of the weights."""
-        weight: Any = self.resblocks[0].mlp.c_fc.weight
-        dtype: torch.dtype = weight.dtype
+        block: Any = self.resblocks[0]
+        dtype: torch.dtype = block.mlp.c_fc.weight.dtype
         return dtype
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:

@@ -49,9 +49,7 @@ class Config:
     pool: str = "patch"  # image embedding of the CAM: "patch" (mean of the patches) or "cls"
     steps: tuple[Spec, ...] = (Spec("affinity"),)  # what runs besides: ``config.steps.STEPS``
     attention_blocks: int = 8  # last blocks whose attention is averaged
-    decision: str = (
-        "maps"  # "maps" (a map per class, background rule) or "words" (softmax over all words at every pixel)
-    )
+    decision: str = "maps"  # "maps" (one a class, background rule) or "words" (softmax over all words at every pixel)
     window: int = 0  # side of the sliding window in pixels, for decision "words"; 0: the whole picture at once
     stride: int = 0  # step of the window; 0: half of it
     pad_windows: bool = False  # pad windows to whole patches (ClearCLIP) instead of cutting the rest
@@ -148,15 +146,7 @@ def _checked(config: Config) -> dict[str, Any]:
             raise ValueError(f"{key}={values[key]}; a whole number of at least {low} is needed")
         if values[key] is not None and values[key] > (most := _MOST.get(key, 10**9)):
             raise ValueError(f"{key}={values[key]}; at most {most} is taken")
-    for key in _SHARES:
-        if not 0 <= values[key] <= 1:
-            raise ValueError(f"{key}={values[key]}; a number in [0, 1] is needed, for example 0.4")
-    if values["min_area"] == 1:
-        raise ValueError("min_area=1; a share below 1 is needed, for example 0.005")
-    if values["alpha"] <= 0:
-        raise ValueError(f"alpha={values['alpha']}; a positive number is needed, for example 2")
-    if values["logit_scale"] is not None and values["logit_scale"] <= 0:
-        raise ValueError(f"logit_scale={values['logit_scale']}; a positive number is needed, for example 100")
+    _check_numbers(values)
     values["refine"] = str(parse_spec(values["refine"], REFINERS, "refiner"))
     values["regions"] = str(parse_spec(values["regions"], REGIONS, "region source"))
     values["labeller"] = str(parse_spec(values["labeller"], LABELLERS, "labeller"))
@@ -166,6 +156,18 @@ def _checked(config: Config) -> dict[str, Any]:
     _check_steps(values)
     _check_regions(values)
     return values
+
+
+def _check_numbers(values: Mapping[str, Any]) -> None:
+    for key in _SHARES:
+        if not 0 <= values[key] <= 1:
+            raise ValueError(f"{key}={values[key]}; a number in [0, 1] is needed, for example 0.4")
+    if values["min_area"] == 1:
+        raise ValueError("min_area=1; a share below 1 is needed, for example 0.005")
+    if values["alpha"] <= 0:
+        raise ValueError(f"alpha={values['alpha']}; a positive number is needed, for example 2")
+    if values["logit_scale"] is not None and values["logit_scale"] <= 0:
+        raise ValueError(f"logit_scale={values['logit_scale']}; a positive number is needed, for example 100")
 
 
 def _check_regions(values: Mapping[str, Any]) -> None:

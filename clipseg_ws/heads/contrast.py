@@ -8,7 +8,6 @@ from torch import Tensor
 
 from clipseg_ws.heads.losses import unit
 
-
 FEW = 4096  # pictures x labels that are compared as they are, the absent ones masked; the GPU is not asked then
 _TINY = 1e-12
 

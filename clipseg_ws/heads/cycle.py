@@ -34,7 +34,7 @@ class Cells:
 
 def carried(source: Cells, vectors: Tensor) -> Tensor:
     """[M] int64: for each of the unit vectors [M, D] the label whose mean vector in ``source`` is nearest."""
-    found = [int(c) for c in source.labels.unique() if c != IGNORE]
+    found = [c for c in sorted(set(source.labels.tolist())) if c != IGNORE]
     means = torch.stack([source.vectors[source.labels == c].mean(0) for c in found])
     nearest = (vectors @ F.normalize(means, dim=1).t()).argmax(1)
     return torch.tensor(found, device=vectors.device)[nearest]
@@ -54,7 +54,7 @@ def cycle(source: Cells, vectors: Tensor) -> tuple[Tensor, dict[int, float]]:
     back = carried(Cells(vectors, labels), source.vectors)
     known = source.labels != IGNORE
     iou = {}
-    for c in (int(c) for c in source.labels.unique() if c != IGNORE):
+    for c in sorted(set(source.labels.tolist()) - {IGNORE}):
         sent, returned = (source.labels == c) & known, (back == c) & known
         iou[c] = float((sent & returned).sum() / (sent | returned).sum())
     return labels, iou
@@ -88,7 +88,7 @@ def cycle_targets(labelled: HeadData, free: HeadData, *, agree: float, tries: in
     """
     known, others = _cells(labelled, True), _cells(free, False)
     pooled = F.normalize(torch.stack([cells.vectors.mean(0) for cells in known]), dim=1)
-    classes = sorted({int(c) for cells in known for c in cells.labels.unique()} - {0, IGNORE})
+    classes = sorted({c for cells in known for c in cells.labels.tolist()} - {0, IGNORE})
     shown = {c: [i for i, cells in enumerate(known) if bool((cells.labels == c).any())] for c in classes}
     factor = labelled.target(0)[0].shape[0] // labelled.grids[0][0]
     masks, confidence = [], []

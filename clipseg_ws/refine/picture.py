@@ -22,12 +22,7 @@ def unrefined(scores: Tensor, image: Tensor) -> Tensor:
 
 
 def refine_picture(
-    refiner: str | Spec,
-    scores: Tensor,
-    image: Tensor,
-    *,
-    channels: Tensor | None = None,
-    max_side: int | None = None,
+    refiner: str | Spec, scores: Tensor, image: Tensor, *, channels: Tensor | None = None, max_side: int | None = None
 ) -> Tensor:
     """Refine scores with the pictures of a batch; a result does not depend on which pictures come together.
 
@@ -55,9 +50,10 @@ def refine_picture(
     _check_range(image)
     small = working_size(scores.shape[-2:], max_side)
     whole = partial(_sized, partial(run, **parameters), small)
-    if REFINERS[spec.name].about.get("channels") == "all":
+    reads = REFINERS[spec.name].about.get("channels")
+    if reads == "all":
         return whole(scores, image).to(scores.dtype)
-    if REFINERS[spec.name].about.get("channels") == "together":
+    if reads == "together":
         return _one_by_one(whole, scores, image, _chosen_channels(scores, channels))
     if channels is None:
         return whole(scores, image).to(scores.dtype)

@@ -118,7 +118,7 @@ def part_mask(sam: Sam, seen: Seen, rough: Tensor, part: NDArray[np.bool_], agre
     Args:
         rough: [H, W] in [0, 1], how much the class is there. part: [H, W] bool.
     """
-    rows, columns = part.any(1).nonzero()[0], part.any(0).nonzero()[0]
+    rows, columns = np.nonzero(part.any(1))[0], np.nonzero(part.any(0))[0]
     box = torch.tensor([[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]], dtype=torch.float32)
     inner = torch.from_numpy(part)
     deep = torch.from_numpy(ndimage.distance_transform_edt(np.pad(part, 1))[1:-1, 1:-1].astype(np.float32))

@@ -50,7 +50,7 @@ def merged(features: Tensor, owners: Tensor, eps: float = 0.2) -> Tensor:
 
     Returns [n] int64 numbers from 0.
     """
-    _, own = owners.to(features.device).unique(return_inverse=True)
+    _, own = torch.unique(owners.to(features.device), return_inverse=True)
     count = int(own.max()) + 1
     unit = F.normalize(features.float(), dim=-1)
     means = F.normalize(unit.new_zeros(count, unit.shape[1]).index_add_(0, own, unit), dim=-1)

@@ -69,7 +69,8 @@ class Cutter:
         if self._network:
             from clipseg_ws.regions.sam_model import load_sam
 
-            load_sam(self.parameters["repo"], **self._network)
+            network: dict[str, Any] = dict(self._network)
+            load_sam(self.parameters["repo"], **network)
 
     def __call__(self, image: Image.Image, name: str | None = None) -> RegionSet:
         """The regions of an RGB picture.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,21 +103,23 @@ def _roots(
 def pyramid(colours: NDArray[np.float32], scales: Sequence[float]) -> NDArray[np.float32]:
     """[H, W, 3 * len(scales)]: the colours smoothed at every scale."""
     smooth = [colours if not s else ndimage.gaussian_filter(colours, (s, s, 0)) for s in scales]
-    return np.concatenate(smooth, 2) / np.float32(len(scales) ** 0.5)  # a distance is the root mean square over scales
+    root = np.float32(len(scales) ** 0.5)  # a distance is the root mean square over scales
+    return np.asarray(np.concatenate(smooth, 2) / root, np.float32)
 
 
 def statistics(seeds: NDArray[np.int64], features: NDArray[np.float32]) -> tuple[Floats, Floats, dict[int, Floats]]:
     """Sums [n, D] and areas [n] of the start regions, and the lengths of common borders: pairs [m, 2] and lengths [m]
     as {0: pairs, 1: lengths}."""
     count = int(seeds.max()) + 1
-    areas = np.bincount(seeds.ravel(), minlength=count).astype(np.float64)
+    areas: Floats = np.bincount(seeds.ravel(), minlength=count).astype(np.float64)
     flat = features.reshape(-1, features.shape[2])
-    sums = np.stack([np.bincount(seeds.ravel(), flat[:, d], count) for d in range(flat.shape[1])], 1)
+    sums: Any = np.stack([np.bincount(seeds.ravel(), flat[:, d], count) for d in range(flat.shape[1])], 1)
     sides = [np.stack([seeds[:, :-1], seeds[:, 1:]], -1), np.stack([seeds[:-1], seeds[1:]], -1)]
     pairs = np.sort(np.concatenate([s.reshape(-1, 2) for s in sides]), 1)
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     codes, lengths = np.unique(pairs[:, 0] * count + pairs[:, 1], return_counts=True)
-    return sums, areas, {0: np.stack(np.divmod(codes, count), 1).astype(np.float64), 1: lengths.astype(np.float64)}
+    borders = np.stack(np.divmod(codes, count), 1).astype(np.float64)
+    return sums, areas, {0: borders, 1: lengths.astype(np.float64)}
 
 
 def cost(sums: Floats, areas: Floats, edges: Floats, a: int, b: int, shared: float, border: float) -> float:
@@ -127,7 +130,7 @@ def cost(sums: Floats, areas: Floats, edges: Floats, a: int, b: int, shared: flo
     apart = float(np.linalg.norm(sums[a] / areas[a] - sums[b] / areas[b]))
     inner = min(1.0, shared / max(min(edges[a], edges[b]), 1.0))
     small = (2 * min(areas[a], areas[b]) / (areas[a] + areas[b])) ** 0.25
-    return apart * (1 - border * inner) * float(small)
+    return float(apart * (1 - border * inner) * small)
 
 
 def merge_regions(

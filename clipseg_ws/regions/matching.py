@@ -120,7 +120,7 @@ def positive(masks: Tensor, clusters: Tensor, margin: Tensor) -> Tensor:
     """
     kept = torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
     value = (masks * margin).sum(1) / masks.sum(1).clamp_min(1)
-    for cluster in clusters.unique().tolist():
+    for cluster in sorted(set(clusters.tolist())):
         mine = (clusters == cluster).nonzero().flatten()
         grown = torch.zeros_like(margin)
         for i in mine[value[mine].argsort(descending=True, stable=True)].tolist():

@@ -191,4 +191,5 @@ def read_model(folder: Any, name: str, asked: str, device: str) -> Any:
 def _processor(folder: Any) -> Any:
     from transformers import AutoImageProcessor
 
-    return AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    kind: Any = AutoImageProcessor
+    return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

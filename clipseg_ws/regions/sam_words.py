@@ -95,7 +95,8 @@ def load_concepts(repo: str, device: str = "cpu", offline: bool = False) -> Conc
         folder = weights_folder(repo, offline, "sam3:facebook/sam3")
         model = read_model(folder, "Sam3Model", f"sam3:{repo}", device).eval()
         try:
-            processor = transformers.AutoProcessor.from_pretrained(folder, local_files_only=True)
+            kind: Any = transformers.AutoProcessor
+            processor = kind.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
             raise UnsupportedBackbone(f"sam3:{repo}: its processor cannot be read ({str(error)[:200]})") from error
         _LOADED.clear()

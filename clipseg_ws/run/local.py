@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from clipseg_ws.output.segmentation import Segmentation
@@ -18,7 +18,7 @@ Load = Callable[[Source], Picture]
 
 
 def run_local(
-    job: Job, todo: Sequence[Source], workers: int, on_result: OnResult | None = None, load: Load | None = None
+    job: Job, todo: Iterable[Source], workers: int, on_result: OnResult | None = None, load: Load | None = None
 ) -> Iterator[Outcome]:
     """Carry a job out in this process, threads around it; one outcome a picture. ``load`` replaces ``job.load``."""
     failures: list[Outcome] = []
@@ -44,7 +44,7 @@ def run_local(
 
 
 def loaded_batches(
-    sources: Sequence[Source], load: Load, fail: Fail, size: int, workers: int
+    sources: Iterable[Source], load: Load, fail: Fail, size: int, workers: int
 ) -> Iterator[list[tuple[Source, Picture]]]:
     """Pictures of one grid together, at most ``size`` of them, loaded by threads."""
     pictures = load_ahead(sources, load, fail, workers=workers, ahead=4 * size)

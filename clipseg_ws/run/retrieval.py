@@ -45,7 +45,7 @@ def build_gallery(segmenter: Segmenter, supports: Sequence[Support]) -> Gallery:
     channels = detectors(first, DETECTORS)
     joined = torch.cat([gathered(features, channels).half() for features in _features(segmenter, given)])
     signature = fit_signature(joined[::step].float(), channels, WIDTH)
-    moved = [(part.float() - signature.centre) @ signature.axes for part in joined.split(4096)]
+    moved = [(part.float() - signature.centre) @ signature.axes for part in torch.split(joined, 4096)]
     vectors = torch.nn.functional.normalize(torch.cat(moved), dim=-1).half()
     return Gallery(vectors, tuple(given), signature, segmenter.backbone.name, segmenter.backbone.weights_sha256)
 

@@ -176,7 +176,10 @@ def _rows(job: ShardJob, unit: Unit, counts: ShardCounts) -> list[Row]:
             if len(counts.reasons) < 5:
                 counts.reasons.append(f"{outcome.source}: {outcome.error[1]}")
         counts.pictures.update(outcome.pixels.keys())
-    return [job.rows.pop(name, None) or Row(name, path, errors.get(name, "Lost: no result")) for name, path in order]
+    lost = "Lost: no result"
+    return [
+        job.rows.pop(name) if name in job.rows else Row(name, path, errors.get(name, lost)) for name, path in order
+    ]
 
 
 def _read(job: ShardJob, source: Source) -> bytes:

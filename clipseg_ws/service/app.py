@@ -154,7 +154,9 @@ def make_app(
         description="Semantic segmentation with a frozen CLIP: pictures and names in, masks out.",
     )  # fmt: skip
     app.add_middleware(Gate, hosts=hosts, limits=limits)
-    png = {200: {"model": Answer, "content": {"image/png": {}}, "description": "the answer, or a PNG"}}
+    png: dict[int | str, dict[str, Any]] = {
+        200: {"model": Answer, "content": {"image/png": {}}, "description": "the answer, or a PNG"}
+    }
     app.post("/segment", responses=png | ERRORS, response_model=None)(service.segment)
     app.get("/about")(service.about)
     app.get("/health")(service.health)

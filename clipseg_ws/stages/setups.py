@@ -159,12 +159,12 @@ def _setup(models: Models, config: Config) -> Setup:
     parts = (backbone, models.features, config, models.tokens)
     cutter = models.cutters.of(config.regions)
     models.cutters.prepare(parse_spec(config.refine, REFINERS, "refiner"))
-    besides = {"cutter": cutter, "labeller": models.cutters.labeller(config.labeller)}
-    whole = Encoder(*parts, **besides)
+    labeller = models.cutters.labeller(config.labeller)
+    whole = Encoder(*parts, cutter=cutter, labeller=labeller)
     answerer: Answerer = ByMaps(whole)
     if models.head is not None:
         answerer = ByHead(models.head, whole)
     elif config.decision == "words":
-        answerer = ByWords(Encoder(*parts, whole=False, **besides))
+        answerer = ByWords(Encoder(*parts, whole=False, cutter=cutter, labeller=labeller))
     asking = Asking(backbone, config, models.texts, models.matchers, models.head)
     return Setup(config, backbone, whole, answerer, asking)

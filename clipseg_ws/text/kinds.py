@@ -32,6 +32,6 @@ def with_kinds(vocabulary: Vocabulary, kinds: Mapping[str, Sequence[str]]) -> Vo
         own.append(tuple(found))
     if not any(own):
         return replace(vocabulary, kinds=())
-    words = vocabulary.background
-    left = None if words is None else tuple(word for word in words if word_key(word) not in taken)
+    said = vocabulary.background
+    left = None if said is None else tuple(word for word in said if word_key(word) not in taken)
     return replace(vocabulary, kinds=tuple(own), background=left)

@@ -102,5 +102,5 @@ class WithoutNetwork:
         )
         labels = constrained_label(refined, marks)[0]
         spread = spread_labels(labels, torch.tensor([classes], dtype=torch.int64))
-        answer: np.ndarray = narrow(spread, len(sample.classes.names))[0]
+        answer: np.ndarray = narrow(spread, len(sample.classes.names))[0].numpy()
         return answer

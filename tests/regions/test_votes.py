@@ -131,7 +131,8 @@ def test_regions_and_their_readers_belong_together():
     assert "votes" not in [s.name for s in resolve("default", {"regions": "grow", "region_affinity": True}).steps]
     assert resolve("default", {"votes": True}).regions == "grow"
     for given, match in (
-        ({"regions": "grow", "votes": False}, "nothing that runs reads them"), ({"votes": True, "regions": "none"}, "there are none"),
+        ({"regions": "grow", "votes": False}, "nothing that runs reads them"),
+        ({"votes": True, "regions": "none"}, "there are none"),
         ({"regions": "superpixel"}, "did you mean 'superpixels'"), ({"regions": "grow(sides=3)"}, "no parameter"),
         ({"regions": "grow", "votes": {"by": "most"}}, "choose one of mean, majority"),
         ({"labeller": "sam2"}, "labeller 'sam2' is unknown"),
