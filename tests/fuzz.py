@@ -28,7 +28,8 @@ from threading import Thread
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-SECONDS = 20  # of one case
+SECONDS = 20  # of the processor, of one case
+WAIT = 240  # seconds on the clock; longer only for something that never comes, a pipe say
 PEAK = 1 << 30  # bytes that one case may take
 ROOM = 6 << 30  # bytes of address space above what the child starts with
 Read = Callable[[Path], Any]
@@ -71,6 +72,7 @@ def child(first: int, end: int, seed: int, only: str | None) -> None:
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, used + ROOM))
     signal.signal(signal.SIGALRM, _alarm)
+    signal.signal(signal.SIGPROF, _alarm)
     with tempfile.TemporaryDirectory(prefix="clipseg_ws_fuzz-") as place:
         for number in range(first, end):
             name = names[number % len(names)]
@@ -97,7 +99,8 @@ def tried(read: Read, path: Path, is_own: Callable[..., bool], described: Callab
     """What became of a case."""
     forget_peak()
     before = peak()
-    signal.alarm(SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.alarm(WAIT)
     outcome, said = "read", ""
     try:
         read(path)
@@ -108,6 +111,7 @@ def tried(read: Read, path: Path, is_own: Callable[..., bool], described: Callab
         said = "" if outcome == "refused" else described(error)
     finally:
         signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     if peak() - before > PEAK:
         outcome, said = "memory", f"{(peak() - before) / 1e9:.1f} GB"
     return outcome, said
@@ -161,7 +165,7 @@ def lines(first: int, count: int, seed: int, only: str | None) -> Iterator[dict[
         while text := waiting.get(timeout=patience):
             if text.startswith("{"):
                 yield json.loads(text)
-                patience = 90.0
+                patience = WAIT + 60.0
     except Empty:
         pass
     finally:

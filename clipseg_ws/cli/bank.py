@@ -9,20 +9,19 @@ import typer
 
 from clipseg_ws.cli.grouping import grouped
 from clipseg_ws.cli.groups import MethodOptions, ModelOptions
-from clipseg_ws.cli.options import Classes, Formats, Pictures, Results, option
+from clipseg_ws.cli.options import Classes, Formats, Pictures, Results, WeakSupports, option
 
 bank_app = typer.Typer(help="Very many examples: built once, the nearest retrieved for every picture.",
                        no_args_is_help=True)  # fmt: skip
 Folder = Annotated[Path, typer.Argument(help="label/picture.jpg + label/picture.png, as for --support-dir.")]
-Weak = Annotated[bool, option("--weak-supports", help="The pictures have no masks; their folders name what they show.")]
-Where = Annotated[Path, option("--gallery", help="File of the gallery (bank build -o).")]
+Where = Annotated[Path, option("--from", help="File of the gallery (bank build -o).")]
 Count = Annotated[int, option("--nearest", min=1, help="Examples of a class for each picture.")]
 
 
 @bank_app.command("build")
 @grouped
 def bank_build(
-    folder: Folder, *, weak_supports: Weak = False,
+    folder: Folder, *, weak_supports: WeakSupports = False,
     output: Annotated[Path, option("-o", "--output", help="File to write.")] = Path("gallery.safetensors"),
     model: ModelOptions,
 ) -> None:  # fmt: skip

@@ -7,15 +7,13 @@ from typing import Annotated
 
 import typer
 
-from clipseg_ws.cli.options import Device, Dtype, Offline, Seed, option
+from clipseg_ws.cli.options import Device, Dtype, Host, Offline, Port, Seed, option
 
 Output = Annotated[Path, option("-o", "--output", help="Folder for the pictures.")]
 Scenes = Annotated[bool, option("--scenes", help="Drawn scenes, with the model that knows them, in place of photos.")]
 Size = Annotated[int, option("--size", min=64, max=1024, help="With --scenes: side of the drawn picture in pixels.")]
 Web = Annotated[bool, option("--web", help="Open a page to try it; needs the extra demo.")]
 Model = Annotated[str | None, option("--model", help="By default photo, for drawn scenes nano; any model's name.")]
-Host = Annotated[str, option("--host", help="With --web: address to listen on.")]
-Port = Annotated[int | None, option("--port", help="With --web: by default the first free one from 7860 on.")]
 Share = Annotated[bool, option("--share", help="With --web: let anybody on the internet in, through gradio's tunnel.")]
 Browser = Annotated[bool, option("--browser/--no-browser", help="With --web: open the browser.")]
 

@@ -76,6 +76,12 @@ Supports = Annotated[
 SupportDir = Annotated[
     Path | None, option("--support-dir", help="Folder of examples: label/picture.jpg + label/picture.png.")
 ]
+Host = Annotated[str, option("--host", help="Address to listen on; 127.0.0.1 is this machine alone.")]
+Port = Annotated[
+    int | None,
+    option("--port", min=0, max=65535, help="To listen on; by default the page's is the first free one from 7860 on, "
+           "the service's 8765."),
+]  # fmt: skip
 WeakSupports = Annotated[
     bool, option("--weak-supports", help="The folder has pictures without masks: label/picture.jpg.")
 ]

@@ -39,8 +39,8 @@ def boundary_map(
         logits, mean, square = begun, torch.zeros_like(begun), torch.zeros_like(begun)
         for number in range(1, steps + 1):
             logits = logits.detach().requires_grad_()
-            loss = bag_loss(logits.sigmoid(), known, radius) + STAY * (logits - begun).square().mean()
-            (slope,) = torch.autograd.grad(loss, logits)
+            loss = bag_loss(logits.sigmoid(), known, radius) + STAY * (logits - begun).square().mean((1, 2))
+            (slope,) = torch.autograd.grad(loss.sum(), logits)  # every picture for itself
             mean, square = 0.9 * mean + 0.1 * slope, 0.999 * square + 0.001 * slope.square()
             size = (square / (1 - 0.999**number)).sqrt() + 1e-8
             logits = logits - RATE * mean / (1 - 0.9**number) / size
@@ -59,15 +59,16 @@ def edges(features: Tensor) -> Tensor:
 
 
 def bag_loss(boundary: Tensor, labels: Tensor, radius: int) -> Tensor:
-    """Half of the mean -log of the bags between two classes, half of the mean -log(1 - ...) of those within one."""
-    within, between = [], []
+    """[B]: half of the mean -log of the bags between two classes, half of the mean -log(1 - ...) of those within one;
+    0 for a half without bags."""
+    sums = [boundary.new_zeros(len(boundary)) for _ in range(4)]  # within and between: losses, then how many
     for start, end, largest in ways(boundary, radius):
         a, b = _part(labels, start), _part(labels, end)
         known = (a != IGNORE) & (b != IGNORE)
-        within.append(-(1 - largest[known & (a == b)]).clamp_min(_TINY).log())
-        between.append(-largest[known & (a != b)].clamp_min(_TINY).log())
-    losses = [torch.cat(part) for part in (within, between)]
-    return torch.stack([part.mean() if len(part) else boundary.sum() * 0 for part in losses]).mean()
+        for half, (chosen, open_) in enumerate(((known & (a == b), 1 - largest), (known & (a != b), largest))):
+            sums[half] = sums[half] - (open_.clamp_min(_TINY).log() * chosen).sum((1, 2))
+            sums[2 + half] = sums[2 + half] + chosen.sum((1, 2))
+    return (sums[0] / sums[2].clamp_min(1) + sums[1] / sums[3].clamp_min(1)) / 2
 
 
 Window = tuple[int, int, int, int]  # top, left, height, width

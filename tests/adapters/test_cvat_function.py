@@ -14,6 +14,7 @@ from PIL import Image
 from clipseg_ws.adapters.cvat import create
 from clipseg_ws.segmenter import Segmenter
 
+pytest.importorskip("cvat_sdk", reason="cvat-sdk is not installed (extra cvat)")
 NAMES = "house; tree; car"
 
 

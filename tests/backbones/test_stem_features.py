@@ -10,7 +10,7 @@ from conftest import noisy_stem, save_tiny_hybrid
 from PIL import Image
 
 from clipseg_ws import Segmenter
-from clipseg_ws.backbones import UnsupportedBackbone, folder, load_backbone, load_features
+from clipseg_ws.backbones import UnsupportedBackbone, load_backbone, load_features, places
 from clipseg_ws.backbones.hybrid import STEMS, ConvStem
 from clipseg_ws.backbones.protocol import PictureModel, speaks
 from clipseg_ws.backbones.stem_features import StemFeatures
@@ -95,7 +95,7 @@ def test_a_stem_by_name_is_that_of_the_model(saved):
 
 
 def test_the_stem_of_the_embedded_model(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder, "EMBEDDED", tmp_path)
+    monkeypatch.setattr(places, "EMBEDDED", tmp_path)
     with pytest.raises(FileNotFoundError, match=r"lacks .*photo\.safetensors"):
         load_features("photo:stem")
     save_tiny_hybrid(tmp_path / "photo", weights="photo.safetensors")

@@ -39,7 +39,7 @@ def test_without_arguments_five_uses_are_shown(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("predcit", "photo.jpg"), "'predcit' is no command; did you mean 'predict'? choose one of predict, fewshot"),
+        (("predcit", "photo.jpg"), "'predcit' is no command; did you mean 'predict'? choose one of predict, unpack"),
         (("photo.jpg", "-c", "cat"), 'for a picture write clipseg-ws predict photo.jpg -c "cat; sofa"'),
         (("predict", "photo.jpg", "-c", "cat"), "no picture at 'photo.jpg'; did you mean 'photos.jpg'?"),
         (("predict", "sub/foto.png", "-c", "cat"), "did you mean 'sub/photo.png'?"),

@@ -61,6 +61,6 @@ def test_refused_inputs_and_missing_package(monkeypatch):
         superpixel_mean(scores, image, blend=2)
     with pytest.raises(ValueError, match="allowed: >= 1 pixel"):
         superpixel_mean(scores, image, side=0)
-    monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
+    monkeypatch.setitem(sys.modules, "skimage", None)
     with pytest.raises(ImportError, match=r'pip install "clipseg_ws\[superpixels\]"'):
         superpixel_mean(scores, image)

@@ -17,7 +17,7 @@ from clipseg_ws.structures import Vocabulary, WeakLabels
 WORDS = Vocabulary(("cat", "dog"), (("cat",), ("dog",)), ("sky",), prompts=((), ()))
 OTHER_WORDS = {  # field -> another value; every field must be here
     "names": ("cat", "hound"), "synonyms": (("cat", "kitten"), ("dog",)), "background": (), "templates": ("a {}.",),
-    "fusion": "max", "prompts": (("a pet",), ()),
+    "fusion": "max", "prompts": (("a pet",), ()), "kinds": (("kitten",), ()),
 }  # fmt: skip
 
 
