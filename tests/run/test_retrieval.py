@@ -54,7 +54,7 @@ def test_the_commands(folder, tmp_path):
     assert built.exit_code == 0, built.output
     assert "2 classes" in built.output and load_gallery(file).labels == ("house", "sun")
     picture = next((folder / "sun").glob("*.jpg"))
-    asked = ["bank", "predict", str(picture), "--gallery", str(file), "--nearest", "2", "-o", str(tmp_path / "out")]
+    asked = ["bank", "predict", str(picture), "--from", str(file), "--nearest", "2", "-o", str(tmp_path / "out")]
     found = CliRunner().invoke(app, [*asked, "--format", "png", *common])
     assert found.exit_code == 0, found.output
     assert (tmp_path / "out" / f"{picture.stem}.png").is_file()
