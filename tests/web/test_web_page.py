@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import shutil
 import struct
 import urllib.error
 import urllib.request
@@ -14,6 +13,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import browser
 import numpy as np
 import pytest
 from photo_weights import needs_photo
@@ -43,15 +43,8 @@ def site():
 @pytest.fixture(scope="module")
 def chromium():
     """A headless Chromium of the system."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra browser)")
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    path = next((found for name in names if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip("no Chromium on this machine (apt-get install chromium)")
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    with browser.chromium() as found:
+        yield found
 
 
 @pytest.fixture

@@ -129,9 +129,9 @@ def kinds_of(general: list[str], wordnet: WordNet) -> dict[str, list[str]]:
 
     for name in VOC:
         file(ROOTS[name][0], name, 0)
+    roots = {ROOTS[name][0] for name in VOC}
     for synset, name in zip(imagenet_synsets(), IMAGENET_CLASSNAMES, strict=True):
-        covered = bool(wordnet.above(synset) & {ROOTS[name][0] for name in VOC})
-        file(synset, plain(name), 1 + covered)
+        file(synset, plain(name), 1 if roots.isdisjoint(wordnet.above(synset)) else 2)
     kinds = {}
     for word, (own, others, covered_ones) in sorted(found.items()):
         others = others if own or others else covered_ones
